@@ -1,0 +1,34 @@
+# Needs Python 3.11 or newer, git and make; everything else goes into .venv.
+PYTHON ?= python3
+STUDY ?= quickstart
+BIN := .venv/bin
+
+.PHONY: study test check setup ui clean
+
+study: .venv/installed  ## run a study: make study STUDY=init_vs_act
+	$(BIN)/searchlib optimize --study $(STUDY)
+
+test: .venv/installed-dev  ## lint, types, tests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest
+
+ui: .venv/installed  ## both dashboards
+	$(BIN)/searchlib ui
+
+setup: .venv/installed
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+
+.venv/installed: .venv/bin/python pyproject.toml
+	$(BIN)/python -m pip install --quiet --editable .
+	touch $@
+
+.venv/installed-dev: .venv/installed
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	touch $@
+
+clean:  ## remove the environment and caches; results and data stay
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info

@@ -1,0 +1,314 @@
+"""A study: one question, its search space and its budget; and how it is found and loaded.
+
+A study file is plain Python that defines ``STUDY = Study(...)``. Loading it costs no heavy import.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import inspect
+import itertools
+import json
+import linecache
+import re
+import sys
+import traceback
+import types
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from searchlib.data import Dataset, get_dataset
+from searchlib.errors import StudyError, unknown_name
+from searchlib.models import MLP, ModuleFactory
+from searchlib.space import Choice, Dimension, Primitive, encode
+from searchlib.trial import FIELDS, TrialConfig, check_field
+
+__all__ = ["Study", "list_studies", "load_study"]
+
+SAMPLERS = ("balanced", "cmaes", "gp", "grid", "qmc", "random", "tpe")
+PRUNERS = ("asha", "hyperband", "median", "none")
+ROLES = ("scientific", "nuisance", "fixed")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """A question about training, and all that is needed to answer it. Checked on construction.
+
+    question: one sentence.
+    dataset: a name of ``searchlib.DATASETS``, or a ``Dataset`` made in the study file.
+    model: an ``MLP``, or a function ``(config, dataset) -> torch.nn.Module``.
+    scientific: the hyperparameters that the question is about; their combinations are the cells compared.
+    nuisance: those that must be tuned in each cell for a fair comparison.
+    fixed: plain values. The roles are those of Google's Deep Learning Tuning Playbook.
+    sampler: a name, or a function ``(seed) -> optuna sampler``.
+    pruner: a name, or a function ``() -> optuna pruner``. Pruning compares trials of one cell only.
+    trials: the target for the study, not a number a call.
+    replicates: fresh seeds for each cell's best configuration.
+    round_size: trials asked together, so that they can be fused; ``balanced`` rounds it up to whole blocks of cells.
+    seed: of the search, the weights and the order of examples. split_seed: of the train/validation split.
+    validation_fraction: share of the official training set that is held back for validation.
+    """
+
+    question: str
+    dataset: str | Dataset = "fashion_mnist"
+    model: MLP | ModuleFactory = MLP()
+    scientific: Mapping[str, Dimension] = field(default_factory=dict)
+    nuisance: Mapping[str, Dimension] = field(default_factory=dict)
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+    sampler: str | Any = "balanced"
+    pruner: str | Any = "none"
+    trials: int = 100
+    replicates: int = 0
+    round_size: int = 32
+    seed: int = 0
+    split_seed: int = 0
+    validation_fraction: float = 1 / 6
+    name: str = field(default="study", repr=False)
+    path: Path | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.question, str) or not self.question.strip():
+            raise StudyError(f"question={self.question!r}: expected the question that the study answers, in words")
+        get_dataset(self.dataset)
+        if not isinstance(self.model, MLP) and not callable(self.model):
+            raise StudyError(f"model={self.model!r}: expected MLP(hidden=(...)) or a function that makes a module")
+        for name, least in (("trials", 1), ("replicates", 0), ("round_size", 1), ("seed", 0), ("split_seed", 0)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise StudyError(f"{name}={value!r}: expected a whole number of {least} or more")
+        if not isinstance(self.validation_fraction, float) or not 0.0 < self.validation_fraction < 1.0:
+            raise StudyError(f"validation_fraction={self.validation_fraction!r}: expected a number between 0 and 1")
+        for kind, value, known in (("sampler", self.sampler, SAMPLERS), ("pruner", self.pruner, PRUNERS)):
+            if not callable(value) and value not in known:
+                raise StudyError(f"{kind}={value!r}: {unknown_name(kind, value, known)}")
+        self._check_roles()
+        self._check_design()
+
+    def _check_roles(self) -> None:
+        seen: dict[str, str] = {}
+        for role in ROLES:
+            entries = getattr(self, role)
+            if not isinstance(entries, Mapping):
+                raise StudyError(f"{role}={entries!r}: expected a dict from hyperparameter to value")
+            for name, value in entries.items():
+                if name not in FIELDS:
+                    raise StudyError(f"{role}[{name!r}]: {unknown_name('hyperparameter', name, FIELDS)}")
+                if name in seen:
+                    raise StudyError(f"{name!r} is both {seen[name]} and {role}; give it one role")
+                seen[name] = role
+                self._check_entry(role, name, value)
+
+    def _check_entry(self, role: str, name: str, value: Any) -> None:
+        if role == "fixed":
+            if isinstance(value, Dimension):
+                raise StudyError(f"fixed[{name!r}] is a {type(value).__name__}; fixed takes a plain value")
+            check_field(name, value)
+            return
+        if not isinstance(value, Dimension):
+            raise StudyError(
+                f"{role}[{name!r}]={value!r}: expected Choice, Uniform, LogUniform or IntUniform; "
+                "a single value belongs into fixed"
+            )
+        for extreme in value.extremes():
+            check_field(name, extreme)
+        earlier = list(itertools.chain(self.scientific, self.nuisance))
+        for other in value.condition:
+            if other not in self.fixed and other not in earlier[: earlier.index(name)]:
+                raise StudyError(
+                    f"{role}[{name!r}].when({other}=...): {other!r} must be fixed, or a dimension listed before"
+                )
+
+    def _check_design(self) -> None:
+        finite = {"balanced": self.scientific, "grid": self.dimensions}.get(self.sampler, {}) if self._named() else {}
+        for name, dimension in finite.items():
+            if dimension.values() is None:
+                raise StudyError(
+                    f"{name!r} is {type(dimension).__name__} and sampler {self.sampler!r} needs finitely many values; "
+                    "write Choice or IntUniform, or take another sampler"
+                )
+        if self.sampler == "grid" and self.trials > (points := len(list(enumerate_points(self.dimensions, self.fixed)))):
+            raise StudyError(f"trials={self.trials}: the grid has only {points} points; write trials={points}")
+        for cell in self.cells or [{}]:
+            for position in (0.0, 1.0):  # combinations of fields that TrialConfig refuses show at the ends, if anywhere
+                params = dict(cell)
+                for name, dimension in self.dimensions.items():
+                    if name not in params and dimension.active({**self.fixed, **params}):
+                        params[name] = dimension.at(position)
+                self.config(params)
+
+    def _named(self) -> bool:
+        return isinstance(self.sampler, str)
+
+    @property
+    def dimensions(self) -> dict[str, Dimension]:
+        """All searched hyperparameters, scientific first."""
+        return {**self.scientific, **self.nuisance}
+
+    @property
+    def cells(self) -> list[dict[str, Primitive]]:
+        """Every combination of the scientific values, in order; empty where they aren't all finite."""
+        if not self.scientific or any(dimension.values() is None for dimension in self.scientific.values()):
+            return []
+        return list(enumerate_points(self.scientific, self.fixed))
+
+    def cell_of(self, params: Mapping[str, Primitive]) -> tuple[tuple[str, Primitive], ...]:
+        """The scientific part of a trial's parameters, hashable."""
+        return tuple((name, params[name]) for name in self.scientific if name in params)
+
+    def config(self, params: Mapping[str, Primitive]) -> TrialConfig:
+        """The full configuration of the trial with these (encoded) parameters."""
+        hidden = {"hidden": self.model.hidden} if isinstance(self.model, MLP) else {}
+        chosen = {name: self.dimensions[name].decode(value) for name, value in params.items()}
+        return TrialConfig(**{**hidden, **self.fixed, **chosen})
+
+    @property
+    def direction(self) -> str:
+        return "maximize" if self.metric == "val_accuracy" else "minimize"
+
+    @property
+    def metric(self) -> str:
+        """The objective: ``val_accuracy``, or ``val_loss`` for regression."""
+        return "val_accuracy" if get_dataset(self.dataset).task == "classification" else "val_loss"
+
+    def better(self, value: float, than: float) -> bool:
+        return value > than if self.direction == "maximize" else value < than
+
+    def definition(self) -> dict[str, Any]:
+        """What defines the study, as plain JSON: all but its budget and the wording of its question.
+
+        Functions of the study file enter with their source, so that editing one is a change.
+        """
+        functions = {
+            value.__name__: _source(value)
+            for value in self._functions()
+            if not isinstance(value, (str, MLP, Dataset, Dimension))
+        }
+        dataset = get_dataset(self.dataset)
+        return {
+            "dataset": dataset.name,
+            "model": {"hidden": list(self.model.hidden)} if isinstance(self.model, MLP) else self.model.__name__,
+            "scientific": {name: dimension.describe() for name, dimension in self.scientific.items()},
+            "nuisance": {name: dimension.describe() for name, dimension in self.nuisance.items()},
+            "fixed": {name: encode(value) for name, value in self.fixed.items()},
+            "sampler": encode(self.sampler),
+            "pruner": encode(self.pruner),
+            "round_size": self.round_size,
+            "seed": self.seed,
+            "split_seed": self.split_seed,
+            "validation_fraction": self.validation_fraction,
+            **({"functions": functions} if functions else {}),
+        }
+
+    def _functions(self) -> Iterator[Any]:
+        candidates: list[Any] = [self.sampler, self.pruner, self.model, *self.fixed.values()]
+        for dimension in self.dimensions.values():
+            if isinstance(dimension, Choice):
+                candidates.extend(dimension.options)
+        yield from (value for value in candidates if callable(value))
+
+    @property
+    def identity(self) -> str:
+        """A short hash of the definition."""
+        return hashlib.sha256(json.dumps(self.definition(), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def enumerate_points(
+    dimensions: Mapping[str, Dimension], fixed: Mapping[str, Any]
+) -> Iterator[dict[str, Primitive]]:
+    """Every combination of the dimensions' values, the first dimension varying slowest; absent ones left out."""
+    names = list(dimensions)
+
+    def extend(position: int, chosen: dict[str, Primitive]) -> Iterator[dict[str, Primitive]]:
+        if position == len(names):
+            yield chosen
+            return
+        name = names[position]
+        dimension = dimensions[name]
+        if not dimension.active({**fixed, **chosen}):
+            yield from extend(position + 1, chosen)
+            return
+        for value in dimension.values() or ():
+            yield from extend(position + 1, {**chosen, name: value})
+
+    yield from extend(0, {})
+
+
+def _source(function: Any) -> str:
+    try:
+        return inspect.getsource(function)
+    except (OSError, TypeError):
+        return repr(getattr(function, "__qualname__", function))
+
+
+def list_studies(folder: Path) -> list[str]:
+    """The names of the study files in *folder*, sorted."""
+    if not folder.is_dir():
+        raise StudyError(f"studies folder {str(folder)!r} isn't there; run in the project's folder, or give --studies")
+    return sorted(path.stem for path in folder.glob("*.py") if not path.name.startswith("_"))
+
+
+def load_study(name: str, folder: Path = Path("studies")) -> Study:
+    """Load the study *name* from *folder*, or from the file that *name* is the path of (it ends in ``.py``).
+
+    Runs the file: it is Python. Nothing else is read or run. Errors are StudyErrors that name file and line.
+    """
+    return load_study_file(find_study(name, folder))
+
+
+def find_study(name: str, folder: Path) -> Path:
+    """The file of a study given by name or by path."""
+    if name.endswith(".py"):
+        path = Path(name)
+        if not path.is_file():
+            raise StudyError(f"study file {name!r} isn't there")
+        return path
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name):
+        raise StudyError(f"{name!r} is no study: expected a name from {str(folder)!r}, or the path of a .py file")
+    known = list_studies(folder)
+    if name not in known:
+        raise StudyError(f"{unknown_name('study', name, known)} (in {str(folder)!r})")
+    return folder / f"{name}.py"
+
+
+def load_study_file(path: Path) -> Study:
+    """Run one study file and return its STUDY, named after the file."""
+    try:
+        source = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise StudyError(f"study file {str(path)!r} can't be read: {error}") from None
+    module = types.ModuleType(f"searchlib_study_{path.stem}")
+    module.__file__ = str(path)
+    sys.modules[module.__name__] = module  # dataclasses and inspect look the module of a class up there
+    linecache.checkcache(str(path))
+    try:
+        exec(compile(source, str(path), "exec"), module.__dict__)
+    except SyntaxError as error:
+        raise StudyError(f"{path}:{error.lineno}: {error.msg}; mend the syntax of the study file") from None
+    except StudyError as error:
+        raise StudyError(f"{path}:{_line(error, path)}: {error}") from None
+    except (Exception, SystemExit) as error:
+        raise StudyError(f"{path}:{_line(error, path)}: {type(error).__name__}: {_plain(error)}") from None
+    study = getattr(module, "STUDY", None)
+    if not isinstance(study, Study):
+        found = "defines no STUDY" if study is None else f"STUDY is a {type(study).__name__}"
+        raise StudyError(f"{path}: {found}; expected STUDY = Study(question=..., ...)")
+    return dataclasses.replace(study, name=path.stem, path=path)
+
+
+def _line(error: BaseException, path: Path) -> int:
+    """The last line of the study file that the error passed through."""
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+    return (lines[-1] or 0) if lines else 0
+
+
+def _plain(error: BaseException) -> str:
+    """The message in one line; a misspelt argument of Study also names the nearest one."""
+    text = " ".join(str(error).split())
+    unexpected = re.search(r"Study\.__init__\(\) got an unexpected keyword argument '(\w+)'", text)
+    if unexpected:
+        known = [spec.name for spec in dataclasses.fields(Study) if spec.name not in ("name", "path")]
+        return unknown_name("field of Study", unexpected[1], known)
+    return text

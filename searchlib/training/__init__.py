@@ -1,0 +1,1 @@
+"""Training: many networks of the same shape as one."""

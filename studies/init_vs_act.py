@@ -1,0 +1,26 @@
+"""Which weight initializer suits which activation, once learning rate and batch size are tuned for each pair?
+
+Six initializers and six activations make 36 cells; each cell gets the same eight points of learning rate and batch
+size, a one-hidden-layer network on FashionMNIST, 50,000 images to train on and 10,000 to validate.
+
+Command:   searchlib optimize --study init_vs_act
+"""
+
+from searchlib import MLP, Choice, LogUniform, Study
+
+STUDY = Study(
+    question="Which initializer suits which activation, at each pair's own best learning rate and batch size?",
+    dataset="fashion_mnist",
+    model=MLP(hidden=(100,)),
+    scientific={
+        "initializer": Choice(
+            "normal", "lecun_normal", "pytorch_default", "xavier_normal", "kaiming_normal", "orthogonal"
+        ),
+        "activation": Choice("sigmoid", "tanh", "relu", "leaky_relu", "selu", "gelu"),
+    },
+    nuisance={"learning_rate": LogUniform(0.003, 1.0), "batch_size": Choice(32, 64, 128, 256)},
+    fixed={"optimizer": "sgd", "momentum": 0.9, "nesterov": True, "lr_decay": 0.96, "epochs": 5},
+    sampler="balanced",
+    trials=288,
+    seed=0,
+)

@@ -1,0 +1,21 @@
+"""Does the choice of initializer depend on the activation? In seconds, on scikit-learn's bundled digits.
+
+Command:   searchlib optimize --study quickstart
+"""
+
+from searchlib import MLP, Choice, LogUniform, Study
+
+STUDY = Study(
+    question="Which initializer suits which activation on small digits, each pair at its own best learning rate?",
+    dataset="digits",
+    model=MLP(hidden=(32,)),
+    scientific={
+        "initializer": Choice("zeros", "normal", "xavier_normal", "kaiming_normal"),
+        "activation": Choice("sigmoid", "tanh", "relu"),
+    },
+    nuisance={"learning_rate": LogUniform(0.01, 1.0), "batch_size": Choice(16, 32, 64)},
+    fixed={"optimizer": "sgd", "momentum": 0.9, "nesterov": True, "epochs": 10},
+    sampler="balanced",
+    trials=72,
+    seed=0,
+)

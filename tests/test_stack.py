@@ -1,0 +1,384 @@
+"""The law of fused training: a trial in a stack equals the same trial alone in plain torch.nn and torch.optim."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from searchlib.activations import ACTIVATIONS
+from searchlib.errors import StudyError
+from searchlib.initializers import INITIALIZERS, initialize
+from searchlib.training.loop import Tensors, train
+from searchlib.training.stack import Member, Stack, fusion_key
+from searchlib.trial import TrialConfig, derive_seed
+
+INPUTS, CLASSES, TRAIN, VALIDATION = 12, 4, 50, 21
+
+
+def make_data(*, dtype: torch.dtype = torch.float64, regression: bool = False) -> Tensors:
+    generator = torch.Generator().manual_seed(3)
+    inputs = torch.rand(TRAIN + VALIDATION, INPUTS, generator=generator, dtype=torch.float64).to(dtype)
+    labels = (inputs[:, :CLASSES] + 0.3 * torch.rand(len(inputs), CLASSES, generator=generator)).argmax(dim=1)
+    targets = inputs[:, :2].sin().to(dtype) if regression else labels
+    return Tensors(
+        train_inputs=inputs[:TRAIN],
+        train_targets=targets[:TRAIN],
+        val_inputs=inputs[TRAIN:],
+        val_targets=targets[TRAIN:],
+        factor=1.0,
+        offset=0.0,
+    )
+
+
+DATA = make_data()
+
+
+def make_stack(members: list[Member], data: Tensors = DATA, dtype: torch.dtype = torch.float64) -> Stack:
+    outputs = data.train_targets.shape[1] if data.train_targets.is_floating_point() else CLASSES
+    return Stack(members, outputs=outputs, probe=data.probe, dtype=dtype)
+
+
+def plain_network(config: TrialConfig, outputs: int) -> nn.Sequential:
+    """The network written out in torch.nn, by hand: nothing of searchlib's own model code."""
+    modules = {
+        "celu": nn.CELU, "elu": nn.ELU, "gelu": nn.GELU, "hardshrink": nn.Hardshrink, "hardsigmoid": nn.Hardsigmoid,
+        "hardswish": nn.Hardswish, "hardtanh": nn.Hardtanh, "identity": nn.Identity, "logsigmoid": nn.LogSigmoid,
+        "leaky_relu": lambda: nn.LeakyReLU(config.negative_slope), "mish": nn.Mish, "prelu": nn.PReLU, "relu": nn.ReLU,
+        "relu6": nn.ReLU6, "rrelu": nn.RReLU, "selu": nn.SELU, "sigmoid": nn.Sigmoid, "silu": nn.SiLU,
+        "softplus": nn.Softplus, "softshrink": nn.Softshrink, "softsign": nn.Softsign, "tanh": nn.Tanh,
+        "tanhshrink": nn.Tanhshrink, "threshold": lambda: nn.Threshold(0.1, 0.0),
+    }  # fmt: skip
+    assert set(modules) == set(ACTIVATIONS)
+    widths = list(config.hidden if config.depth is None else config.hidden[:1] * config.depth)
+    layers: list[nn.Module] = []
+    for fan_in, fan_out in zip([INPUTS, *widths[:-1]], widths, strict=True) if widths else []:
+        layers.append(nn.Linear(fan_in, fan_out))
+        if config.batch_norm:
+            layers.append(nn.BatchNorm1d(fan_out))
+        layers.append(modules[config.activation]())
+        if config.dropout:
+            layers.append(nn.Dropout(config.dropout))
+    layers.append(nn.Linear(widths[-1] if widths else INPUTS, outputs))
+    return nn.Sequential(*layers).to(DATA.train_inputs.dtype)
+
+
+def plain_optimizer(config: TrialConfig, parameters) -> torch.optim.Optimizer:
+    rate, decay = config.learning_rate, config.weight_decay
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(
+            parameters, lr=rate, momentum=config.momentum, weight_decay=decay, nesterov=config.nesterov
+        )
+    if config.optimizer == "rmsprop":
+        return torch.optim.RMSprop(
+            parameters, lr=rate, alpha=config.alpha, eps=config.eps, weight_decay=decay, momentum=config.momentum
+        )
+    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[config.optimizer]
+    return kind(parameters, lr=rate, betas=(config.beta1, config.beta2), eps=config.eps, weight_decay=decay)
+
+
+def plain_schedule(config: TrialConfig, optimizer: torch.optim.Optimizer) -> torch.optim.lr_scheduler.LRScheduler:
+    if config.lr_schedule == "cosine":
+        return torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=config.epochs)
+    if config.lr_schedule == "step":
+        return torch.optim.lr_scheduler.StepLR(optimizer, config.lr_step, config.lr_decay)
+    return torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0)
+
+
+def train_alone(member: Member, order_seed: int, data: Tensors = DATA) -> tuple[nn.Sequential, list[dict[str, float]]]:
+    """The textbook loop on one trial, from the same weights, order of examples and random numbers."""
+    config = member.config
+    regression = data.train_targets.is_floating_point()
+    network = plain_network(config, data.train_targets.shape[1] if regression else CLASSES)
+    linears = [module for module in network if isinstance(module, nn.Linear)]
+    sizes = (INPUTS, *(linear.out_features for linear in linears))
+    drawn = initialize(
+        config,
+        sizes,
+        generator=torch.Generator().manual_seed(member.seed),
+        probe=data.probe,
+        dtype=data.train_inputs.dtype,
+    )
+    for linear, (weight, bias) in zip(linears, drawn, strict=True):
+        linear.weight.data.copy_(weight)
+        linear.bias.data.copy_(bias)
+    optimizer = plain_optimizer(config, network.parameters())
+    schedule = plain_schedule(config, optimizer)
+    criterion = nn.MSELoss() if regression else nn.CrossEntropyLoss()
+    history = []
+    torch.manual_seed(derive_seed(member.seed, "noise"))  # dropout and RReLU draw from torch's global generator
+    for epoch in range(1, config.epochs + 1):
+        network.train()
+        order = torch.randperm(TRAIN, generator=torch.Generator().manual_seed(derive_seed(order_seed, "order", epoch)))
+        total = 0.0
+        for batch in order.split(config.batch_size):
+            optimizer.zero_grad()
+            loss = criterion(network(data.train_inputs[batch]), data.train_targets[batch])
+            loss.backward()
+            optimizer.step()
+            total += loss.item() * len(batch)
+        schedule.step()
+        network.eval()
+        with torch.no_grad():
+            outputs = network(data.val_inputs)
+            entry = {"train_loss": total / TRAIN, "val_loss": criterion(outputs, data.val_targets).item()}
+            if not regression:
+                entry["val_accuracy"] = (outputs.argmax(1) == data.val_targets).double().mean().item()
+        history.append(entry)
+    return network, history
+
+
+def assert_equal_alone(members: list[Member], *, order_seed: int = 5, data: Tensors = DATA, tolerance=1e-9) -> None:
+    stack = make_stack(members, data)
+    epochs = list(train(stack, data, order_seed=order_seed))
+    for position, member in enumerate(stack.members):
+        network, history = train_alone(member, order_seed, data)
+        for epoch, alone in zip(epochs, history, strict=True):
+            for name, value in alone.items():
+                measured = getattr(epoch, name)[position]
+                if math.isfinite(value) or math.isfinite(measured):
+                    assert measured == pytest.approx(value, rel=tolerance, abs=tolerance), (member.config, name)
+        state = stack.state(position)
+        plain = network.state_dict()
+        assert len(state) == len(plain)
+        for ours, theirs in zip(state.values(), plain.values(), strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=tolerance, atol=tolerance, equal_nan=True)
+
+
+def has_critical_point(activation: str) -> bool:
+    try:
+        initialize(
+            TrialConfig(initializer="critical", activation=activation),
+            (3, 2, 2),
+            generator=torch.Generator(),
+            probe=torch.zeros(2, 3),
+            dtype=torch.float64,
+        )
+    except StudyError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("initializer", INITIALIZERS)
+def test_every_initializer_and_activation(initializer: str) -> None:
+    """All activations under one initializer share one stack, each at its own learning rate."""
+    names = [name for name in ACTIVATIONS if initializer != "critical" or has_critical_point(name)]
+    members = [
+        Member(
+            number,
+            TrialConfig(
+                initializer=initializer,
+                activation=activation,
+                init_gain=0.5 if initializer in ("normal", "ones", "uniform") else 1.0,
+                learning_rate=0.002 * (number + 1),
+                momentum=0.9,
+                nesterov=True,
+                hidden=(9, 7),
+                batch_size=8,
+                epochs=2,
+            ),
+            seed=100 + number,
+        )
+        for number, activation in enumerate(names)
+    ]
+    assert len(names) >= 20
+    assert_equal_alone(members)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw", "rmsprop"])
+@pytest.mark.parametrize("schedule", ["constant", "step", "cosine"])
+@pytest.mark.parametrize("regression", [False, True])
+def test_every_optimizer_and_schedule(optimizer: str, schedule: str, regression: bool) -> None:
+    activations = ["tanh", "relu", "prelu", "gelu", "leaky_relu", "rrelu"]
+    members = [
+        Member(
+            number,
+            TrialConfig(
+                optimizer=optimizer,
+                activation=activation,
+                negative_slope=0.1 * number,
+                lr_schedule=schedule,
+                lr_decay=0.7,
+                lr_step=2,
+                learning_rate=0.01 * (number + 1) / (1 if optimizer == "sgd" else 10),
+                momentum=0.15 * number,
+                weight_decay=0.01 * number,
+                beta1=0.8 + 0.03 * number,
+                beta2=0.99 - 0.01 * number,
+                alpha=0.9 + 0.01 * number,
+                eps=1e-6,
+                hidden=(8,),
+                batch_size=16,
+                epochs=5,
+            ),
+            seed=number,
+        )
+        for number, activation in enumerate(activations)
+    ]
+    assert_equal_alone(members, data=make_data(regression=regression))
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "rmsprop"])
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_plain_and_nesterov_momentum(optimizer: str, momentum: float) -> None:
+    for nesterov in {False, optimizer == "sgd" and momentum > 0.0}:
+        config = TrialConfig(
+            optimizer=optimizer, momentum=momentum, nesterov=nesterov, learning_rate=0.01, batch_size=10, epochs=3
+        )
+        assert_equal_alone([Member(0, config, seed=1), Member(1, config, seed=2)])
+
+
+@pytest.mark.parametrize("depth", range(5))
+@pytest.mark.parametrize("batch_norm", [False, True])
+@pytest.mark.parametrize("dropout", [False, True])
+def test_every_depth_with_normalization_and_dropout(depth: int, batch_norm: bool, dropout: bool) -> None:
+    members = [
+        Member(
+            number,
+            TrialConfig(
+                activation=activation,
+                depth=depth,
+                hidden=(10,),
+                batch_norm=batch_norm,
+                dropout=0.1 + 0.2 * number if dropout else 0.0,
+                learning_rate=0.03 * (number + 1),
+                momentum=0.5,
+                batch_size=12,
+                epochs=3,
+            ),
+            seed=number,
+        )
+        for number, activation in enumerate(["relu", "prelu", "rrelu"])
+    ]
+    assert_equal_alone(members)
+
+
+def test_after_many_steps() -> None:
+    """500 steps: in float64 round-off has not grown into a difference."""
+    members = [
+        Member(
+            k,
+            TrialConfig(activation=name, learning_rate=0.05, momentum=0.9, batch_size=5, epochs=50, hidden=(16,)),
+            seed=k,
+        )
+        for k, name in enumerate(["tanh", "sigmoid", "softplus"])
+    ]
+    assert_equal_alone(members, tolerance=1e-8)
+
+
+def test_float32_to_round_off() -> None:
+    """In float32 one epoch agrees to a few units of round-off."""
+    data32 = make_data(dtype=torch.float32)
+    members = [
+        Member(k, TrialConfig(activation=name, learning_rate=0.05, momentum=0.9, batch_size=10, epochs=1), seed=k)
+        for k, name in enumerate(ACTIVATIONS)
+        if name != "rrelu"  # its noise has the dtype's own resolution
+    ]
+    single = make_stack(members, data32, torch.float32)
+    double = make_stack(members)
+    for low, high in zip(train(single, data32, order_seed=1), train(double, DATA, order_seed=1), strict=True):
+        assert low.val_loss == pytest.approx(high.val_loss, rel=2e-5)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw", "rmsprop"])
+def test_compaction_changes_nothing(optimizer: str) -> None:
+    """Dropping members between epochs leaves the survivors on exactly the path that they would have taken alone."""
+    members = [
+        Member(
+            number,
+            TrialConfig(
+                activation=activation,
+                optimizer=optimizer,
+                learning_rate=0.01,
+                momentum=0.9,
+                weight_decay=0.001,
+                eps=1e-6,  # a bias before normalization has gradient 0 but for round-off, which Adam divides by eps
+                dropout=0.2,
+                batch_norm=True,
+                hidden=(8, 6),
+                batch_size=10,
+                epochs=4,
+            ),
+            seed=number,
+        )
+        for number, activation in enumerate(["relu", "prelu", "tanh", "rrelu", "prelu", "relu"])
+    ]
+    stack = make_stack(members)
+    survivors = {2, 3, 4}
+    for epoch in train(stack, DATA, order_seed=5):
+        if epoch.epoch == 1:
+            stack.keep([member.number in survivors | {0} for member in stack.members])
+        if epoch.epoch == 2:
+            stack.keep([member.number in survivors for member in stack.members])
+    assert {member.number for member in stack.members} == survivors
+    for position, member in enumerate(stack.members):
+        network, history = train_alone(member, order_seed=5)
+        assert epoch.val_loss[position] == pytest.approx(history[-1]["val_loss"], rel=1e-9)
+        for ours, theirs in zip(stack.state(position).values(), network.state_dict().values(), strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "rmsprop"])
+def test_a_diverging_neighbour_changes_nothing(optimizer: str) -> None:
+    """A trial that overflows in the middle of the stack leaves its neighbours' bits alone."""
+
+    def member(number: int, rate: float) -> Member:
+        config = TrialConfig(
+            activation="relu", optimizer=optimizer, learning_rate=rate, momentum=0.9, batch_size=10, epochs=3,
+            batch_norm=False, hidden=(8, 8),
+        )  # fmt: skip
+        return Member(number, config, seed=number)
+
+    calm = make_stack([member(0, 0.01), member(1, 0.01), member(2, 0.01)])
+    wild = make_stack([member(0, 0.01), member(1, 1e300), member(2, 0.01)])
+    quiet = list(train(calm, DATA, order_seed=1))
+    loud = list(train(wild, DATA, order_seed=1))
+    assert not math.isfinite(loud[-1].val_loss[1])
+    for position in (0, 2):
+        assert [epoch.val_loss[position] for epoch in loud] == [epoch.val_loss[position] for epoch in quiet]
+        for ours, theirs in zip(wild.state(position).values(), calm.state(position).values(), strict=True):
+            assert torch.equal(ours, theirs)
+
+
+def test_weights_do_not_depend_on_the_place_in_the_stack() -> None:
+    members = [Member(k, TrialConfig(activation="tanh" if k % 2 else "relu"), seed=k) for k in range(6)]
+    forward, backward = make_stack(members), make_stack(members[::-1])
+    assert [member.number for member in forward.members] == [member.number for member in backward.members]
+    alone = make_stack(members[3:4])
+    position = [member.number for member in forward.members].index(3)
+    for name, value in alone.state(0).items():
+        assert torch.equal(value, forward.state(position)[name])
+
+
+def test_a_stack_refuses_trials_of_two_shapes() -> None:
+    members = [Member(0, TrialConfig(hidden=(4,)), seed=0), Member(1, TrialConfig(hidden=(5,)), seed=1)]
+    with pytest.raises(ValueError, match="one fusion key"):
+        make_stack(members)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    rates=st.lists(st.floats(1e-4, 0.3), min_size=1, max_size=5),
+    activation=st.sampled_from(sorted(set(ACTIVATIONS))),
+    widths=st.lists(st.integers(1, 6), max_size=3),
+    batch_size=st.integers(2, 60),
+    optimizer=st.sampled_from(["sgd", "adam", "adamw", "rmsprop"]),
+)
+def test_stack_equals_alone(rates, activation, widths, batch_size, optimizer) -> None:
+    configs = [
+        TrialConfig(
+            activation=activation,
+            hidden=tuple(widths),
+            learning_rate=rate,
+            batch_size=batch_size,
+            optimizer=optimizer,
+            epochs=1,
+        )
+        for rate in rates
+    ]
+    assert len({fusion_key(config) for config in configs}) == 1
+    assert_equal_alone([Member(k, config, seed=k) for k, config in enumerate(configs)], tolerance=1e-7)
