@@ -16,7 +16,8 @@ import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from itertools import pairwise
+from typing import TYPE_CHECKING, Literal
 
 from searchlib.activations import get_activation
 from searchlib.errors import StudyError
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
     from searchlib.trial import TrialConfig
 
-__all__ = ["INITIALIZERS", "Layer", "critical_point", "initialize", "recommended_gain"]
+__all__ = ["INITIALIZERS", "Layer", "critical_point", "initialize", "initialize_layer", "recommended_gain"]
 
 CRITICAL_BIAS_VARIANCE = 0.05  # sigma_b^2 of the critical initializer (Schoenholz 2017 draw their maps at this value)
 
@@ -255,7 +256,7 @@ def initialize(
         return signal
 
     with torch.no_grad():
-        for index, (fan_in, fan_out) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
+        for index, (fan_in, fan_out) in enumerate(pairwise(sizes)):
             last = index == len(sizes) - 2
             layer = Layer(
                 index=index, last=last, config=config, gain=_gain(config, last), generator=generator, inputs=inputs
@@ -264,6 +265,30 @@ def initialize(
             fill(weight, layer)
             layers.append((weight, _bias(config, fan_in, fan_out, generator)))
     return [(weight.to(dtype), bias.to(dtype)) for weight, bias in layers]
+
+
+def initialize_layer(
+    module: torch.nn.Linear | torch.nn.modules.conv._ConvNd,
+    config: TrialConfig,
+    *,
+    index: int,
+    last: bool,
+    generator: torch.Generator,
+) -> None:
+    """Fill one layer of a module of the study's own; a convolution's fan_in is channels times kernel size."""
+    import torch
+
+    def inputs() -> torch.Tensor:
+        raise StudyError(f"initializer {config.initializer!r} looks at data, which works for an MLP only")
+
+    fill = INITIALIZERS[config.initializer] if isinstance(config.initializer, str) else config.initializer
+    layer = Layer(index=index, last=last, config=config, gain=_gain(config, last), generator=generator, inputs=inputs)
+    with torch.no_grad():
+        weight = torch.empty(module.weight.shape[0], module.weight[0].numel())
+        fill(weight, layer)
+        module.weight.copy_(weight.view(module.weight.shape))
+        if module.bias is not None:
+            module.bias.copy_(_bias(config, weight.shape[1], weight.shape[0], generator))
 
 
 def _bias(config: TrialConfig, fan_in: int, fan_out: int, generator: torch.Generator) -> torch.Tensor:
@@ -302,8 +327,10 @@ def recommended_gain(config: TrialConfig) -> float:
     name = config.activation
     if name == "selu":
         return 1.0
-    if name in ("sigmoid", "tanh", "relu"):
-        return float(init.calculate_gain(name))
+    known: tuple[Literal["sigmoid", "tanh", "relu"], ...] = ("sigmoid", "tanh", "relu")
+    for nonlinearity in known:
+        if name == nonlinearity:
+            return float(init.calculate_gain(nonlinearity))
     slope = _slope(config)
     if slope is not None:
         return math.sqrt(2.0 / (1.0 + slope**2))
@@ -348,9 +375,7 @@ def _critical_point(_activation: object, config: TrialConfig) -> tuple[float, fl
 
     grid = [math.log(CRITICAL_BIAS_VARIANCE) + 0.1 * step for step in range(1, 120)]
     values = [excess(log_q) for log_q in grid]
-    for (left, right), (below, above) in zip(
-        zip(grid[:-1], grid[1:], strict=True), zip(values[:-1], values[1:], strict=True), strict=True
-    ):
+    for (left, right), (below, above) in zip(pairwise(grid), pairwise(values), strict=True):
         if below < 0.0 <= above:
             q = math.exp(brentq(excess, left, right, xtol=1e-10))
             return (q - CRITICAL_BIAS_VARIANCE) / _moments(config, q)[0], CRITICAL_BIAS_VARIANCE

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from searchlib.activations import get_activation
@@ -50,7 +51,7 @@ def build_mlp(config: TrialConfig, inputs: int, outputs: int) -> torch.nn.Sequen
 
     sizes = layer_sizes(config, inputs, outputs)
     parts: OrderedDict[str, nn.Module] = OrderedDict(flatten=nn.Flatten())
-    for index, (fan_in, fan_out) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
+    for index, (fan_in, fan_out) in enumerate(pairwise(sizes)):
         parts[f"linear{index}"] = nn.Linear(fan_in, fan_out)
         if index == len(sizes) - 2:
             break
@@ -101,7 +102,7 @@ def _mean_and_deviation(inputs: torch.Tensor) -> tuple[float, float]:
 
 
 def predictor(module: torch.nn.Module, *, factor: float, offset: float, classify: bool) -> torch.nn.Module:
-    """*module* with its input scaling in front and, for classification, softmax behind: raw inputs to soft decisions."""
+    """*module* with its input scaling in front and, with *classify*, softmax behind: raw inputs to soft decisions."""
     import torch
     from torch import nn
 

@@ -101,7 +101,7 @@ class Choice(Dimension):
         object.__setattr__(self, "condition", condition or {})
 
     def when(self, **conditions: Any) -> Self:
-        return type(self)(*self.options, condition=Dimension().when(**conditions).condition | dict(self.condition))
+        return type(self)(*self.options, condition={**self.condition, **Dimension().when(**conditions).condition})
 
     def at(self, unit: float) -> Primitive:
         return encode(self.options[min(int(unit * len(self.options)), len(self.options) - 1)])
@@ -160,7 +160,7 @@ class LogUniform(_Range):
             raise StudyError(f"LogUniform({self.low!r}, {self.high!r}): the lower bound must be above 0")
 
     def at(self, unit: float) -> float:
-        value = self.low * (self.high / self.low) ** unit
+        value = self.low * math.exp(unit * math.log(self.high / self.low))
         return min(max(value, self.low), self.high)
 
 
@@ -188,7 +188,7 @@ class IntUniform(_Range):
     def at(self, unit: float) -> int:
         if self.log:
             low, high = self.low - 0.5, self.high + 0.5
-            return min(max(round(low * (high / low) ** unit), self.low), self.high)
+            return min(max(round(low * math.exp(unit * math.log(high / low))), self.low), self.high)
         count = (self.high - self.low) // self.step + 1
         return self.low + self.step * min(int(unit * count), count - 1)
 

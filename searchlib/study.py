@@ -18,7 +18,7 @@ import types
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from searchlib.data import Dataset, get_dataset
 from searchlib.errors import StudyError, unknown_name
@@ -129,7 +129,9 @@ class Study:
                     f"{name!r} is {type(dimension).__name__} and sampler {self.sampler!r} needs finitely many values; "
                     "write Choice or IntUniform, or take another sampler"
                 )
-        if self.sampler == "grid" and self.trials > (points := len(list(enumerate_points(self.dimensions, self.fixed)))):
+        if self.sampler == "grid" and self.trials > (
+            points := len(list(enumerate_points(self.dimensions, self.fixed)))
+        ):
             raise StudyError(f"trials={self.trials}: the grid has only {points} points; write trials={points}")
         for cell in self.cells or [{}]:
             for position in (0.0, 1.0):  # combinations of fields that TrialConfig refuses show at the ends, if anywhere
@@ -165,7 +167,7 @@ class Study:
         return TrialConfig(**{**hidden, **self.fixed, **chosen})
 
     @property
-    def direction(self) -> str:
+    def direction(self) -> Literal["maximize", "minimize"]:
         return "maximize" if self.metric == "val_accuracy" else "minimize"
 
     @property
@@ -215,9 +217,7 @@ class Study:
         return hashlib.sha256(json.dumps(self.definition(), sort_keys=True).encode()).hexdigest()[:16]
 
 
-def enumerate_points(
-    dimensions: Mapping[str, Dimension], fixed: Mapping[str, Any]
-) -> Iterator[dict[str, Primitive]]:
+def enumerate_points(dimensions: Mapping[str, Dimension], fixed: Mapping[str, Any]) -> Iterator[dict[str, Primitive]]:
     """Every combination of the dimensions' values, the first dimension varying slowest; absent ones left out."""
     names = list(dimensions)
 

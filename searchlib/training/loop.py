@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -131,11 +132,11 @@ def train(stack: Trainable, data: Tensors, *, order_seed: int) -> Iterator[Epoch
             )
 
 
-class _denormals_flushed:
+@contextlib.contextmanager
+def _denormals_flushed() -> Iterator[None]:
     """Numbers too small for a normalized float count as 0: a vanishing network would train many times slower."""
-
-    def __enter__(self) -> None:
-        torch.set_flush_denormal(True)
-
-    def __exit__(self, *exc: object) -> None:
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
         torch.set_flush_denormal(False)

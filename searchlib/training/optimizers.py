@@ -11,14 +11,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    import torch
+import torch
 
+if TYPE_CHECKING:
     from searchlib.trial import TrialConfig
 
 __all__ = ["OPTIMIZERS", "StackOptimizer"]
 
-Tensors = Mapping[str, "torch.Tensor"]
+Tensors = Mapping[str, torch.Tensor]
 
 
 class StackOptimizer:
@@ -32,8 +32,6 @@ class StackOptimizer:
     slots: tuple[str, ...] = ()
 
     def __init__(self, parameters: Tensors, configs: Sequence[TrialConfig]) -> None:
-        import torch
-
         like = next(iter(parameters.values()))
         self.steps = 0
         self.hyper = {
@@ -92,7 +90,7 @@ class SGD(StackOptimizer):
             g = g.addcmul_(w, self.column("weight_decay", w))
         if self.moves:
             momentum, buffer = self.column("momentum", w), self.state["momentum_buffer"][name]
-            buffer.mul_(momentum).add_(g)
+            torch.addcmul(g, buffer, momentum, out=buffer)
             g = g.addcmul_(buffer, momentum) if self.nesterov else buffer
         w.addcmul_(g, _column(lr, w), value=-1.0)
 

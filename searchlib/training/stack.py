@@ -110,8 +110,11 @@ class Stack:
             )
             for member in self.members
         ]
-        full = {"dtype": self.dtype, "device": self.device}
         trials = len(self.members)
+
+        def full(width: int, value: float) -> Tensor:
+            return torch.full((trials, width), value, dtype=self.dtype, device=self.device)
+
         trained = any(_activation(member.config).trained for member in self.members)
         for index in range(len(sizes) - 1):
             parameters[f"linear{index}.weight"] = torch.stack([layers[index][0] for layers in drawn]).to(self.device)
@@ -120,26 +123,32 @@ class Stack:
                 break
             width = sizes[index + 1]
             if self.batch_norm:
-                parameters[f"norm{index}.weight"] = torch.ones(trials, width, **full)
-                parameters[f"norm{index}.bias"] = torch.zeros(trials, width, **full)
-                buffers[f"norm{index}.running_mean"] = torch.zeros(trials, width, **full)
-                buffers[f"norm{index}.running_var"] = torch.ones(trials, width, **full)
+                parameters[f"norm{index}.weight"] = full(width, 1.0)
+                parameters[f"norm{index}.bias"] = full(width, 0.0)
+                buffers[f"norm{index}.running_mean"] = full(width, 0.0)
+                buffers[f"norm{index}.running_var"] = full(width, 1.0)
             if trained:
-                parameters[f"activation{index}.weight"] = torch.full((trials, 1), 0.25, **full)
-        for parameter in parameters.values():
-            parameter.requires_grad_()
+                parameters[f"activation{index}.weight"] = full(1, 0.25)
         return parameters, buffers
 
     def _refresh(self) -> None:
-        """Recompute what follows from the list of members: slices by activation, dropout's probabilities."""
+        """Recompute what follows from the members: slices by activation, the first gradient's place, who is trained."""
         self._slices = list(_slices([member.config for member in self.members]))
-        self._kept = [1.0 - member.config.dropout for member in self.members]
+        self._first_gradient = torch.empty_like(self.parameters["linear0.weight"])
+        for name, parameter in self.parameters.items():
+            parameter.requires_grad_(not name.startswith("linear0."))
 
     def forward(self, inputs: Tensor, *, training: bool) -> Tensor:
         """``[B, inputs]`` to ``[B, K, outputs]``."""
-        batch, trials = len(inputs), len(self.members)
+        return self._after_first(self._first(inputs), training)
+
+    def _first(self, inputs: Tensor) -> Tensor:
+        """The first layer of all trials as one product, ``[B, K * width]``."""
         weight, bias = self.parameters["linear0.weight"], self.parameters["linear0.bias"]
-        signal = torch.addmm(bias.view(-1), inputs, weight.view(-1, weight.shape[2]).T).view(batch, trials, -1)
+        return torch.addmm(bias.view(-1), inputs, weight.view(-1, weight.shape[2]).T)
+
+    def _after_first(self, signal: Tensor, training: bool) -> Tensor:
+        signal = signal.view(len(signal), len(self.members), -1)
         for index in range(self.depth):
             signal = self._hidden(signal, index, training)
             weight, bias = self.parameters[f"linear{index + 1}.weight"], self.parameters[f"linear{index + 1}.bias"]
@@ -157,15 +166,16 @@ class Stack:
                 self.parameters[f"norm{index}.bias"].view(-1),
                 training=training,
             ).view(signal.shape)
+        pieces = signal.split([stop - start for start, stop, _, _ in self._slices], dim=1)
         parts = [
-            self._activate(signal[:, start:stop], slice(start, stop), activation, module, index, training)
-            for start, stop, activation, module in self._slices
+            self._activate(piece, slice(start, stop), activation, module, index, training)
+            for piece, (start, stop, activation, module) in zip(pieces, self._slices, strict=True)
         ]
         signal = parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
         if self.has_dropout and training:
             masks = [
                 torch.empty_like(signal[:, k]).bernoulli_(kept, generator=self.noise[k]).div_(kept)
-                for k, kept in enumerate(self._kept)
+                for k, kept in enumerate(1.0 - member.config.dropout for member in self.members)
             ]
             signal = signal * torch.stack(masks, dim=1)
         return signal
@@ -187,12 +197,19 @@ class Stack:
         return output
 
     def step(self, inputs: Tensor, targets: Tensor, learning_rate: Tensor) -> Tensor:
-        """One optimizer step on a batch, at a rate a trial ``[K]``. Returns each trial's mean loss ``[K]``, detached."""
-        mean = losses(self.forward(inputs, training=True), targets).mean(dim=0)
-        names = list(self.parameters)
-        gradients = torch.autograd.grad(mean.sum(), list(self.parameters.values()), materialize_grads=True)
+        """One optimizer step on a batch, each trial at its own rate ``[K]``; returns their mean losses ``[K]``."""
+        first = self._first(inputs).requires_grad_()
+        mean = losses(self._after_first(first, training=True), targets).mean(dim=0)
+        later = {name: parameter for name, parameter in self.parameters.items() if parameter.requires_grad}
+        signal, *rest = torch.autograd.grad(mean.sum(), [first, *later.values()], materialize_grads=True)
         with torch.no_grad():
-            self.optimizer.step(self.parameters, dict(zip(names, gradients, strict=True)), learning_rate)
+            # The first layer holds most of the numbers. Its gradient is written by hand, always into the same memory:
+            # autograd would have the system map and clear megabytes anew in each step, at several times the cost.
+            gradient = self._first_gradient
+            torch.mm(signal.T, inputs, out=gradient.view(-1, gradient.shape[2]))
+            bias = signal.sum(dim=0).view_as(self.parameters["linear0.bias"])
+            gradients = {"linear0.weight": gradient, "linear0.bias": bias, **dict(zip(later, rest, strict=True))}
+            self.optimizer.step(self.parameters, gradients, learning_rate)
         self.batches += 1
         return mean.detach()
 
@@ -215,7 +232,7 @@ class Stack:
         self.members = [member for member, stays in zip(self.members, kept, strict=True) if stays]
         self.noise = [generator for generator, stays in zip(self.noise, kept, strict=True) if stays]
         with torch.no_grad():
-            self.parameters = {name: value[index].requires_grad_() for name, value in self.parameters.items()}
+            self.parameters = {name: value[index] for name, value in self.parameters.items()}
             self.buffers = {name: value[index] for name, value in self.buffers.items()}
             self.optimizer.keep(index)
         self._refresh()

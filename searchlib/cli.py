@@ -1,0 +1,346 @@
+"""The command line: parse, call the library, print. Nothing is decided here.
+
+Exit status: 0 done; 1 an error of ours, in one line; 2 wrong usage; 130 interrupted, with everything so far saved.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+import click
+
+from searchlib.errors import SearchlibError
+
+DEBUG = "searchlib.debug"
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def _note_debug(context: click.Context, _parameter: click.Parameter, value: bool) -> None:
+    if value:
+        context.find_root().meta[DEBUG] = True
+
+
+OPTIONS: dict[str, Callable[[Any], Any]] = {
+    "study": click.option("--study", required=True, metavar="NAME", help="A study's name, or the path of its file."),
+    "studies": click.option(
+        "--studies",
+        default="studies",
+        envvar="SEARCHLIB_STUDIES",
+        show_default=True,
+        show_envvar=True,
+        type=click.Path(path_type=Path),
+        help="The folder of study files.",
+    ),
+    "storage": click.option(
+        "--storage",
+        default="optuna.journal",
+        envvar="SEARCHLIB_STORAGE",
+        show_default=True,
+        show_envvar=True,
+        metavar="PATH|URL",
+        help="Optuna's storage: a journal file, or a database URL.",
+    ),
+    "tracking_uri": click.option(
+        "--tracking-uri",
+        envvar="MLFLOW_TRACKING_URI",
+        show_envvar=True,
+        metavar="URI",
+        help="MLflow's store. [default: mlflow.db and mlruns/ in the working folder]",
+    ),
+    "data_root": click.option(
+        "--data-root",
+        default="data",
+        envvar="SEARCHLIB_DATA",
+        show_default=True,
+        show_envvar=True,
+        type=click.Path(path_type=Path),
+        help="The folder of data sets, in torchvision's layout.",
+    ),
+    "debug": click.option(
+        "--debug",
+        is_flag=True,
+        expose_value=False,
+        callback=_note_debug,
+        help="Show the traceback of an error.",
+    ),
+}
+
+
+def options(*names: str) -> Callable[[Command], Command]:
+    """Add shared options, and --debug, to a command."""
+
+    def add(command: Command) -> Command:
+        for name in reversed((*names, "debug")):
+            command = OPTIONS[name](command)
+        return command
+
+    return add
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="searchlib")
+def cli() -> None:
+    """Answers questions about training neural networks by search.
+
+    A question is one file in studies/. "searchlib optimize --study NAME" answers it.
+    """
+
+
+@cli.command("list")
+@options("studies", "storage")
+def list_command(studies: Path, storage: str) -> None:
+    """List the studies, each with its state and its question.
+
+    Example: searchlib list
+    """
+    from searchlib.storage import count_trials
+    from searchlib.study import list_studies, load_study
+
+    counts = count_trials(storage)
+    for name in list_studies(studies):
+        try:
+            study = load_study(name, studies)
+        except SearchlibError as error:
+            click.echo(f"{name:20}  {'broken':>14}  {error}")
+            continue
+        done = counts.get(name, 0)
+        click.echo(f"{name:20}  {f'{done}/{study.trials} trials' if done else 'not begun':>14}  {study.question}")
+
+
+@cli.command()
+@options("study", "studies", "storage", "tracking_uri", "data_root")
+@click.option(
+    "--trials",
+    type=click.IntRange(min=1),
+    help="Target for the study, those it has included. [default: the study's own]",
+)
+@click.option(
+    "--timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="Stop cleanly after this time."
+)
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
+@click.option(
+    "--engine", default="inline", show_default=True, type=click.Choice(["inline"]), help="Where stacks are trained."
+)
+@click.option("--evaluate/--no-evaluate", default=True, help="Open the test set at the end, once. [default: evaluate]")
+def optimize(
+    study: str,
+    studies: Path,
+    storage: str,
+    tracking_uri: str | None,
+    data_root: Path,
+    trials: int | None,
+    timeout: float | None,
+    device: str,
+    engine: str,
+    evaluate: bool,
+) -> None:
+    """Search, then evaluate the best trial once on the test set. Goes on with what is unfinished.
+
+    Example: searchlib optimize --study init_vs_act
+    """
+    from rich.console import Console
+
+    from searchlib import holdout
+    from searchlib.analysis import study_status
+    from searchlib.optimize import optimize as search
+    from searchlib.study import load_study
+    from searchlib.terminal import show_progress, show_summary
+
+    loaded = load_study(study, studies)
+    console = Console()
+    target = trials or loaded.trials
+    before = study_status(loaded, storage, target=target)
+    try:
+        show_progress(
+            loaded,
+            search(
+                loaded,
+                storage=storage,
+                tracking_uri=tracking_uri,
+                data_root=data_root,
+                trials=trials,
+                timeout=timeout,
+                device=device,
+            ),
+            before,
+            console,
+        )
+    except KeyboardInterrupt:
+        saved = study_status(loaded, storage)["trials"]
+        done = saved["total"] - saved["running"]
+        raise click.exceptions.Exit(
+            _interrupted(f"{done} of {target} trials are saved; the same command goes on")
+        ) from None
+    after = study_status(loaded, storage, target=max(target, before["trials"]["total"]))
+    complete = after["trials"]["total"] >= target and not after["trials"]["running"]
+    result = None
+    if complete and evaluate and after["best"]:
+        result = holdout.evaluate(loaded, storage=storage, tracking_uri=tracking_uri, data_root=data_root, fetch=True)
+    show_summary(loaded, after, result, _places(loaded.name, storage, tracking_uri), console)
+    if not complete:
+        console.print("stopped by --timeout; the same command goes on", highlight=False)
+    elif evaluate and not after["best"]:
+        console.print("no trial completed, so the test set stays sealed; see the diverged trials in the dashboards")
+
+
+def _places(name: str, storage: str, tracking_uri: str | None) -> list[tuple[str, str]]:
+    from searchlib.storage import mask
+
+    return [
+        ("optuna", f"{mask(storage)} (optuna-dashboard {mask(storage)})"),
+        ("mlflow", f"{mask(tracking_uri or 'mlflow.db, mlruns/')} (mlflow ui)"),
+        ("browse", f"searchlib ui --study {name}"),
+    ]
+
+
+@cli.command()
+@options("study", "studies", "storage")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object, for programs.")
+def status(study: str, studies: Path, storage: str, as_json: bool) -> None:
+    """Trials by state, the best so far, the cells, the test ledger.
+
+    Example: searchlib status --study init_vs_act --json
+    """
+    from searchlib.analysis import study_status
+    from searchlib.study import load_study
+
+    loaded = load_study(study, studies)
+    found = study_status(loaded, storage)
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+        return
+    from rich.console import Console
+
+    from searchlib.terminal import show_status
+
+    show_status(loaded, found, Console())
+
+
+@cli.command()
+@options("study", "studies", "storage", "tracking_uri", "data_root")
+def evaluate(study: str, studies: Path, storage: str, tracking_uri: str | None, data_root: Path) -> None:
+    """Evaluate the best trial on the test set, once; later calls print the stored result.
+
+    This closes the study: no trial can be added after it.
+
+    Example: searchlib evaluate --study init_vs_act
+    """
+    from searchlib import holdout
+    from searchlib.study import load_study
+    from searchlib.terminal import test_row
+
+    loaded = load_study(study, studies)
+    result = holdout.evaluate(loaded, storage=storage, tracking_uri=tracking_uri, data_root=data_root)
+    name, value = test_row(result)
+    click.echo(f"{name} {value}, trial {result.trial}")
+
+
+@cli.command()
+@options("study", "studies", "tracking_uri", "data_root")
+@click.option("--index", required=True, type=click.IntRange(min=0), help="Which image of the validation split.")
+def predict(study: str, studies: Path, tracking_uri: str | None, data_root: Path, index: int) -> None:
+    """The champion on one image of the validation split: its class and the soft decisions.
+
+    Example: searchlib predict --study init_vs_act --index 7
+    """
+    from searchlib.predict import predict as decide
+    from searchlib.study import load_study
+
+    decision = decide(load_study(study, studies), index, tracking_uri=tracking_uri, data_root=data_root)
+    for line in decision.lines():
+        click.echo(line)
+
+
+@cli.group()
+def data() -> None:
+    """Data sets."""
+
+
+@data.command()
+@options("data_root")
+@click.argument("name")
+def fetch(data_root: Path, name: str) -> None:
+    """Fetch and check the files of a data set: fashion_mnist, mnist, kmnist or digits.
+
+    Example: searchlib data fetch fashion_mnist
+    """
+    from searchlib.data import fetch as fetch_files
+
+    files = fetch_files(name, data_root)
+    for file in files:
+        click.echo(f"{file.path}  {file.bytes:,} bytes, checked, from {file.source}")
+    if not files:
+        click.echo(f"{name} comes with scikit-learn; there is nothing to fetch")
+
+
+@cli.command()
+@options("studies", "storage", "tracking_uri")
+@click.option("--study", metavar="NAME", help="Show the addresses of this study.")
+def ui(study: str | None, studies: Path, storage: str, tracking_uri: str | None) -> None:
+    """Optuna Dashboard and the MLflow UI on 127.0.0.1, until Ctrl-C.
+
+    Example: searchlib ui --study init_vs_act
+    """
+    from searchlib.servers import dashboards, study_pages, watch
+
+    pages = ("", "")
+    if study is not None:
+        from searchlib.study import load_study
+
+        pages = study_pages(load_study(study, studies), storage, tracking_uri)
+    click.echo("starting both dashboards ...")
+    with dashboards(storage, tracking_uri) as servers:
+        for server, page in zip(servers, pages, strict=True):
+            click.echo(f"{server.name:17} {server.address}{page}")
+        click.echo("Ctrl-C stops both")
+        try:
+            watch(servers)
+        except KeyboardInterrupt:
+            click.echo("stopped")
+
+
+def _interrupted(message: str) -> int:
+    click.echo(f"\nInterrupted: {message}", err=True)
+    return 130
+
+
+def main() -> NoReturn:
+    """Run the command line and exit."""
+    context: click.Context | None = None
+    code = 0
+    try:
+        context = cli.make_context("searchlib", sys.argv[1:])
+        with context:
+            cli.invoke(context)
+    except click.exceptions.Exit as done:
+        code = done.exit_code
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        code = _interrupted("what was recorded is saved")
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 1
+    except Exception as error:
+        if context is not None and context.meta.get(DEBUG):
+            raise
+        code = 1
+        click.echo(f"Error: {_one_line(error)}", err=True)
+    sys.exit(code)
+
+
+def _one_line(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    if isinstance(error, SearchlibError):
+        return text
+    if isinstance(error, OSError) and error.strerror:
+        place = f" {error.filename}" if error.filename else ""
+        return f"{error.strerror}{place}; mend that and run the same command again: what was recorded stays"
+    return f"{type(error).__name__}: {text}; run again with --debug for the traceback"

@@ -1,0 +1,195 @@
+"""The sealed test set: opened once, for the champion, by ``evaluate``. The only module that opens it.
+
+The ledger (a user attribute of the Optuna study, and tags of the MLflow parent run) is claimed before the test
+files are opened and completed after. A crash in between leads to the evaluation of the same checkpoint, and of no
+other; a second call returns the stored result and opens nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from searchlib.analysis import best_trial, proportion_interval
+from searchlib.data import get_dataset, load_test, load_train, split
+from searchlib.errors import DataError, HoldoutError
+from searchlib.storage import StudyLock, load_optuna_study
+from searchlib.tracking import Tracker, code_version, now
+
+if TYPE_CHECKING:
+    import optuna
+    import torch
+
+    from searchlib.study import Study
+
+__all__ = ["TestResult", "evaluate"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TestResult:
+    """What the test set said, once.
+
+    accuracy, correct and the 95 % Wilson interval low..high are None for regression; loss is the mean over the n
+    examples (cross-entropy, or squared error).
+    """
+
+    __test__ = False  # not a test case, whatever its name suggests to pytest
+
+    evaluated_at: str
+    trial: int
+    checkpoint_sha256: str
+    code: str
+    n: int
+    loss: float
+    accuracy: float | None
+    correct: int | None
+    low: float | None
+    high: float | None
+
+
+def evaluate(
+    study: Study, *, storage: str, tracking_uri: str | None, data_root: Path, fetch: bool = False
+) -> TestResult:
+    """Evaluate the study's best trial on the test set, or return the stored result of an earlier call.
+
+    fetch: get missing test files from their sources. Without it they must be there: DataError says what is missing,
+    and the claim is withdrawn, since nothing was seen. HoldoutError where there is no completed trial, or where the
+    checkpoint isn't the one that was claimed.
+    """
+    with StudyLock(storage, study.name, "evaluate"):
+        optuna_study = load_optuna_study(storage, study.name)
+        best = best_trial(study, optuna_study.get_trials(deepcopy=False)) if optuna_study else None
+        if optuna_study is None or best is None:
+            raise HoldoutError(
+                f"study {study.name!r} has no completed trial to evaluate; run searchlib optimize --study {study.name}"
+            )
+        ledger = optuna_study.user_attrs.get("test_ledger")
+        stored = TestResult(**ledger["result"]) if ledger and ledger.get("result") else None
+        if stored and optuna_study.user_attrs.get("champion_checkpoint") == stored.checkpoint_sha256:
+            return stored
+        with Tracker(study, tracking_uri) as tracker:
+            if stored is None:
+                ledger = ledger or _claim(optuna_study, best)
+                stored = _open_test_set(study, optuna_study, tracker, ledger, data_root, fetch)
+            _publish(study, optuna_study, tracker, stored, data_root)
+            return stored
+
+
+def _claim(optuna_study: optuna.Study, best: optuna.trial.FrozenTrial) -> dict[str, Any]:
+    """Write down, before anything is opened, which checkpoint the test set is for."""
+    checkpoint = best.user_attrs.get("checkpoint_sha256")
+    if not checkpoint:
+        raise HoldoutError(f"trial {best.number} leads, but has no checkpoint; it was not recorded by searchlib")
+    ledger = {
+        "claimed_at": now(),
+        "trial": best.number,
+        "run_id": best.user_attrs["mlflow_run_id"],
+        "checkpoint_sha256": checkpoint,
+        "code": code_version(),
+    }
+    optuna_study.set_user_attr("test_ledger", ledger)
+    return ledger
+
+
+def _open_test_set(
+    study: Study,
+    optuna_study: optuna.Study,
+    tracker: Tracker,
+    ledger: dict[str, Any],
+    data_root: Path,
+    fetch: bool,
+) -> TestResult:
+    network = _champion(study, optuna_study, tracker, ledger, soft=False)
+    try:
+        examples = load_test(study.dataset, data_root, fetch=fetch)
+    except DataError:
+        optuna_study.set_user_attr("test_ledger", None)
+        raise
+    measured = _measure(network, examples.inputs, examples.targets)
+    result = TestResult(
+        evaluated_at=now(),
+        trial=ledger["trial"],
+        checkpoint_sha256=ledger["checkpoint_sha256"],
+        code=ledger["code"],
+        n=len(examples),
+        **measured,
+    )
+    optuna_study.set_user_attr("test_ledger", {**ledger, "finished_at": result.evaluated_at, "result": asdict(result)})
+    return result
+
+
+def _champion(
+    study: Study, optuna_study: optuna.Study, tracker: Tracker, ledger: dict[str, Any], *, soft: bool
+) -> torch.nn.Module:
+    """The claimed network, from raw inputs to its outputs or, with *soft*, to soft decisions (classification)."""
+    from safetensors.torch import load
+
+    from searchlib.models import build_module, predictor
+
+    content = tracker.checkpoint(ledger["run_id"])
+    if hashlib.sha256(content).hexdigest() != ledger["checkpoint_sha256"]:
+        raise HoldoutError(
+            f"the checkpoint of trial {ledger['trial']} (MLflow run {ledger['run_id']}) was altered since the search; "
+            "restore the file: the test set is not opened for another network"
+        )
+    header_size = int.from_bytes(content[:8], "little")
+    metadata = json.loads(content[8 : 8 + header_size])["__metadata__"]
+    params = optuna_study.get_trials(deepcopy=False)[ledger["trial"]].params
+    module = build_module(study.model, study.config(params), get_dataset(study.dataset))
+    module.load_state_dict(load(content))
+    return predictor(
+        module,
+        factor=float(metadata["factor"]),
+        offset=float(metadata["offset"]),
+        classify=soft and get_dataset(study.dataset).task == "classification",
+    )
+
+
+def _measure(network: torch.nn.Module, inputs: torch.Tensor, targets: torch.Tensor) -> dict[str, Any]:
+    import torch
+
+    with torch.no_grad():
+        outputs = torch.cat([network(block) for block in inputs.split(1000)]).double()
+    if targets.is_floating_point():
+        loss = float((outputs - targets).square().mean())
+        return {"loss": loss, "accuracy": None, "correct": None, "low": None, "high": None}
+    correct = int((outputs.argmax(dim=1) == targets).sum())
+    low, high = proportion_interval(correct, len(targets))
+    return {
+        "loss": float(torch.nn.functional.cross_entropy(outputs, targets)),
+        "accuracy": correct / len(targets),
+        "correct": correct,
+        "low": low,
+        "high": high,
+    }
+
+
+def _publish(study: Study, optuna_study: optuna.Study, tracker: Tracker, result: TestResult, data_root: Path) -> None:
+    """Put result and champion where MLflow shows them. Repeats itself harmlessly after a crash."""
+    ledger = optuna_study.user_attrs["test_ledger"]
+    tracker.open_parent(optuna_study)
+    metrics = {"test_loss": result.loss}
+    if result.accuracy is not None and result.low is not None and result.high is not None:
+        metrics |= {
+            "test_accuracy": result.accuracy,
+            "test_accuracy_low": result.low,
+            "test_accuracy_high": result.high,
+        }
+    tracker.log_summary(metrics, tags={f"searchlib.test.{key}": str(ledger[key]) for key in ledger if key != "result"})
+    if tracker.champion_version(result.checkpoint_sha256) is None:
+        examples = split(
+            load_train(study.dataset, data_root), seed=study.split_seed, fraction=study.validation_fraction
+        )
+        tracker.register_champion(
+            _champion(study, optuna_study, tracker, ledger, soft=True),
+            examples.train.inputs[:4],
+            {
+                "searchlib.checkpoint": result.checkpoint_sha256,
+                "searchlib.trial": str(result.trial),
+                "searchlib.study": study.name,
+            },
+        )
+    optuna_study.set_user_attr("champion_checkpoint", result.checkpoint_sha256)

@@ -1,0 +1,221 @@
+"""Which configurations next: the balanced design, and Optuna's samplers, drawn round by round.
+
+Every draw depends on (study seed, trial number) and on the finished trials alone, never on the process that makes
+it: the sequence of trials survives kills and restarts.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from searchlib.errors import StudyError
+from searchlib.space import Choice, Dimension, IntUniform, LogUniform, Primitive, Uniform
+from searchlib.study import enumerate_points
+from searchlib.trial import derive_seed
+
+if TYPE_CHECKING:
+    import optuna
+    from optuna.distributions import BaseDistribution
+    from optuna.trial import FrozenTrial
+
+    from searchlib.storage import OverlayStorage
+    from searchlib.study import Study
+
+__all__ = ["Design", "ask_round", "distribution", "is_adaptive", "make_pruner", "round_length"]
+
+DESIGNS = ("balanced", "grid", "qmc")
+
+
+def distribution(dimension: Dimension) -> BaseDistribution:
+    """A dimension as Optuna's distribution."""
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    if isinstance(dimension, Choice):
+        return CategoricalDistribution(dimension.values())
+    if isinstance(dimension, IntUniform):
+        return IntDistribution(dimension.low, dimension.high, log=dimension.log, step=dimension.step)
+    if isinstance(dimension, (Uniform, LogUniform)):
+        return FloatDistribution(dimension.low, dimension.high, log=isinstance(dimension, LogUniform))
+    raise TypeError(f"no Optuna distribution for {type(dimension).__name__}")
+
+
+class Design:
+    """A fixed sequence of configurations: some dimensions enumerated, the others on a scrambled Sobol sequence.
+
+    ``balanced`` enumerates the scientific dimensions: every block of cells gets the same nuisance point. ``qmc``
+    enumerates none, ``grid`` all. Sobol' 1967, scrambled as in Owen 1998 (scipy.stats.qmc); the k-th point is the
+    same however many are asked for.
+    """
+
+    def __init__(self, study: Study) -> None:
+        enumerated = {"balanced": study.scientific, "grid": study.dimensions}.get(study.sampler, {})
+        self.fixed = study.fixed
+        self.dimensions = study.dimensions
+        self.cells = list(enumerate_points(enumerated, study.fixed))
+        self.sampled = {name: dim for name, dim in study.dimensions.items() if name not in enumerated}
+        self.seed = derive_seed(study.seed, "sobol") % 2**32
+
+    def __getitem__(self, number: int) -> dict[str, Primitive]:
+        """The (encoded) parameters of trial *number*, in the order of the study's dimensions."""
+        block, position = divmod(number, len(self.cells))
+        params: dict[str, Primitive] = {}
+        cell, point = self.cells[position], self._point(block)
+        for name, dimension in self.dimensions.items():
+            if name in cell:
+                params[name] = cell[name]
+            elif name in point and dimension.active({**self.fixed, **params}):
+                params[name] = dimension.at(point[name])
+        return params
+
+    def _point(self, index: int) -> Mapping[str, float]:
+        if not self.sampled:
+            return {}
+        coordinates = _sobol(len(self.sampled), self.seed, 2 ** max(index.bit_length(), 6))[index]
+        return dict(zip(self.sampled, coordinates, strict=True))
+
+
+@functools.lru_cache(maxsize=8)
+def _sobol(dimensions: int, seed: int, count: int) -> list[list[float]]:
+    from scipy.stats import qmc
+
+    points: list[list[float]] = qmc.Sobol(dimensions, scramble=True, rng=seed).random(count).tolist()
+    return points
+
+
+def is_adaptive(study: Study) -> bool:
+    """Whether the next configurations depend on the results so far."""
+    return study.sampler not in (*DESIGNS, "random")
+
+
+def round_length(study: Study) -> int:
+    """Trials asked together: ``round_size``, for ``balanced`` rounded up to whole blocks of cells."""
+    cells = max(len(study.cells), 1) if study.sampler == "balanced" else 1
+    return -(-study.round_size // cells) * cells
+
+
+def ask_round(study: Study, optuna_study: optuna.Study, numbers: range) -> Iterator[FrozenTrial]:
+    """Draw the trials *numbers* and create each in the storage, with all its parameters, by one write.
+
+    The earlier trials of a round, still without result, are visible to the sampler as running.
+    """
+    from optuna.trial import TrialState, create_trial
+
+    draw = _draw_design(study) if study.sampler in DESIGNS else _draw_optuna(study, optuna_study)
+    for number in numbers:
+        params, system_attrs = draw(number)
+        study.config(params)  # a combination that TrialConfig refuses stops the search before it is recorded
+        optuna_study.add_trial(
+            create_trial(
+                state=TrialState.RUNNING,
+                params=params,
+                distributions={name: distribution(study.dimensions[name]) for name in params},
+                user_attrs={"seed": trial_seed(study, number), "signature": study.config(params).signature},
+                system_attrs=system_attrs,
+            )
+        )
+        yield optuna_study._storage.get_all_trials(optuna_study._study_id, deepcopy=False)[number]
+
+
+def trial_seed(study: Study, number: int, replicate: int = 0) -> int:
+    """The seed of a trial's weights and noise."""
+    return derive_seed(study.seed, "trial", number, replicate)
+
+
+Draw = Callable[[int], tuple[dict[str, Primitive], dict[str, Any]]]
+
+
+def _draw_design(study: Study) -> Draw:
+    design = Design(study)
+    return lambda number: (design[number], {})
+
+
+def _draw_optuna(study: Study, optuna_study: optuna.Study) -> Draw:
+    """Draw in memory, on an overlay of the storage: a kill leaves no trial with half its parameters."""
+    import optuna
+
+    from searchlib.storage import OverlayStorage
+
+    storage, study_id = optuna_study._storage, optuna_study._study_id
+    overlay = OverlayStorage(storage, study_id, storage.get_all_trials(study_id, deepcopy=False))
+    shadow = optuna.Study(optuna_study.study_name, overlay)  # type: ignore[arg-type]
+    make = sampler_factory(study)
+
+    def draw(number: int) -> tuple[dict[str, Primitive], dict[str, Any]]:
+        shadow.sampler = make(derive_seed(study.seed, "sampler", number) % 2**32)
+        shadow._thread_local.cached_all_trials = None
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            trial = optuna.trial.Trial(shadow, overlay.create_new_trial(study_id))
+            params = suggest(study, trial)
+        return params, overlay.get_trial_system_attrs(trial._trial_id)
+
+    return draw
+
+
+def suggest(study: Study, trial: optuna.Trial) -> dict[str, Primitive]:
+    """Ask Optuna for each dimension that exists beside those before it."""
+    params: dict[str, Primitive] = {}
+    for name, dimension in study.dimensions.items():
+        if dimension.active({**study.fixed, **params}):
+            params[name] = trial._suggest(name, distribution(dimension))
+    return params
+
+
+def sampler_factory(study: Study) -> Callable[[int], optuna.samplers.BaseSampler]:
+    """Seed to sampler. A study's own function gets the seed if it takes an argument; else it is called once."""
+    from optuna import samplers
+
+    own = study.sampler
+    if callable(own):
+        if inspect.signature(own).parameters:
+            return lambda seed: _checked(own(seed), samplers.BaseSampler, "sampler")
+        made = _checked(own(), samplers.BaseSampler, "sampler")
+        return lambda seed: made
+    makers: dict[str, Callable[[int], samplers.BaseSampler]] = {
+        "cmaes": lambda seed: samplers.CmaEsSampler(seed=seed, warn_independent_sampling=False),
+        "gp": lambda seed: samplers.GPSampler(seed=seed),
+        "random": lambda seed: samplers.RandomSampler(seed=seed),
+        "tpe": lambda seed: samplers.TPESampler(seed=seed),
+    }
+    return makers[study.sampler]
+
+
+def make_pruner(study: Study, epochs: int) -> optuna.pruners.BasePruner | None:
+    """The study's pruner, or None. *epochs* is the most that a trial runs: rungs don't depend on what ran before."""
+    from optuna import pruners
+
+    if callable(study.pruner):
+        made: optuna.pruners.BasePruner = _checked(study.pruner(), pruners.BasePruner, "pruner")
+        return made
+    makers: dict[str, Callable[[], pruners.BasePruner | None]] = {
+        "asha": lambda: pruners.SuccessiveHalvingPruner(min_resource=1),
+        "hyperband": lambda: pruners.HyperbandPruner(min_resource=1, max_resource=epochs),
+        "median": lambda: pruners.MedianPruner(),
+        "none": lambda: None,
+    }
+    return makers[study.pruner]()
+
+
+def _checked(made: Any, kind: type, what: str) -> Any:
+    if not isinstance(made, kind):
+        raise StudyError(f"{what}: the function returned {type(made).__name__}; expected a {kind.__name__} of Optuna")
+    return made
+
+
+def prunes(
+    pruner: optuna.pruners.BasePruner, study: Study, optuna_study: optuna.Study, view: OverlayStorage, trial_id: int
+) -> bool:
+    """Whether *pruner* would stop a trial, seeing only trials of the same scientific cell."""
+    import optuna
+
+    trial = view.get_trial(trial_id)
+    view.cell = dict(study.cell_of(trial.params))
+    try:
+        seen = optuna.Study(optuna_study.study_name, view, pruner=pruner)  # type: ignore[arg-type]
+        return pruner.prune(seen, trial)
+    finally:
+        view.cell = {}

@@ -1,0 +1,410 @@
+"""Optuna's storage: opening it, the one coordinator of a study, and a storage that keeps its changes in memory.
+
+Searchlib leans on Optuna's storage in three places where the public API stops: a lock for the journal that survives
+a killed owner, a torn last line, and samplers or pruners that must see trials which the storage doesn't hold (yet).
+All three are here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import fcntl
+import json
+import os
+import re
+import socket
+import time
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import urlsplit
+
+from searchlib.errors import BusyError, StorageError
+
+if TYPE_CHECKING:
+    import optuna
+    from optuna.storages import BaseStorage
+    from optuna.storages.journal._file import BaseJournalFileLock
+    from optuna.trial import FrozenTrial, TrialState
+
+__all__ = [
+    "DEFAULT_STORAGE",
+    "OverlayStorage",
+    "StudyLock",
+    "count_trials",
+    "load_optuna_study",
+    "mask",
+    "open_storage",
+]
+
+DEFAULT_STORAGE = "optuna.journal"
+JOURNAL_START = b'{"op_code"'
+FOREIGN_LOCK_SECONDS = 30.0  # Optuna's own patience with a lock that nobody releases
+LOCK_FOLDER = Path(".searchlib")
+
+
+def is_url(storage: str) -> bool:
+    return "://" in storage
+
+
+def mask(storage: str) -> str:
+    """The storage as it may be shown: a password in a URL becomes ``***``."""
+    return re.sub(r"(://[^:/@]*):[^@]*@", r"\1:***@", storage)
+
+
+def storage_exists(storage: str) -> bool:
+    """Whether there is anything to read; a server is taken to be there."""
+    if not is_url(storage):
+        return Path(storage).exists()
+    parts = urlsplit(storage)
+    return not parts.scheme.startswith("sqlite") or Path(storage.split("///", 1)[-1]).exists()
+
+
+def open_storage(storage: str) -> BaseStorage:
+    """Open a journal file (any path) or a database (an Optuna URL), creating it where it is missing.
+
+    StorageError for a path that is something else, a folder that isn't there, a malformed or unreachable URL.
+    """
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    if not is_url(storage):
+        return _open_journal(Path(storage))
+    try:
+        return optuna.storages.get_storage(storage)
+    except Exception as error:  # SQLAlchemy, its drivers and Optuna each raise their own kinds
+        reason = " ".join(str(error).split("\n")[0].split())
+        raise StorageError(
+            f"storage {mask(storage)!r} can't be opened ({mask(reason)}); expected a path or an Optuna URL such as "
+            "sqlite:///study.db or postgresql://user:password@host/database"
+        ) from None
+
+
+def _open_journal(path: Path) -> BaseStorage:
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
+
+    place = os.path.abspath(path)  # a relative path with a folder makes Optuna's lock spin on a dangling link
+    check_journal(path)
+    lock = JournalLock(place)
+    try:
+        _drop_torn_line(place, lock)
+        return JournalStorage(JournalFileBackend(place, lock_obj=cast("BaseJournalFileLock", lock)))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StorageError(
+            f"storage {str(path)!r} can't be opened ({error}); expected a journal file of Optuna in a folder that "
+            "can be written; give another with --storage"
+        ) from None
+
+
+def check_journal(path: Path) -> None:
+    """Refuse what is no journal before Optuna, which would append to it, sees it."""
+    if path.is_dir():
+        raise StorageError(f"storage {str(path)!r} is a folder; expected a file, such as {DEFAULT_STORAGE}")
+    if not path.parent.is_dir():
+        raise StorageError(f"storage {str(path)!r}: the folder {str(path.parent)!r} isn't there; create it first")
+    if path.exists():
+        try:
+            with path.open("rb") as file:
+                start = file.read(len(JOURNAL_START))
+        except OSError as error:
+            raise StorageError(f"storage {str(path)!r} can't be read: {error.strerror}") from None
+        if start and not JOURNAL_START.startswith(start):
+            raise StorageError(
+                f"storage {str(path)!r} is no journal of Optuna; give another file, or for a database its URL "
+                f"(sqlite:///{path})"
+            )
+
+
+def _drop_torn_line(place: str, lock: JournalLock) -> None:
+    """Cut off a last line without its end: a write that a kill cut short, which was never acknowledged."""
+    if not os.path.exists(place):
+        return
+    lock.acquire()
+    try:
+        with open(place, "r+b") as file:
+            end = position = file.seek(0, os.SEEK_END)
+            while position:
+                step = min(position, 65536)
+                file.seek(position - step)
+                newline = file.read(step).rfind(b"\n")
+                if newline >= 0:
+                    position = position - step + newline + 1
+                    break
+                position -= step
+            if position < end:
+                file.truncate(position)
+                os.fsync(file.fileno())
+    finally:
+        lock.release()
+
+
+class JournalLock:
+    """A lock for a journal that costs no wait after its owner was killed.
+
+    Optuna's lock is a symbolic link beside the file; one left behind by a dead process makes the next writer wait
+    for 30 s. Here a kernel lock, which dies with its owner, comes first; whoever holds it may remove a link with
+    our mark at once. The link itself keeps out processes with Optuna's own lock, such as a bare optuna-dashboard.
+    """
+
+    def __init__(self, place: str) -> None:
+        self.kernel_lock = place + ".flock"
+        self.link = place + ".lock"
+        self.mark = "./././" + os.path.basename(place)  # resolves to the journal, as Optuna expects of a link
+        self.descriptor: int | None = None
+
+    def acquire(self) -> bool:
+        descriptor = os.open(self.kernel_lock, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            self._link()
+        except BaseException:
+            os.close(descriptor)
+            raise
+        self.descriptor = descriptor
+        return True
+
+    def _link(self) -> None:
+        seen: tuple[int, int] | None = None
+        since, pause = time.monotonic(), 0.001
+        while True:
+            try:
+                os.symlink(self.mark, self.link)
+                return
+            except FileExistsError:
+                pass
+            try:
+                status = os.lstat(self.link)
+                ours = os.path.islink(self.link) and os.readlink(self.link) == self.mark
+            except FileNotFoundError:
+                continue
+            if (status.st_ino, status.st_mtime_ns) != seen:
+                seen, since = (status.st_ino, status.st_mtime_ns), time.monotonic()
+            if ours or time.monotonic() - since > FOREIGN_LOCK_SECONDS:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(self.link)
+                continue
+            time.sleep(pause)
+            pause = min(pause * 2, 0.05)
+
+    def release(self) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self.link)
+        descriptor, self.descriptor = self.descriptor, None
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+class StudyLock:
+    """One coordinator a study: whoever holds this may create, adopt and tell its trials, or open its test set.
+
+    A file in ``.searchlib`` with a kernel lock on it, which is gone when its owner is, however it ended. The file
+    says who holds it. It guards one working folder's storages on one host.
+    """
+
+    def __init__(self, storage: str, study: str, purpose: str) -> None:
+        import hashlib
+
+        place = storage if is_url(storage) else os.path.abspath(storage)
+        self.study, self.purpose = study, purpose
+        self.path = LOCK_FOLDER / f"{study}-{hashlib.sha256(place.encode()).hexdigest()[:8]}.lock"
+        self.descriptor: int | None = None
+
+    def __enter__(self) -> StudyLock:
+        try:
+            LOCK_FOLDER.mkdir(exist_ok=True)
+            self.descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise StorageError(
+                f"the working folder can't be written ({self.path}: {error.strerror}); run in another"
+            ) from None
+        while True:
+            try:
+                fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                holder = self._holder()
+                if self.purpose == "evaluate" and holder.get("purpose") == "evaluate":
+                    time.sleep(0.1)  # it takes seconds, and then there is one result for all who asked
+                    continue
+                os.close(self.descriptor)
+                self.descriptor = None
+                raise BusyError(
+                    f"study {self.study!r} is in the hands of process {holder.get('pid', '?')} on "
+                    f"{holder.get('host', '?')} ({holder.get('purpose', '?')}) since {holder.get('since', '?')}; "
+                    "wait for it, or end it first"
+                ) from None
+        owner = {
+            "pid": os.getpid(),
+            "host": socket.gethostname(),
+            "since": datetime.now().astimezone().isoformat(timespec="seconds"),
+            "purpose": self.purpose,
+        }
+        os.ftruncate(self.descriptor, 0)
+        os.pwrite(self.descriptor, json.dumps(owner).encode(), 0)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self.descriptor is not None:
+            os.ftruncate(self.descriptor, 0)
+            os.close(self.descriptor)
+            self.descriptor = None
+
+    def _holder(self) -> dict[str, Any]:
+        try:
+            found = json.loads(self.path.read_text())
+            return found if isinstance(found, dict) else {}
+        except (OSError, ValueError):
+            return {}
+
+    def held(self) -> bool:
+        """Whether a living process holds it."""
+        if not self.path.exists():
+            return False
+        try:
+            with open(self.path) as file:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return False
+
+
+def load_optuna_study(storage: str, name: str) -> optuna.Study | None:
+    """The Optuna study of that name, or None where it (or the storage) doesn't exist. Creates nothing."""
+    if not storage_exists(storage):
+        return None
+    import optuna
+
+    opened = open_storage(storage)
+    try:
+        return optuna.load_study(study_name=name, storage=opened)
+    except KeyError:
+        return None
+
+
+class OverlayStorage:
+    """A view of a storage for one study in which some trials live in memory only.
+
+    Reads fall through to *base*, a snapshot of the study's trials; writes change the copies in memory. Samplers
+    and pruners run on it unchanged, so that a round of trials is drawn, or decided upon, without leaving
+    half-written trials behind. With *cell* only trials with these parameters are visible: pruning compares within
+    a cell.
+    """
+
+    def __init__(self, real: BaseStorage, study_id: int, base: list[FrozenTrial]) -> None:
+        self._real, self._study_id = real, study_id
+        self._trials: dict[int, FrozenTrial] = {trial._trial_id: trial for trial in base}
+        self._attrs: dict[str, Any] = dict(real.get_study_system_attrs(study_id))
+        self.cell: Mapping[str, Any] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real, name)
+
+    def insert(self, trial: FrozenTrial) -> None:
+        """Put a copy of *trial* over what the storage holds of it."""
+        self._trials[trial._trial_id] = copy.deepcopy(trial)
+
+    def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
+        from optuna.trial import TrialState, create_trial
+
+        trial = copy.copy(template_trial) if template_trial else create_trial(state=TrialState.RUNNING)
+        trial.number = len(self._trials)
+        trial._trial_id = -1 - trial.number
+        self._trials[trial._trial_id] = trial
+        return trial._trial_id
+
+    def get_trial(self, trial_id: int) -> FrozenTrial:
+        return copy.deepcopy(self._trials[trial_id])
+
+    def get_all_trials(
+        self, study_id: int, deepcopy: bool = True, states: tuple[TrialState, ...] | None = None
+    ) -> list[FrozenTrial]:
+        found = [
+            trial
+            for trial in sorted(self._trials.values(), key=lambda trial: trial.number)
+            if (states is None or trial.state in states)
+            and all(name in trial.params and trial.params[name] == value for name, value in self.cell.items())
+        ]
+        return copy.deepcopy(found) if deepcopy else found
+
+    def get_best_trial(self, study_id: int) -> FrozenTrial:
+        from optuna.storages import BaseStorage
+
+        best: FrozenTrial = BaseStorage.get_best_trial(self, study_id)  # type: ignore[arg-type]
+        return best
+
+    def set_trial_param(self, trial_id: int, name: str, internal: float, distribution: Any) -> None:
+        trial = self._trials[trial_id]
+        trial._params[name] = distribution.to_external_repr(internal)
+        trial._distributions[name] = distribution
+
+    def set_trial_intermediate_value(self, trial_id: int, step: int, value: float) -> None:
+        self._trials[trial_id].intermediate_values[step] = value
+
+    def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
+        self._trials[trial_id]._system_attrs[key] = value
+
+    def set_trial_user_attr(self, trial_id: int, key: str, value: Any) -> None:
+        self._trials[trial_id]._user_attrs[key] = value
+
+    def get_trial_system_attrs(self, trial_id: int) -> dict[str, Any]:
+        return dict(self._trials[trial_id]._system_attrs)
+
+    def set_study_system_attr(self, study_id: int, key: str, value: Any) -> None:
+        self._attrs[key] = value
+
+    def get_study_system_attrs(self, study_id: int) -> dict[str, Any]:
+        return dict(self._attrs)
+
+
+def count_trials(storage: str) -> dict[str, int]:
+    """Finished trials by study name, for ``list``, which has no time to import Optuna for a journal.
+
+    Reads the journal's lines itself; where one isn't as expected it asks Optuna.
+    """
+    if not storage_exists(storage):
+        return {}
+    if not is_url(storage):
+        check_journal(Path(storage))
+        try:
+            return dict(_count_in_journal(Path(storage)))
+        except (ValueError, KeyError, IndexError, TypeError):
+            pass
+    import optuna
+
+    opened = open_storage(storage)
+    return {
+        summary.study_name: sum(
+            trial.state.is_finished() for trial in opened.get_all_trials(summary._study_id, deepcopy=False)
+        )
+        for summary in optuna.get_all_study_summaries(opened, include_best_trial=False)
+    }
+
+
+def _count_in_journal(path: Path) -> Iterator[tuple[str, int]]:
+    create_study, delete_study, create_trial, set_state = 0, 1, 4, 6
+    running, waiting = 0, 4
+    names: list[str | None] = []
+    trials: list[tuple[int, bool]] = []
+    with path.open("rb") as file:
+        for line in file:
+            if not line.endswith(b"\n"):
+                break
+            record = json.loads(line)
+            operation = record["op_code"]
+            if operation == create_study and record["study_name"] not in names:
+                names.append(record["study_name"])
+            elif operation == delete_study:
+                names[record["study_id"]] = None
+            elif operation == create_trial:
+                trials.append((record["study_id"], record.get("state", running) not in (running, waiting)))
+            elif operation == set_state:
+                study_id, _ = trials[record["trial_id"]]
+                trials[record["trial_id"]] = (study_id, record["state"] not in (running, waiting))
+    for study_id, name in enumerate(names):
+        if name is not None:
+            yield name, sum(finished for owner, finished in trials if owner == study_id)

@@ -1,0 +1,224 @@
+"""What a person sees while a study runs and when it is done. Rich on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from searchlib.holdout import TestResult
+    from searchlib.optimize import Progress
+    from searchlib.study import Study
+
+__all__ = ["show_progress", "show_status", "show_summary"]
+
+LEADING_CELLS = 6
+
+
+def describe(values: Mapping[str, Any]) -> str:
+    """Parameters in one line: ``relu, kaiming_normal, learning_rate 0.0312, batch_size 64``."""
+    return ", ".join(
+        f"{value}"
+        if isinstance(value, str)
+        else f"{name} {value:.3g}"
+        if isinstance(value, float)
+        else f"{name} {value}"
+        for name, value in values.items()
+    )
+
+
+def duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+class _Board:
+    """The running tally behind both kinds of display."""
+
+    def __init__(self, study: Study, status: Mapping[str, Any]) -> None:
+        self.study = study
+        self.started = time.monotonic()
+        self.done_before: int | None = None
+        self.fraction_before = 0.0
+        self.best: dict[tuple[tuple[str, Any], ...], float] = {
+            tuple(cell["scientific"].items()): cell["best"] for cell in status["cells"] if cell["best"] is not None
+        }
+        self.leader: tuple[float, str] | None = (
+            (status["best"]["value"], describe(status["best"]["params"])) if status["best"] else None
+        )
+        self.failures = status["trials"]["diverged"] + status["trials"]["failed"]
+
+    def add(self, progress: Progress) -> None:
+        if self.done_before is None:
+            self.done_before = progress.done - len(progress.finished)
+            self.fraction_before = self.done_before / progress.target
+        for record in progress.finished:
+            if record.outcome != "completed":
+                self.failures += record.outcome in ("diverged", "failed")
+                continue
+            cell = self.study.cell_of(record.params)
+            if cell not in self.best or self.study.better(record.value, self.best[cell]):
+                self.best[cell] = record.value
+            if self.leader is None or self.study.better(record.value, self.leader[0]):
+                self.leader = (record.value, describe(record.params))
+
+    def pace(self, progress: Progress) -> tuple[float, float]:
+        """(trials a minute, seconds left), from this run alone."""
+        elapsed = time.monotonic() - self.started
+        gained = progress.fraction - self.fraction_before
+        if gained <= 0.0:
+            return 0.0, float("inf")
+        return gained * progress.target / elapsed * 60.0, elapsed / gained * (1.0 - progress.fraction)
+
+    def leading(self) -> list[tuple[str, float]]:
+        ordered = sorted(self.best.items(), key=lambda item: item[1], reverse=self.study.direction == "maximize")
+        return [(describe(dict(cell)) or "all trials", value) for cell, value in ordered[:LEADING_CELLS]]
+
+
+def show_progress(study: Study, steps: Iterator[Progress], status: Mapping[str, Any], console: Console) -> int:
+    """Run the search to its end, showing where it stands. Returns the number of trials finished in this run."""
+    board = _Board(study, status)
+    finished = 0
+    with closing(steps):  # type: ignore[type-var]  # a generator, which closes
+        if console.is_terminal:
+            with Live(console=console, refresh_per_second=4, transient=True) as live:
+                live.update(Text("Loading data and opening the stores ..."))
+                for progress in steps:
+                    board.add(progress)
+                    finished += len(progress.finished)
+                    live.update(_panel(board, progress))
+        else:
+            for progress in steps:
+                board.add(progress)
+                finished += len(progress.finished)
+                if progress.finished:
+                    console.print(_line(board, progress), soft_wrap=True, highlight=False, markup=False)
+    return finished
+
+
+def _line(board: _Board, progress: Progress) -> str:
+    rate, left = board.pace(progress)
+    best = f"best {board.leader[0]:.4f} ({board.leader[1]})" if board.leader else "none completed yet"
+    diverged = f", {board.failures} diverged" if board.failures else ""
+    return f"{progress.done}/{progress.target} trials{diverged}, {rate:.0f} a minute, {duration(left)} left, {best}"
+
+
+def _panel(board: _Board, progress: Progress) -> Group:
+    rate, left = board.pace(progress)
+    head = Table.grid(padding=(0, 1))
+    known = left != float("inf")
+    head.add_row(
+        f"[bold]{board.study.name}[/bold]",
+        ProgressBar(total=1.0, completed=progress.fraction, width=32),
+        f"{progress.done}/{progress.target} trials",
+        f"{rate:.0f} a minute" if known else "",
+        f"{duration(left)} left" if known else "",
+        f"[yellow]{board.failures} diverged[/yellow]" if board.failures else "",
+    )
+    parts: list[Any] = [head]
+    if progress.stack:
+        parts.append(
+            Text(f"training {progress.stack} trials as one, epoch {progress.epoch} of {progress.epochs}", style="dim")
+        )
+    if board.leader:
+        parts.append(Text(f"best {board.study.metric} {board.leader[0]:.4f}: {board.leader[1]}"))
+        table = Table("leading cells", board.study.metric, box=None, padding=(0, 2, 0, 0), header_style="dim")
+        for name, value in board.leading():
+            table.add_row(name, f"{value:.4f}")
+        parts.append(table)
+    return Group(*parts)
+
+
+def show_summary(
+    study: Study,
+    status: Mapping[str, Any],
+    result: TestResult | None,
+    places: Sequence[tuple[str, str]],
+    console: Console,
+) -> None:
+    """The end of ``optimize``: best cell, validation, test with its interval, where everything is."""
+    counts = status["trials"]
+    diverged = f" ({counts['diverged']} diverged)" if counts["diverged"] else ""
+    rows = [
+        ("study", f"{study.name}: {study.question}"),
+        ("trials", f"{counts['total']} of {counts['target']}{diverged}"),
+    ]
+    best = status["best"]
+    if best:
+        cell = dict(study.cell_of(best["params"]))
+        rest = {name: value for name, value in best["params"].items() if name not in cell}
+        if cell:
+            rows.append(("best cell", f"{describe(cell)}, with {describe(rest)} (trial {best['number']})"))
+        else:
+            rows.append(("best trial", f"{describe(rest)} (trial {best['number']})"))
+        extreme = "highest" if study.direction == "maximize" else "lowest"
+        rows.append(
+            (
+                study.metric.replace("val_", "validation "),
+                f"{best['value']:.4f}  (the {extreme} of {counts['completed']}, so optimistic)",
+            )
+        )
+    if result is not None:
+        rows.append(test_row(result))
+    for name, value in (*rows, *places):
+        console.print(f"{name:20} {value}", highlight=False, markup=False, soft_wrap=True)
+
+
+def test_row(result: TestResult) -> tuple[str, str]:
+    if result.accuracy is None:
+        return "test loss", f"{result.loss:.4g}  (n = {result.n:,}, opened once, {result.evaluated_at})"
+    return (
+        "test accuracy",
+        f"{result.accuracy:.4f}  (95 % interval {result.low:.4f} to {result.high:.4f}, n = {result.n:,}, "
+        f"opened once, {result.evaluated_at})",
+    )
+
+
+def show_status(study: Study, status: Mapping[str, Any], console: Console) -> None:
+    """``status`` for a person."""
+    counts = status["trials"]
+    console.print(f"{study.name}: {study.question}", highlight=False, markup=False, soft_wrap=True)
+    shown = ", ".join(
+        f"{counts[name]} {name}" for name in ("completed", "pruned", "diverged", "failed", "running") if counts[name]
+    )
+    console.print(f"{counts['total']} of {counts['target']} trials" + (f": {shown}" if shown else ""), highlight=False)
+    if status["best"]:
+        best = status["best"]
+        console.print(
+            f"best {study.metric} {best['value']:.4f}, trial {best['number']}: {describe(best['params'])}",
+            highlight=False,
+            soft_wrap=True,
+        )
+    if status["cells"]:
+        heads = ("cell", f"best {study.metric}", "trial", "points", "diverged", "with")
+        rows = [
+            (
+                describe(cell["scientific"]) or "all trials",
+                "-" if cell["best"] is None else f"{cell['best']:.4f}",
+                "-" if cell["trial"] is None else str(cell["trial"]),
+                str(cell["points"]),
+                str(cell["diverged"]),
+                describe(cell["nuisance"]),
+            )
+            for cell in status["cells"]
+        ]
+        widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
+        for row in (heads, *rows):
+            line = "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True))
+            console.print(line.rstrip(), highlight=False, markup=False, soft_wrap=True)
+    test = status["test"]
+    if test is None:
+        console.print("test set: sealed" if not status["test_ledger"] else "test set: claimed, not finished")
+    else:
+        from searchlib.holdout import TestResult
+
+        console.print(": ".join(test_row(TestResult(**test))), highlight=False, soft_wrap=True)

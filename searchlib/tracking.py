@@ -1,0 +1,496 @@
+"""MLflow: one parent run a study, one nested run a trial. The only module that imports mlflow.
+
+Everything goes through ``MlflowClient`` on an explicit store; no global state of MLflow is set, and nothing else in
+searchlib knows its names.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import math
+import os
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from searchlib.data import get_dataset
+from searchlib.errors import SearchlibError, TrackingError
+from searchlib.space import encode
+from searchlib.storage import LOCK_FOLDER, mask
+
+if TYPE_CHECKING:
+    import optuna
+    import torch
+    from mlflow import MlflowClient
+
+    from searchlib.data import Examples, Split
+    from searchlib.study import Study
+    from searchlib.trial import TrialConfig
+
+__all__ = ["CHECKPOINT", "Tracker", "TrialRecord", "code_version", "environment", "now"]
+
+CHECKPOINT = "checkpoint.safetensors"
+SAMPLING_SECONDS = 2.0  # between two system metrics
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialRecord:
+    """What one trial gave.
+
+    value: the objective as Optuna gets it; best: the best epoch's, None if no epoch was finite.
+    curves: by epoch, each with epoch, train_loss, val_loss, learning_rate, time (seconds) and, for classification,
+    val_accuracy.
+    state: the best epoch's weights, for a trial that led the study when it ended.
+    """
+
+    number: int
+    trial_id: int
+    params: dict[str, Any]
+    config: TrialConfig
+    seed: int
+    outcome: str
+    error: str
+    value: float
+    best: float | None
+    best_epoch: int
+    curves: list[dict[str, float]]
+    started: float
+    ended: float
+    state: dict[str, torch.Tensor] | None
+    factor: float
+    offset: float
+
+
+class Tracker:
+    """The MLflow side of one study. Use as a context; ``start`` opens the parent run for a search.
+
+    uri: as ``--tracking-uri``; None is MLflow's own default, ``mlflow.db`` and ``mlruns/`` in the working folder.
+    """
+
+    def __init__(self, study: Study, uri: str | None) -> None:
+        self.study, self.uri = study, uri
+        self.parent = ""
+        self._started = False
+        self._monitor: Any = None
+
+    def __enter__(self) -> Tracker:
+        with self._errors("can't be opened"):
+            self.client = connect(self.uri)
+            self.experiment = self._experiment()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if not self._started:
+            return
+        with contextlib.suppress(Exception) if kind else self._errors("can't be written"):
+            if self._monitor is not None:
+                self._monitor.finish()
+            interrupted = kind is None or not issubclass(kind, Exception)
+            status = "FINISHED" if kind is None else "KILLED" if interrupted else "FAILED"
+            self.client.set_terminated(self.parent, status)
+
+    @contextlib.contextmanager
+    def _errors(self, what: str) -> Iterator[None]:
+        """Whatever MLflow and the libraries below it raise, as one line."""
+        try:
+            yield
+        except SearchlibError:
+            raise
+        except Exception as error:
+            reason = mask((str(error).strip() or type(error).__name__).splitlines()[0])[:300]
+            raise TrackingError(
+                f"MLflow store {mask(self.uri or 'mlflow.db')!r} {what} ({reason}); check --tracking-uri, the server "
+                "or the disk, then run the same command again: what was recorded stays"
+            ) from None
+
+    def _experiment(self) -> str:
+        found = self.client.get_experiment_by_name(self.study.name)
+        if found is None:
+            return str(self.client.create_experiment(self.study.name))
+        if found.lifecycle_stage == "deleted":
+            raise TrackingError(
+                f"MLflow experiment {self.study.name!r} was deleted; restore it (mlflow experiments restore "
+                f"--experiment-id {found.experiment_id}) or rename the study"
+            )
+        return str(found.experiment_id)
+
+    # ------------------------------------------------------------------------------------------ the parent run
+
+    def open_parent(self, optuna_study: optuna.Study) -> str:
+        """The study's parent run: the one noted in Optuna, or found by its tags, or a new one."""
+        with self._errors("can't be written"):
+            known = optuna_study.user_attrs.get("mlflow_run_id")
+            if not (known and self._is_active(known)):
+                known = self._find(
+                    f"tags.`searchlib.kind` = 'study' and tags.`optuna.study_name` = '{self.study.name}'"
+                )
+            if not known:
+                tags = {"searchlib.kind": "study", "optuna.study_name": self.study.name}
+                if self.study.path:
+                    tags["mlflow.source.name"] = str(self.study.path)
+                tags["mlflow.note.content"] = self.study.question
+                known = self.client.create_run(self.experiment, run_name=self.study.name, tags=tags).info.run_id
+            if optuna_study.user_attrs.get("mlflow_run_id") != known:
+                optuna_study.set_user_attr("mlflow_run_id", known)
+            self.parent = known
+        return known
+
+    def _is_active(self, run_id: str) -> bool:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return bool(self.client.get_run(run_id).info.lifecycle_stage == "active")
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                return False
+            raise
+
+    def _find(self, query: str) -> str:
+        runs = self.client.search_runs([self.experiment], query, max_results=1, order_by=["attributes.start_time ASC"])
+        return runs[0].info.run_id if runs else ""
+
+    def start(self, optuna_study: optuna.Study, examples: Split, *, tags: dict[str, str]) -> None:
+        """Open the parent run for a search: data inputs, study file, resolved study, tags, system metrics."""
+        self.open_parent(optuna_study)
+        with self._errors("can't be written"):
+            from mlflow.entities import RunTag
+            from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
+            self.client.update_run(self.parent, status="RUNNING")
+            self._started = True
+            commit, dirty = git_state()
+            everything = {**tags, "searchlib.git.dirty": str(dirty).lower()}
+            if commit:
+                everything["mlflow.source.git.commit"] = commit
+            run_tags = [RunTag(key, value) for key, value in everything.items()]
+            self.client.log_batch(self.parent, tags=run_tags)
+            self._log_inputs(examples)
+            self._log_definition()
+            self._monitor = SystemMetricsMonitor(
+                self.parent,
+                sampling_interval=SAMPLING_SECONDS,
+                resume_logging=True,
+                tracking_uri=self.client.tracking_uri,
+            )
+            self._monitor.start()
+
+    def _log_inputs(self, examples: Split) -> None:
+        from mlflow.entities import DatasetInput, InputTag
+
+        inputs = [
+            DatasetInput(self._dataset_entity(part, context), [InputTag("mlflow.data.context", context)])
+            for part, context in ((examples.train, "training"), (examples.validation, "validation"))
+        ]
+        self.client.log_inputs(self.parent, datasets=inputs)
+
+    def _dataset_entity(self, part: Examples, context: str) -> Any:
+        """The data as MLflow's own numpy data set would describe it, with our digest and without a copy."""
+        from mlflow.entities import Dataset
+
+        dataset = get_dataset(self.study.dataset)
+
+        def tensor(values: torch.Tensor) -> str:
+            spec = {"dtype": str(values.dtype).removeprefix("torch."), "shape": [-1, *values.shape[1:]]}
+            return json.dumps([{"type": "tensor", "tensor-spec": spec}])
+
+        split = {"seed": self.study.split_seed, "validation_fraction": self.study.validation_fraction}
+        return Dataset(
+            name=f"{dataset.name}/{context}",
+            digest=part.digest[:32],
+            source_type="local",
+            source=json.dumps({"uri": f"data/{dataset.title}/raw", "split": split}),
+            schema=json.dumps(
+                {"mlflow_tensorspec": {"features": tensor(part.inputs), "targets": tensor(part.targets)}}
+            ),
+            profile=json.dumps({"features_shape": list(part.inputs.shape), "targets_shape": list(part.targets.shape)}),
+        )
+
+    def _log_definition(self) -> None:
+        study = self.study
+        resolved = {
+            "name": study.name,
+            "question": study.question,
+            "trials": study.trials,
+            "replicates": study.replicates,
+            "identity": study.identity,
+            **study.definition(),
+        }
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "study.json"
+            path.write_text(json.dumps(resolved, indent=2) + "\n")
+            self.client.log_artifact(self.parent, str(path), "study")
+        if study.path:
+            self.client.log_artifact(self.parent, str(study.path), "study")
+
+    # -------------------------------------------------------------------------------------------------- trials
+
+    def discard_runs_of(self, numbers: Iterable[int]) -> None:
+        """Delete (MLflow can restore them) runs of trials that a killed search recorded but never finished."""
+        with self._errors("can't be written"):
+            for number in numbers:
+                query = f"tags.mlflow.parentRunId = '{self.parent}' and tags.`optuna.trial_number` = '{number}'"
+                while run_id := self._find(query):
+                    self.client.delete_run(run_id)
+
+    def log_trial(self, record: TrialRecord) -> tuple[str, str | None]:
+        """Record a finished trial as a nested run: (run id, SHA-256 of its checkpoint or None)."""
+        from mlflow.entities import Metric, Param, RunTag
+
+        with self._errors("can't be written"):
+            tags = {
+                "mlflow.parentRunId": self.parent,
+                "searchlib.kind": "trial",
+                "searchlib.outcome": record.outcome,
+                "optuna.study_name": self.study.name,
+                "optuna.trial_number": str(record.number),
+            }
+            run = self.client.create_run(
+                self.experiment, start_time=_ms(record.started), run_name=f"trial-{record.number}", tags=tags
+            )
+            run_id: str = run.info.run_id
+            names = ("train_loss", "val_loss", "val_accuracy", "learning_rate")
+            metrics = [
+                Metric(name, point[name], _ms(point["time"]), int(point["epoch"]))
+                for point in record.curves
+                for name in names
+                if name in point and math.isfinite(point[name])
+            ]
+            if record.best is not None:
+                ended = _ms(record.ended)
+                metrics.append(Metric(f"best_{self.study.metric}", record.best, ended, record.best_epoch))
+                metrics.append(Metric("best_epoch", record.best_epoch, ended, record.best_epoch))
+            chosen = {name: encode(getattr(record.config, name)) for name in self._parameter_names()}
+            params = [Param(name, str(value)) for name, value in {**chosen, **record.params}.items()]
+            extra = [RunTag("searchlib.seed", str(record.seed)), RunTag("searchlib.signature", record.config.signature)]
+            self.client.log_batch(run_id, metrics=metrics, params=params, tags=extra)
+            checkpoint = self._save_checkpoint(run_id, record) if record.state else None
+            if record.error:
+                self._log_text(run_id, record.error, "traceback.txt")
+            status = {"pruned": "KILLED", "failed": "FAILED"}.get(record.outcome, "FINISHED")
+            self.client.set_terminated(run_id, status, end_time=_ms(record.ended))
+        return run_id, checkpoint
+
+    def _parameter_names(self) -> list[str]:
+        return list(dict.fromkeys(["hidden", *self.study.fixed]))
+
+    def _save_checkpoint(self, run_id: str, record: TrialRecord) -> str:
+        from safetensors.torch import save
+
+        assert record.state is not None
+        metadata = {
+            "study": self.study.name,
+            "trial": str(record.number),
+            "epoch": str(record.best_epoch),
+            "params": json.dumps(record.params),
+            "factor": repr(record.factor),
+            "offset": repr(record.offset),
+        }
+        content = save({name: value.contiguous() for name, value in record.state.items()}, metadata)
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / CHECKPOINT
+            path.write_bytes(content)
+            self.client.log_artifact(run_id, str(path))
+        return hashlib.sha256(content).hexdigest()
+
+    def _log_text(self, run_id: str, text: str, name: str) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / name
+            path.write_text(text)
+            self.client.log_artifact(run_id, str(path))
+
+    def log_summary(self, metrics: dict[str, float], *, tags: dict[str, str]) -> None:
+        """Figures of the whole study, on the parent run, in one batch; a figure already there isn't repeated."""
+        from mlflow.entities import Metric, RunTag
+
+        with self._errors("can't be written"):
+            known = self.client.get_run(self.parent).data.metrics
+            self.client.log_batch(
+                self.parent,
+                metrics=[
+                    Metric(name, value, _ms(time.time()), 0)
+                    for name, value in metrics.items()
+                    if known.get(name) != value
+                ],
+                tags=[RunTag(key, value) for key, value in tags.items()],
+            )
+
+    # ----------------------------------------------------------------------------------------------- champion
+
+    def checkpoint(self, run_id: str) -> bytes:
+        """The checkpoint of a trial's run."""
+        with self._errors("has no checkpoint of the champion"), tempfile.TemporaryDirectory() as folder:
+            return Path(self.client.download_artifacts(run_id, CHECKPOINT, folder)).read_bytes()
+
+    def register_champion(self, predictor: torch.nn.Module, example: torch.Tensor, tags: dict[str, str]) -> str:
+        """Log *predictor* as an MLflow model on the parent run and point alias ``champion`` at it; its version.
+
+        example: a few raw inputs ``[n, *shape]`` from the training split. The model is stored as an exported graph
+        and the source of ``champion_model``: nothing is pickled, nothing of searchlib is needed to load it.
+        """
+        with self._errors("can't store the champion"), tempfile.TemporaryDirectory() as folder:
+            return self._register(predictor, example, tags, Path(folder))
+
+    def _register(self, predictor: torch.nn.Module, example: torch.Tensor, tags: dict[str, str], folder: Path) -> str:
+        import mlflow
+        import numpy as np
+        import torch
+        from mlflow.entities import LoggedModelOutput
+        from mlflow.exceptions import MlflowException
+        from mlflow.models import Model, ModelSignature
+        from mlflow.types import Schema, TensorSpec
+
+        dataset = get_dataset(self.study.dataset)
+        exported = torch.export.export(predictor, (example.float(),), dynamic_shapes=({0: torch.export.Dim("batch")},))
+        exported.example_inputs = None  # the archive would hold them pickled
+        torch.export.save(exported, folder / "module.pt2")
+        raw = example.numpy()
+        signature = ModelSignature(
+            inputs=Schema([TensorSpec(raw.dtype, (-1, *dataset.shape))]),
+            outputs=Schema([TensorSpec(np.dtype(np.float32), (-1, dataset.outputs))]),
+        )
+        # The signature says what the model was made for; the model itself checks and converts other number types.
+        signature._is_signature_from_type_hint = True
+        logged = self.client.create_logged_model(self.experiment, name="champion", source_run_id=self.parent)
+        versions = {"mlflow": mlflow.__version__, "torch": torch.__version__.split("+")[0], "numpy": np.__version__}
+        try:
+            mlflow.pyfunc.save_model(
+                folder / "model",
+                python_model=str(Path(__file__).with_name("champion_model.py")),
+                artifacts={"module": str(folder / "module.pt2")},
+                model_config={"shape": list(dataset.shape), "scale": dataset.scale},
+                signature=signature,
+                input_example=raw,
+                pip_requirements=[f"{name}=={version}" for name, version in versions.items()],
+                mlflow_model=Model(
+                    artifact_path=logged.artifact_location,
+                    model_uuid=logged.model_id,
+                    run_id=self.parent,
+                    model_id=logged.model_id,
+                ),
+            )
+            self.client.log_model_artifacts(logged.model_id, str(folder / "model"))
+        except BaseException:
+            self.client.finalize_logged_model(logged.model_id, "FAILED")
+            raise
+        self.client.finalize_logged_model(logged.model_id, "READY")
+        self.client.log_outputs(self.parent, [LoggedModelOutput(logged.model_id, step=0)])
+        try:
+            self.client.create_registered_model(self.study.name, description=self.study.question)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+        version: str = self.client.create_model_version(
+            self.study.name,
+            source=f"models:/{logged.model_id}",
+            run_id=self.parent,
+            model_id=logged.model_id,
+            tags=tags,
+        ).version
+        self.client.set_registered_model_alias(self.study.name, "champion", version)
+        return version
+
+    def champion_version(self, checkpoint: str) -> str | None:
+        """The registered version made from the checkpoint with this hash, if there is one."""
+        from mlflow.exceptions import MlflowException
+
+        with self._errors("can't be read"):
+            try:
+                version = self.client.get_model_version_by_alias(self.study.name, "champion")
+            except MlflowException:
+                return None
+            return str(version.version) if version.tags.get("searchlib.checkpoint") == checkpoint else None
+
+    def predict(self, inputs: Any) -> Any:
+        """The champion's soft decisions ``[N, classes]`` for raw inputs ``[N, *shape]``."""
+        import mlflow
+
+        with self._errors(f"has no champion of study {self.study.name!r}"):
+            # load_model by a registry URI has no argument for the store; a local copy of the files needs none
+            version = self.client.get_model_version_by_alias(self.study.name, "champion")
+            with tempfile.TemporaryDirectory() as folder:
+                path = mlflow.artifacts.download_artifacts(
+                    artifact_uri=version.source, dst_path=folder, tracking_uri=self.client.tracking_uri
+                )
+                return mlflow.pyfunc.load_model(path).predict(inputs)
+
+
+def connect(uri: str | None) -> MlflowClient:
+    """A client of the store at *uri*. Creating MLflow's database takes seconds and happens once, under a lock."""
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "4")  # 30 s; seven, the default, are four minutes
+    for name in ("mlflow.store.db.utils", "mlflow.system_metrics", "mlflow.pyfunc", "mlflow.utils", "alembic"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    named = uri or os.environ.get("MLFLOW_TRACKING_URI", "")
+    if named.startswith("sqlite:///"):
+        folder = Path(named.removeprefix("sqlite:///")).parent
+        if not folder.is_dir():
+            raise TrackingError(f"MLflow store {named!r}: the folder {str(folder)!r} isn't there; create it first")
+    from filelock import FileLock
+    from mlflow import MlflowClient
+
+    LOCK_FOLDER.mkdir(exist_ok=True)
+    with FileLock(LOCK_FOLDER / "mlflow.lock"):
+        client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+        client.search_experiments(max_results=1)
+    return client
+
+
+def git_state() -> tuple[str | None, bool]:
+    """(commit, whether the tree differs from it) of the working folder; (None, False) outside git."""
+
+    def git(*arguments: str) -> str | None:
+        try:
+            done = subprocess.run(("git", *arguments), capture_output=True, text=True, timeout=10)
+        except (OSError, subprocess.SubprocessError):
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    commit = git("rev-parse", "HEAD")
+    return commit, bool(commit and git("status", "--porcelain", "--untracked-files=no"))
+
+
+def code_version() -> str:
+    """The code at work: searchlib's version and, in a git working folder, its commit, marked where it was changed."""
+    from importlib.metadata import version
+
+    commit, dirty = git_state()
+    return f"searchlib {version('searchlib')}" + (f", {commit[:12]}{' (changed)' if dirty else ''}" if commit else "")
+
+
+def environment() -> dict[str, str]:
+    """Versions and machine, as tags."""
+    import platform
+    from importlib import metadata
+
+    import torch
+
+    packages = ("searchlib", "torch", "torchvision", "optuna", "mlflow", "numpy")
+    versions = {f"version.{name}": metadata.version(name) for name in packages}
+    return {
+        **versions,
+        "version.python": platform.python_version(),
+        "platform": platform.platform(),
+        "threads": str(torch.get_num_threads()),
+        "cores": str(os.cpu_count()),
+    }
+
+
+def _ms(seconds: float) -> int:
+    return int(seconds * 1000)
+
+
+def now() -> str:
+    """The time as the stores show it."""
+    return time.strftime("%Y-%m-%dT%H:%M:%S%z")

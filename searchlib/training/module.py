@@ -1,0 +1,111 @@
+"""Networks that a study brings itself: any ``torch.nn.Module``, trained by the plain loop.
+
+Such modules can't be stacked, so their members train one after another on each batch: the same batches, records
+and results as in a ``Stack``, at the speed of a single network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from searchlib.errors import StudyError
+from searchlib.initializers import initialize_layer
+from searchlib.training.stack import Member, losses
+from searchlib.trial import TrialConfig
+
+__all__ = ["ModuleStack"]
+
+_OPTIMIZERS: dict[str, Callable[[list[nn.Parameter], TrialConfig], torch.optim.Optimizer]] = {
+    "adam": lambda parameters, c: torch.optim.Adam(
+        parameters, lr=c.learning_rate, betas=(c.beta1, c.beta2), eps=c.eps, weight_decay=c.weight_decay
+    ),
+    "adamw": lambda parameters, c: torch.optim.AdamW(
+        parameters, lr=c.learning_rate, betas=(c.beta1, c.beta2), eps=c.eps, weight_decay=c.weight_decay
+    ),
+    "rmsprop": lambda parameters, c: torch.optim.RMSprop(
+        parameters, lr=c.learning_rate, alpha=c.alpha, eps=c.eps, weight_decay=c.weight_decay, momentum=c.momentum
+    ),
+    "sgd": lambda parameters, c: torch.optim.SGD(
+        parameters, lr=c.learning_rate, momentum=c.momentum, weight_decay=c.weight_decay, nesterov=c.nesterov
+    ),
+}
+
+
+class ModuleStack:
+    """Members with modules of their own, behind the same few methods as ``Stack``.
+
+    build: makes the (CPU) module of a configuration. Whatever it draws comes from the trial's own seed. Linear and
+    convolution layers are then filled by the trial's initializer, unless that is ``pytorch_default`` with the
+    default gain and bias: then they stay as the module made them.
+    """
+
+    def __init__(
+        self,
+        members: Sequence[Member],
+        *,
+        build: Callable[[TrialConfig], nn.Module],
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        self.members = list(members)
+        self.device, self.dtype = torch.device(device), dtype
+        self.modules = [self._make(member, build) for member in self.members]
+        self.optimizers = [
+            _OPTIMIZERS[member.config.optimizer](list(module.parameters()), member.config)
+            for member, module in zip(self.members, self.modules, strict=True)
+        ]
+        self.noise = [member.seed for member in self.members]
+
+    def _make(self, member: Member, build: Callable[[TrialConfig], nn.Module]) -> nn.Module:
+        config = member.config
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(member.seed)
+            module = build(config).to(self.dtype)
+        if (config.initializer, config.init_gain, config.bias_init) != ("pytorch_default", 1.0, "default"):
+            generator = torch.Generator().manual_seed(member.seed)
+            layers = [layer for layer in module.modules() if isinstance(layer, (nn.Linear, nn.modules.conv._ConvNd))]
+            if not layers:
+                raise StudyError("model: the module has no linear or convolution layer for the initializer to fill")
+            for index, layer in enumerate(layers):
+                initialize_layer(layer, config, index=index, last=index == len(layers) - 1, generator=generator)
+        return module.to(self.device)
+
+    def step(self, inputs: Tensor, targets: Tensor, learning_rate: Tensor) -> Tensor:
+        mean = torch.zeros(len(self.members), dtype=self.dtype, device=self.device)
+        for position, (module, optimizer) in enumerate(zip(self.modules, self.optimizers, strict=True)):
+            for group in optimizer.param_groups:
+                group["lr"] = float(learning_rate[position])
+            module.train()
+            optimizer.zero_grad()
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(self.noise[position])
+                loss = losses(module(inputs)[:, None, :], targets).mean()
+                self.noise[position] += 1
+            loss.backward()
+            optimizer.step()
+            mean[position] = loss.detach()
+        return mean
+
+    @torch.no_grad()
+    def evaluate(self, inputs: Tensor, targets: Tensor, *, batch_size: int = 1000) -> tuple[Tensor, Tensor | None]:
+        loss = torch.zeros(len(self.members), dtype=torch.float64, device=self.device)
+        correct = torch.zeros_like(loss)
+        for position, module in enumerate(self.modules):
+            module.eval()
+            for x, y in zip(inputs.split(batch_size), targets.split(batch_size), strict=True):
+                outputs = module(x)
+                loss[position] += losses(outputs[:, None, :], y).sum()
+                if not y.is_floating_point():
+                    correct[position] += (outputs.argmax(dim=1) == y).sum()
+        accuracy = None if targets.is_floating_point() else correct / len(inputs)
+        return loss / len(inputs), accuracy
+
+    def keep(self, kept: Sequence[bool]) -> None:
+        for name in ("members", "modules", "optimizers", "noise"):
+            setattr(self, name, [item for item, stays in zip(getattr(self, name), kept, strict=True) if stays])
+
+    def state(self, position: int) -> dict[str, Tensor]:
+        return {name: value.detach().cpu().clone() for name, value in self.modules[position].state_dict().items()}

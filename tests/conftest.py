@@ -1,0 +1,18 @@
+"""Every test runs in an empty working folder of its own, untouched by the user's settings."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def clean_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What a run writes into its working folder lands in tmp_path; SEARCHLIB_* and MLFLOW_* variables are unset."""
+    for name in list(os.environ):
+        if name.startswith(("SEARCHLIB_", "MLFLOW_")):
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
