@@ -192,9 +192,10 @@ def optimize(
 def _places(name: str, storage: str, tracking_uri: str | None) -> list[tuple[str, str]]:
     from searchlib.storage import mask
 
+    shown = mask(tracking_uri or "")
     return [
         ("optuna", f"{mask(storage)} (optuna-dashboard {mask(storage)})"),
-        ("mlflow", f"{mask(tracking_uri or 'mlflow.db, mlruns/')} (mlflow ui)"),
+        ("mlflow", f"{shown} (mlflow ui --backend-store-uri {shown})" if shown else "mlflow.db, mlruns/ (mlflow ui)"),
         ("browse", f"searchlib ui --study {name}"),
     ]
 

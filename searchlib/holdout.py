@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from searchlib.analysis import best_trial, proportion_interval
 from searchlib.data import get_dataset, load_test, load_train, split
-from searchlib.errors import DataError, HoldoutError
+from searchlib.errors import DataError, HoldoutError, SearchlibError
 from searchlib.storage import StudyLock, load_optuna_study
 from searchlib.tracking import Tracker, code_version, now
 
@@ -56,8 +56,8 @@ def evaluate(
     """Evaluate the study's best trial on the test set, or return the stored result of an earlier call.
 
     fetch: get missing test files from their sources. Without it they must be there: DataError says what is missing,
-    and the claim is withdrawn, since nothing was seen. HoldoutError where there is no completed trial, or where the
-    checkpoint isn't the one that was claimed.
+    and a claim made by this call is withdrawn: nothing was seen. HoldoutError where there is no completed trial, or
+    where the checkpoint isn't the one that was claimed.
     """
     with StudyLock(storage, study.name, "evaluate"):
         optuna_study = load_optuna_study(storage, study.name)
@@ -72,26 +72,29 @@ def evaluate(
             return stored
         with Tracker(study, tracking_uri) as tracker:
             if stored is None:
-                ledger = ledger or _claim(optuna_study, best)
-                stored = _open_test_set(study, optuna_study, tracker, ledger, data_root, fetch)
-            _publish(study, optuna_study, tracker, stored, data_root)
+                stored = _open_test_set(study, optuna_study, tracker, ledger or _proposal(best), data_root, fetch)
+            try:
+                _publish(study, optuna_study, tracker, stored, data_root)
+            except SearchlibError as error:
+                measured = stored.loss if stored.accuracy is None else stored.accuracy
+                raise HoldoutError(
+                    f"the test set was evaluated ({measured:.4f}, stored), but MLflow can't show it yet: {error}"
+                ) from error
             return stored
 
 
-def _claim(optuna_study: optuna.Study, best: optuna.trial.FrozenTrial) -> dict[str, Any]:
-    """Write down, before anything is opened, which checkpoint the test set is for."""
+def _proposal(best: optuna.trial.FrozenTrial) -> dict[str, Any]:
+    """Which checkpoint the test set is for: the claim, not yet written down."""
     checkpoint = best.user_attrs.get("checkpoint_sha256")
     if not checkpoint:
         raise HoldoutError(f"trial {best.number} leads, but has no checkpoint; it was not recorded by searchlib")
-    ledger = {
+    return {
         "claimed_at": now(),
         "trial": best.number,
         "run_id": best.user_attrs["mlflow_run_id"],
         "checkpoint_sha256": checkpoint,
         "code": code_version(),
     }
-    optuna_study.set_user_attr("test_ledger", ledger)
-    return ledger
 
 
 def _open_test_set(
@@ -103,10 +106,13 @@ def _open_test_set(
     fetch: bool,
 ) -> TestResult:
     network = _champion(study, optuna_study, tracker, ledger, soft=False)
+    fresh = optuna_study.user_attrs.get("test_ledger") != ledger
+    optuna_study.set_user_attr("test_ledger", ledger)
     try:
         examples = load_test(study.dataset, data_root, fetch=fetch)
     except DataError:
-        optuna_study.set_user_attr("test_ledger", None)
+        if fresh:  # under a claim of an earlier call the test set may have been seen: that one stands
+            optuna_study.set_user_attr("test_ledger", None)
         raise
     measured = _measure(network, examples.inputs, examples.targets)
     result = TestResult(

@@ -156,10 +156,13 @@ def sparse(weight: torch.Tensor, layer: Layer) -> None:
 
     Martens 2010, as in ``torch.nn.init.sparse_``.
     """
-    from torch.nn import init
+    import torch
 
     std = 0.01 if layer.config.init_std is None else layer.config.init_std
-    init.sparse_(weight, layer.config.init_sparsity, std=layer.gain * std, generator=layer.generator)
+    weight.normal_(0.0, layer.gain * std, generator=layer.generator)
+    units = weight.shape[0]
+    for column in weight.T:  # torch.nn.init.sparse_ draws these from the global generator
+        column[torch.randperm(units, generator=layer.generator)[: math.ceil(layer.config.init_sparsity * units)]] = 0.0
 
 
 def eye(weight: torch.Tensor, layer: Layer) -> None:
@@ -252,7 +255,10 @@ def initialize(
     def inputs() -> torch.Tensor:
         signal = probe.float()
         for weight, bias in layers:
-            signal = activation(signal @ weight.T + bias)
+            signal = signal @ weight.T + bias
+            if config.batch_norm:
+                signal = torch.nn.functional.batch_norm(signal, None, None, training=True)
+            signal = activation(signal)
         return signal
 
     with torch.no_grad():
@@ -359,11 +365,12 @@ def critical_point(config: TrialConfig) -> tuple[float, float]:
     slope = _slope(config)
     if slope is not None:
         return 2.0 / (1.0 + slope**2), 0.0
-    return _critical_point(config.activation, config)
+    # only what the point depends on: one search for an activation, not one for each learning rate
+    return _critical_point(type(config)(activation=config.activation, negative_slope=config.negative_slope))
 
 
 @functools.lru_cache(maxsize=256)
-def _critical_point(_activation: object, config: TrialConfig) -> tuple[float, float]:
+def _critical_point(config: TrialConfig) -> tuple[float, float]:
     from scipy.optimize import brentq
 
     def excess(log_q: float) -> float:

@@ -79,8 +79,8 @@ def resolve_device(name: str) -> str:
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if name == "auto":
         return next(kind for kind in ("cuda", "mps", "cpu") if available[kind])
-    kind, _, index = name.partition(":")
-    if kind not in available or (index and not index.isdigit()):
+    kind, colon, index = name.partition(":")
+    if kind not in available or (colon and not index.isdecimal()):
         raise DeviceError(f"unknown device {name!r}; expected auto, cpu, cuda, cuda:N or mps")
     if not available[kind] or (kind == "cuda" and int(index or 0) >= torch.cuda.device_count()):
         there = [kind for kind, is_there in available.items() if is_there]
@@ -108,6 +108,7 @@ def optimize(
     if target < 1:
         raise StudyError(f"trials={target}: expected 1 or more")
     device = resolve_device(device)
+    _flush_denormals()
     with StudyLock(storage, study.name, "optimize"):
         optuna_study = _open_study(study, storage)
         existing = len(optuna_study.get_trials(deepcopy=False))
@@ -131,6 +132,13 @@ def optimize(
                 search.recorder = recorder
                 with contextlib.suppress(_OutOfTimeError):
                     yield from search.run()
+
+
+def _flush_denormals() -> None:
+    """Set before torch's first parallel operation: its worker threads inherit the mode, and can't be told later."""
+    import torch
+
+    torch.set_flush_denormal(True)
 
 
 def _open_study(study: Study, storage: str) -> optuna.Study:
@@ -198,7 +206,7 @@ def _check_against_data(study: Study, examples: Split) -> None:
             f"batch_size={max(sizes)} is larger than the training split of {count:,} examples "
             f"({get_dataset(study.dataset).name}); take at most {count}"
         )
-    lonely = [size for size in sizes if count % size == 1]
+    lonely = [size for size in sizes if size == 1 or count % size == 1]
     if True in _possible(study, "batch_norm") and lonely:
         raise StudyError(
             f"batch_size={lonely[0]} leaves a last batch of one example of {count:,}, and batch_norm needs two; take "
@@ -281,6 +289,7 @@ class _Search:
         runs = {trial.number: _Run(trial, time.time()) for trial in trials}
         for trial in trials:
             view.insert(_as_running(trial))
+        opened = sum(not trial.state.is_finished() for trial in trials)
         members = [Member(trial.number, self.study.config(trial.params), trial.user_attrs["seed"]) for trial in trials]
         epochs = members[0].config.epochs
         pruner = make_pruner(self.study, epochs)
@@ -295,17 +304,20 @@ class _Search:
                     stack.keep(kept)
                 if epoch.epoch < epochs and stack.members:
                     self._check_time()
-                    yield self._progress(len(stack.members), epoch.epoch, epochs)
+                    yield self._progress(opened, len(stack.members), epoch.epoch, epochs)
         except (RuntimeError, ValueError, TypeError, ArithmeticError, LookupError) as error:
-            if len(members) > 1 or callable(self.study.model) is False:
+            if not callable(self.study.model):
                 raise
             self._fail(runs[members[0].number], error)
-        records = [self._record(runs[trial.number], data) for trial in trials if not trial.state.is_finished()]
+        for trial in trials:  # told by an earlier run: the pruner shall see them finished, as it did then
+            if trial.state.is_finished():
+                view.insert(trial)
+        records = [self._record(runs[trial.number], data, view) for trial in trials if not trial.state.is_finished()]
         for record in records:
             view.insert(_as_finished(view.get_trial(record.trial_id), record))
             self.recorder.put(record)
         self.done += len(records)
-        yield self._progress(0, epochs, epochs, records)
+        yield self._progress(0, 0, epochs, epochs, records)
 
     def _stack(self, members: list[Member], data: Tensors) -> Trainable:
         from searchlib.models import MLP, build_module
@@ -376,7 +388,7 @@ class _Search:
         best_value, best_number = self.best
         return self.study.better(value, best_value) or (value == best_value and number < best_number)
 
-    def _record(self, run: _Run, data: Tensors) -> TrialRecord:
+    def _record(self, run: _Run, data: Tensors, view: OverlayStorage) -> TrialRecord:
         value = run.best
         if run.outcome == "diverged" or value is None:
             value = chance_level(self.study, self.examples)
@@ -397,6 +409,11 @@ class _Search:
             curves=run.curves,
             started=run.started,
             ended=time.time(),
+            pruner_notes={
+                name: value
+                for name, value in view.get_trial_system_attrs(run.trial._trial_id).items()
+                if name not in run.trial.system_attrs
+            },
             state=run.state if leads else None,
             factor=data.factor,
             offset=data.offset,
@@ -413,11 +430,14 @@ class _Search:
         if self.deadline is not None and time.monotonic() > self.deadline:
             raise _OutOfTimeError
 
-    def _progress(self, stack: int, epoch: int, epochs: int, finished: Sequence[TrialRecord] = ()) -> Progress:
+    def _progress(
+        self, opened: int, stack: int, epoch: int, epochs: int, finished: Sequence[TrialRecord] = ()
+    ) -> Progress:
+        """*opened*: trials of the stack not yet recorded, those pruned or diverged meanwhile among them."""
         return Progress(
             done=self.done,
             target=self.target,
-            fraction=(self.done + stack * epoch / epochs) / self.target,
+            fraction=(self.done + opened * epoch / epochs) / self.target,
             stack=stack,
             epoch=epoch,
             epochs=epochs,

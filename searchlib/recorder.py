@@ -11,6 +11,7 @@ import optuna
 from optuna.trial import TrialState
 
 from searchlib.errors import StorageError
+from searchlib.storage import mask
 
 if TYPE_CHECKING:
     from searchlib.tracking import Tracker, TrialRecord
@@ -68,9 +69,10 @@ class Recorder:
         run_id, checkpoint = self.tracker.log_trial(record)
         try:
             trial = optuna.trial.Trial(self.optuna_study, record.trial_id)
+            known = self.optuna_study._storage.get_trial(record.trial_id).intermediate_values  # of a killed recorder
             for point in record.curves:
                 value = point.get(self.tracker.study.metric, math.nan)
-                if math.isfinite(value):
+                if math.isfinite(value) and int(point["epoch"]) not in known:
                     trial.report(value, int(point["epoch"]))
             attributes: dict[str, str | int] = {
                 "mlflow_run_id": run_id,
@@ -81,13 +83,16 @@ class Recorder:
             }
             for name, attribute in attributes.items():
                 trial.set_user_attr(name, attribute)
+            for name, note in record.pruner_notes.items():
+                self.optuna_study._storage.set_trial_system_attr(record.trial_id, name, note)
             if record.outcome in ("pruned", "failed"):
                 state = TrialState.PRUNED if record.outcome == "pruned" else TrialState.FAIL
                 self.optuna_study.tell(trial, state=state)
             else:
                 self.optuna_study.tell(trial, record.value)
-        except OSError as error:
+        except Exception as error:  # a journal raises OSError, each database its driver's own kinds
+            reason = " ".join(str(error).split("\n")[0].split()) or type(error).__name__
             raise StorageError(
-                f"trial {record.number} can't be stored ({error.strerror}); free some space and run the same command "
-                "again: everything before it is saved"
-            ) from None
+                f"trial {record.number} can't be stored ({mask(reason)}); mend the storage or free some space, "
+                "then run the same command again: everything before it is saved"
+            ) from error

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["Design", "ask_round", "distribution", "is_adaptive", "make_pruner", "round_length"]
 
 DESIGNS = ("balanced", "grid", "qmc")
+STUDY_ATTRS = "searchlib:study"  # what a sampler (Optuna's QMC) notes on the study travels with its trial, in one write
 
 
 def distribution(dimension: Dimension) -> BaseDistribution:
@@ -62,6 +63,8 @@ class Design:
     def __getitem__(self, number: int) -> dict[str, Primitive]:
         """The (encoded) parameters of trial *number*, in the order of the study's dimensions."""
         block, position = divmod(number, len(self.cells))
+        if block and not self.sampled:
+            raise StudyError(f"trial {number}: the grid has only {len(self.cells)} points; ask for no more trials")
         params: dict[str, Primitive] = {}
         cell, point = self.cells[position], self._point(block)
         for name, dimension in self.dimensions.items():
@@ -104,7 +107,7 @@ def ask_round(study: Study, optuna_study: optuna.Study, numbers: range) -> Itera
     """
     from optuna.trial import TrialState, create_trial
 
-    draw = _draw_design(study) if study.sampler in DESIGNS else _draw_optuna(study, optuna_study)
+    draw = _draw_design(study) if study.sampler in DESIGNS else _draw_optuna(study, optuna_study, numbers)
     for number in numbers:
         params, system_attrs = draw(number)
         study.config(params)  # a combination that TrialConfig refuses stops the search before it is recorded
@@ -133,25 +136,36 @@ def _draw_design(study: Study) -> Draw:
     return lambda number: (design[number], {})
 
 
-def _draw_optuna(study: Study, optuna_study: optuna.Study) -> Draw:
+def _draw_optuna(study: Study, optuna_study: optuna.Study, numbers: range) -> Draw:
     """Draw in memory, on an overlay of the storage: a kill leaves no trial with half its parameters."""
     import optuna
+    from optuna.trial import TrialState
 
     from searchlib.storage import OverlayStorage
 
     storage, study_id = optuna_study._storage, optuna_study._study_id
     overlay = OverlayStorage(storage, study_id, storage.get_all_trials(study_id, deepcopy=False))
+    first = numbers.start - numbers.start % round_length(study)
+    for trial in overlay.get_all_trials(study_id):
+        for key, value in trial.system_attrs.get(STUDY_ATTRS, {}).items():
+            overlay.set_study_system_attr(study_id, key, value)
+        if trial.number >= first:  # results of this very round must not count
+            trial.state, trial.values, trial.intermediate_values = TrialState.RUNNING, None, {}
+            overlay.insert(trial)
     shadow = optuna.Study(optuna_study.study_name, overlay)  # type: ignore[arg-type]
     make = sampler_factory(study)
 
     def draw(number: int) -> tuple[dict[str, Primitive], dict[str, Any]]:
+        before = overlay.get_study_system_attrs(study_id)
         shadow.sampler = make(derive_seed(study.seed, "sampler", number) % 2**32)
         shadow._thread_local.cached_all_trials = None
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             trial = optuna.trial.Trial(shadow, overlay.create_new_trial(study_id))
             params = suggest(study, trial)
-        return params, overlay.get_trial_system_attrs(trial._trial_id)
+        after, attrs = overlay.get_study_system_attrs(study_id), overlay.get_trial_system_attrs(trial._trial_id)
+        changed = {key: value for key, value in after.items() if before.get(key) != value}
+        return params, {**attrs, **({STUDY_ATTRS: changed} if changed else {})}
 
     return draw
 
@@ -166,15 +180,18 @@ def suggest(study: Study, trial: optuna.Trial) -> dict[str, Primitive]:
 
 
 def sampler_factory(study: Study) -> Callable[[int], optuna.samplers.BaseSampler]:
-    """Seed to sampler. A study's own function gets the seed if it takes an argument; else it is called once."""
+    """Seed to sampler. A study's own function gets the seed of the trial, if it takes an argument.
+
+    Without one, it is called once in a process, and what it made draws all trials: then the sequence depends on
+    restarts, since nobody but the sampler knows how far it got.
+    """
     from optuna import samplers
 
     own = study.sampler
     if callable(own):
         if inspect.signature(own).parameters:
             return lambda seed: _checked(own(seed), samplers.BaseSampler, "sampler")
-        made = _checked(own(), samplers.BaseSampler, "sampler")
-        return lambda seed: made
+        return lambda seed: _made_once(own)
     makers: dict[str, Callable[[int], samplers.BaseSampler]] = {
         "cmaes": lambda seed: samplers.CmaEsSampler(seed=seed, warn_independent_sampling=False),
         "gp": lambda seed: samplers.GPSampler(seed=seed),
@@ -182,6 +199,15 @@ def sampler_factory(study: Study) -> Callable[[int], optuna.samplers.BaseSampler
         "tpe": lambda seed: samplers.TPESampler(seed=seed),
     }
     return makers[study.sampler]
+
+
+@functools.lru_cache(maxsize=8)
+def _made_once(own: Callable[[], Any]) -> optuna.samplers.BaseSampler:
+    from optuna.samplers import BaseSampler
+
+    made: BaseSampler = _checked(own(), BaseSampler, "sampler")
+    made.reseed_rng()  # with the seed written in the file it would repeat, after a restart, what it drew before
+    return made
 
 
 def make_pruner(study: Study, epochs: int) -> optuna.pruners.BasePruner | None:

@@ -7,7 +7,7 @@ exists at all. It knows nothing of Optuna: ``sampling`` translates.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
@@ -26,11 +26,18 @@ def encode(value: Any) -> Primitive:
     """
     if isinstance(value, (tuple, list)):
         return "-".join(str(item) for item in value)
-    if isinstance(value, Callable):  # type: ignore[arg-type]  # mypy has no runtime form of Callable
+    if callable(value) and isinstance(getattr(value, "__name__", None), str):
         return str(value.__name__)
     if value is None or isinstance(value, (str, int, float, bool)):
         return value
-    raise StudyError(f"{value!r} can't be a hyperparameter; expected a number, string, tuple of widths or function")
+    raise StudyError(f"{value!r} can't be a hyperparameter; expected a number, string, widths or a named function")
+
+
+def _in_order(values: Any) -> tuple[Any, ...]:
+    """One value or several as a tuple; a set's in an order that doesn't change from process to process."""
+    if isinstance(values, (set, frozenset)):
+        return tuple(sorted(values, key=lambda value: repr(encode(value))))
+    return tuple(values) if isinstance(values, (tuple, list)) else (values,)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,10 +54,7 @@ class Dimension:
         """
         if not conditions:
             raise StudyError('when() was given no condition; write for example .when(optimizer="sgd")')
-        wanted = {
-            name: tuple(encode(item) for item in (values if isinstance(values, (tuple, list, set)) else (values,)))
-            for name, values in conditions.items()
-        }
+        wanted = {name: tuple(encode(item) for item in _in_order(values)) for name, values in conditions.items()}
         return replace(self, condition={**self.condition, **wanted})
 
     def active(self, params: Mapping[str, Any]) -> bool:
@@ -147,7 +151,7 @@ class Uniform(_Range):
     """A real number, uniform on [low, high]."""
 
     def at(self, unit: float) -> float:
-        return min(self.low + unit * (self.high - self.low), self.high)
+        return min(max((1.0 - unit) * self.low + unit * self.high, self.low), self.high)
 
 
 @dataclass(frozen=True)
@@ -160,7 +164,7 @@ class LogUniform(_Range):
             raise StudyError(f"LogUniform({self.low!r}, {self.high!r}): the lower bound must be above 0")
 
     def at(self, unit: float) -> float:
-        value = self.low * math.exp(unit * math.log(self.high / self.low))
+        value = math.exp((1.0 - unit) * math.log(self.low) + unit * math.log(self.high))
         return min(max(value, self.low), self.high)
 
 

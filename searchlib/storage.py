@@ -51,7 +51,8 @@ def is_url(storage: str) -> bool:
 
 def mask(storage: str) -> str:
     """The storage as it may be shown: a password in a URL becomes ``***``."""
-    return re.sub(r"(://[^:/@]*):[^@]*@", r"\1:***@", storage)
+    shown = re.sub(r"(://[^:/@]*):[^@]*@", r"\1:***@", storage)
+    return re.sub(r"(?i)([?&](?:password|passwd|pwd)=)[^&\s]*", r"\1***", shown)
 
 
 def storage_exists(storage: str) -> bool:
@@ -59,7 +60,7 @@ def storage_exists(storage: str) -> bool:
     if not is_url(storage):
         return Path(storage).exists()
     parts = urlsplit(storage)
-    return not parts.scheme.startswith("sqlite") or Path(storage.split("///", 1)[-1]).exists()
+    return not parts.scheme.startswith("sqlite") or Path(storage.split("?")[0].split("///", 1)[-1]).exists()
 
 
 def open_storage(storage: str) -> BaseStorage:
@@ -90,7 +91,9 @@ def _open_journal(path: Path) -> BaseStorage:
     check_journal(path)
     lock = JournalLock(place)
     try:
-        _drop_torn_line(place, lock)
+        if path.exists():
+            lock.acquire()  # mends the end of the file before Optuna reads it
+            lock.release()
         return JournalStorage(JournalFileBackend(place, lock_obj=cast("BaseJournalFileLock", lock)))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StorageError(
@@ -118,38 +121,19 @@ def check_journal(path: Path) -> None:
             )
 
 
-def _drop_torn_line(place: str, lock: JournalLock) -> None:
-    """Cut off a last line without its end: a write that a kill cut short, which was never acknowledged."""
-    if not os.path.exists(place):
-        return
-    lock.acquire()
-    try:
-        with open(place, "r+b") as file:
-            end = position = file.seek(0, os.SEEK_END)
-            while position:
-                step = min(position, 65536)
-                file.seek(position - step)
-                newline = file.read(step).rfind(b"\n")
-                if newline >= 0:
-                    position = position - step + newline + 1
-                    break
-                position -= step
-            if position < end:
-                file.truncate(position)
-                os.fsync(file.fileno())
-    finally:
-        lock.release()
-
-
 class JournalLock:
     """A lock for a journal that costs no wait after its owner was killed.
 
     Optuna's lock is a symbolic link beside the file; one left behind by a dead process makes the next writer wait
     for 30 s. Here a kernel lock, which dies with its owner, comes first; whoever holds it may remove a link with
     our mark at once. The link itself keeps out processes with Optuna's own lock, such as a bare optuna-dashboard.
+
+    Taking it also cuts off a last line without its end, a write that a kill or a full disk cut short and that nobody
+    was told of: Optuna would append to it, and never read the file again.
     """
 
     def __init__(self, place: str) -> None:
+        self.place = place
         self.kernel_lock = place + ".flock"
         self.link = place + ".lock"
         self.mark = "./././" + os.path.basename(place)  # resolves to the journal, as Optuna expects of a link
@@ -160,6 +144,7 @@ class JournalLock:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             self._link()
+            self._cut_torn_line()
         except BaseException:
             os.close(descriptor)
             raise
@@ -189,6 +174,23 @@ class JournalLock:
             time.sleep(pause)
             pause = min(pause * 2, 0.05)
 
+    def _cut_torn_line(self) -> None:
+        if not os.path.exists(self.place):
+            return
+        with open(self.place, "r+b") as file:
+            end = position = file.seek(0, os.SEEK_END)
+            while position:
+                step = min(position, 65536)
+                file.seek(position - step)
+                newline = file.read(step).rfind(b"\n")
+                if newline >= 0:
+                    position = position - step + newline + 1
+                    break
+                position -= step
+            if position < end:
+                file.truncate(position)
+                os.fsync(file.fileno())
+
     def release(self) -> None:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self.link)
@@ -200,32 +202,40 @@ class JournalLock:
 class StudyLock:
     """One coordinator a study: whoever holds this may create, adopt and tell its trials, or open its test set.
 
-    A file in ``.searchlib`` with a kernel lock on it, which is gone when its owner is, however it ended. The file
-    says who holds it. It guards one working folder's storages on one host.
+    A file in ``.searchlib``, beside the storage (for a database: in the working folder), with a kernel lock on it,
+    which is gone when its owner is, however it ended. The file says who holds it. It guards one host.
     """
 
     def __init__(self, storage: str, study: str, purpose: str) -> None:
         import hashlib
 
-        place = storage if is_url(storage) else os.path.abspath(storage)
-        self.study, self.purpose = study, purpose
-        self.path = LOCK_FOLDER / f"{study}-{hashlib.sha256(place.encode()).hexdigest()[:8]}.lock"
+        place = storage if is_url(storage) else os.path.realpath(storage)
+        self.storage, self.study, self.purpose = storage, study, purpose
+        folder = LOCK_FOLDER if is_url(storage) else Path(place).parent / LOCK_FOLDER
+        self.path = folder / f"{study}-{hashlib.sha256(place.encode()).hexdigest()[:8]}.lock"
         self.descriptor: int | None = None
 
     def __enter__(self) -> StudyLock:
+        if not is_url(self.storage):
+            check_journal(Path(self.storage))
         try:
-            LOCK_FOLDER.mkdir(exist_ok=True)
+            self.path.parent.mkdir(exist_ok=True)
             self.descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as error:
             raise StorageError(
-                f"the working folder can't be written ({self.path}: {error.strerror}); run in another"
+                f"storage {mask(self.storage)!r}: its folder can't be written ({error.strerror}: {self.path}); give "
+                "another --storage"
             ) from None
+        patience = time.monotonic() + 1.0
         while True:
             try:
                 fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
                 holder = self._holder()
+                if not holder and time.monotonic() < patience:
+                    time.sleep(0.02)  # it has just come, or is about to go: its name isn't there yet, or any more
+                    continue
                 if self.purpose == "evaluate" and holder.get("purpose") == "evaluate":
                     time.sleep(0.1)  # it takes seconds, and then there is one result for all who asked
                     continue
@@ -258,19 +268,6 @@ class StudyLock:
             return found if isinstance(found, dict) else {}
         except (OSError, ValueError):
             return {}
-
-    def held(self) -> bool:
-        """Whether a living process holds it."""
-        if not self.path.exists():
-            return False
-        try:
-            with open(self.path) as file:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        except OSError:
-            return False
-        return False
 
 
 def load_optuna_study(storage: str, name: str) -> optuna.Study | None:
@@ -400,11 +397,11 @@ def _count_in_journal(path: Path) -> Iterator[tuple[str, int]]:
                 names.append(record["study_name"])
             elif operation == delete_study:
                 names[record["study_id"]] = None
-            elif operation == create_trial:
+            elif operation == create_trial and names[record["study_id"]] is not None:
                 trials.append((record["study_id"], record.get("state", running) not in (running, waiting)))
             elif operation == set_state:
-                study_id, _ = trials[record["trial_id"]]
-                trials[record["trial_id"]] = (study_id, record["state"] not in (running, waiting))
+                study_id, finished = trials[record["trial_id"]]
+                trials[record["trial_id"]] = (study_id, finished or record["state"] not in (running, waiting))
     for study_id, name in enumerate(names):
         if name is not None:
             yield name, sum(finished for owner, finished in trials if owner == study_id)

@@ -5,9 +5,9 @@ A study file is plain Python that defines ``STUDY = Study(...)``. Loading it cos
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import hashlib
-import inspect
 import itertools
 import json
 import linecache
@@ -31,6 +31,7 @@ __all__ = ["Study", "list_studies", "load_study"]
 SAMPLERS = ("balanced", "cmaes", "gp", "grid", "qmc", "random", "tpe")
 PRUNERS = ("asha", "hyperband", "median", "none")
 ROLES = ("scientific", "nuisance", "fixed")
+COUPLED = ("depth", "hidden", "init_high", "init_low", "momentum", "nesterov", "optimizer", "width")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +69,7 @@ class Study:
     validation_fraction: float = 1 / 6
     name: str = field(default="study", repr=False)
     path: Path | None = field(default=None, repr=False)
+    code: str = field(default="", repr=False)
 
     def __post_init__(self) -> None:
         if not isinstance(self.question, str) or not self.question.strip():
@@ -90,9 +92,10 @@ class Study:
     def _check_roles(self) -> None:
         seen: dict[str, str] = {}
         for role in ROLES:
-            entries = getattr(self, role)
-            if not isinstance(entries, Mapping):
+            if not isinstance(entries := getattr(self, role), Mapping):
                 raise StudyError(f"{role}={entries!r}: expected a dict from hyperparameter to value")
+        for role in ROLES:
+            entries = getattr(self, role)
             for name, value in entries.items():
                 if name not in FIELDS:
                     raise StudyError(f"{role}[{name!r}]: {unknown_name('hyperparameter', name, FIELDS)}")
@@ -120,6 +123,11 @@ class Study:
                 raise StudyError(
                     f"{role}[{name!r}].when({other}=...): {other!r} must be fixed, or a dimension listed before"
                 )
+            own = self.fixed.get(other, self.dimensions.get(other))
+            named = {encode(item) for item in (own.options if isinstance(own, Choice) else (own,)) if callable(item)}
+            for wanted in value.condition[other]:
+                if wanted not in named:  # the name of a function of the study
+                    check_field(other, wanted)
 
     def _check_design(self) -> None:
         finite = {"balanced": self.scientific, "grid": self.dimensions}.get(self.sampler, {}) if self._named() else {}
@@ -134,12 +142,28 @@ class Study:
         ):
             raise StudyError(f"trials={self.trials}: the grid has only {points} points; write trials={points}")
         for cell in self.cells or [{}]:
-            for position in (0.0, 1.0):  # combinations of fields that TrialConfig refuses show at the ends, if anywhere
-                params = dict(cell)
-                for name, dimension in self.dimensions.items():
-                    if name not in params and dimension.active({**self.fixed, **params}):
-                        params[name] = dimension.at(position)
+            for params in self._corners(cell, list(self.dimensions)):
                 self.config(params)
+
+    def _corners(self, params: dict[str, Primitive], names: list[str]) -> Iterator[dict[str, Primitive]]:
+        """Points at which a combination of fields that TrialConfig refuses shows, if there is one.
+
+        All values of a Choice, and both ends of a range, of the fields that depend on each other (``COUPLED``) or
+        that others are conditional on, in all combinations; one value of the rest, which are checked alone.
+        """
+        if not names:
+            yield params
+            return
+        name, *rest = names
+        dimension = self.dimensions[name]
+        if name in params or not dimension.active({**self.fixed, **params}):
+            yield from self._corners(params, rest)
+            return
+        values: tuple[Primitive, ...] = (dimension.at(0.0),)
+        if name in COUPLED or any(name in other.condition for other in self.dimensions.values()):
+            values = dimension.values() or () if isinstance(dimension, Choice) else (*values, dimension.at(1.0))
+        for value in values:
+            yield from self._corners({**params, name: value}, rest)
 
     def _named(self) -> bool:
         return isinstance(self.sampler, str)
@@ -183,11 +207,6 @@ class Study:
 
         Functions of the study file enter with their source, so that editing one is a change.
         """
-        functions = {
-            value.__name__: _source(value)
-            for value in self._functions()
-            if not isinstance(value, (str, MLP, Dataset, Dimension))
-        }
         dataset = get_dataset(self.dataset)
         return {
             "dataset": dataset.name,
@@ -201,15 +220,9 @@ class Study:
             "seed": self.seed,
             "split_seed": self.split_seed,
             "validation_fraction": self.validation_fraction,
-            **({"functions": functions} if functions else {}),
+            "order": list(self.dimensions),
+            **({"code": self.code} if self.code else {}),
         }
-
-    def _functions(self) -> Iterator[Any]:
-        candidates: list[Any] = [self.sampler, self.pruner, self.model, *self.fixed.values()]
-        for dimension in self.dimensions.values():
-            if isinstance(dimension, Choice):
-                candidates.extend(dimension.options)
-        yield from (value for value in candidates if callable(value))
 
     @property
     def identity(self) -> str:
@@ -236,18 +249,28 @@ def enumerate_points(dimensions: Mapping[str, Dimension], fixed: Mapping[str, An
     yield from extend(0, {})
 
 
-def _source(function: Any) -> str:
-    try:
-        return inspect.getsource(function)
-    except (OSError, TypeError):
-        return repr(getattr(function, "__qualname__", function))
+def _code(source: str) -> str:
+    """What a study file defines beside STUDY, helpers of its functions included, as normalized source.
+
+    Comments, layout, docstrings of the file and imports don't count, nor does STUDY itself but for lambdas in it.
+    """
+    kept: list[str] = []
+    for node in ast.parse(source).body:
+        targets = (
+            node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+        )
+        if any(ast.unparse(name) == "STUDY" for name in targets):
+            kept.extend(ast.unparse(part) for part in ast.walk(node) if isinstance(part, ast.Lambda))
+        elif not isinstance(node, (ast.Import, ast.ImportFrom, ast.Expr)):
+            kept.append(ast.unparse(node))
+    return "\n".join(kept)
 
 
 def list_studies(folder: Path) -> list[str]:
     """The names of the study files in *folder*, sorted."""
     if not folder.is_dir():
         raise StudyError(f"studies folder {str(folder)!r} isn't there; run in the project's folder, or give --studies")
-    return sorted(path.stem for path in folder.glob("*.py") if not path.name.startswith("_"))
+    return sorted(path.stem for path in folder.glob("*.py") if path.is_file() and not path.name.startswith("_"))
 
 
 def load_study(name: str, folder: Path = Path("studies")) -> Study:
@@ -276,7 +299,7 @@ def find_study(name: str, folder: Path) -> Path:
 def load_study_file(path: Path) -> Study:
     """Run one study file and return its STUDY, named after the file."""
     try:
-        source = path.read_text(encoding="utf-8")
+        source = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise StudyError(f"study file {str(path)!r} can't be read: {error}") from None
     module = types.ModuleType(f"searchlib_study_{path.stem}")
@@ -286,7 +309,8 @@ def load_study_file(path: Path) -> Study:
     try:
         exec(compile(source, str(path), "exec"), module.__dict__)
     except SyntaxError as error:
-        raise StudyError(f"{path}:{error.lineno}: {error.msg}; mend the syntax of the study file") from None
+        file = error.filename or path  # it may be in a module that the study file imports
+        raise StudyError(f"{file}:{error.lineno}: {error.msg}; mend the syntax of the file") from None
     except StudyError as error:
         raise StudyError(f"{path}:{_line(error, path)}: {error}") from None
     except (Exception, SystemExit) as error:
@@ -295,7 +319,7 @@ def load_study_file(path: Path) -> Study:
     if not isinstance(study, Study):
         found = "defines no STUDY" if study is None else f"STUDY is a {type(study).__name__}"
         raise StudyError(f"{path}: {found}; expected STUDY = Study(question=..., ...)")
-    return dataclasses.replace(study, name=path.stem, path=path)
+    return dataclasses.replace(study, name=path.stem, path=path, code=_code(source))
 
 
 def _line(error: BaseException, path: Path) -> int:
@@ -309,6 +333,6 @@ def _plain(error: BaseException) -> str:
     text = " ".join(str(error).split())
     unexpected = re.search(r"Study\.__init__\(\) got an unexpected keyword argument '(\w+)'", text)
     if unexpected:
-        known = [spec.name for spec in dataclasses.fields(Study) if spec.name not in ("name", "path")]
+        known = [spec.name for spec in dataclasses.fields(Study) if spec.name not in ("code", "name", "path")]
         return unknown_name("field of Study", unexpected[1], known)
     return text

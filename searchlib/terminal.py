@@ -108,7 +108,7 @@ def show_progress(study: Study, steps: Iterator[Progress], status: Mapping[str, 
 def _line(board: _Board, progress: Progress) -> str:
     rate, left = board.pace(progress)
     best = f"best {board.leader[0]:.4f} ({board.leader[1]})" if board.leader else "none completed yet"
-    diverged = f", {board.failures} diverged" if board.failures else ""
+    diverged = f", {board.failures} diverged or failed" if board.failures else ""
     return f"{progress.done}/{progress.target} trials{diverged}, {rate:.0f} a minute, {duration(left)} left, {best}"
 
 
@@ -122,7 +122,7 @@ def _panel(board: _Board, progress: Progress) -> Group:
         f"{progress.done}/{progress.target} trials",
         f"{rate:.0f} a minute" if known else "",
         f"{duration(left)} left" if known else "",
-        f"[yellow]{board.failures} diverged[/yellow]" if board.failures else "",
+        f"[yellow]{board.failures} diverged or failed[/yellow]" if board.failures else "",
     )
     parts: list[Any] = [head]
     if progress.stack:

@@ -48,6 +48,7 @@ class TrialRecord:
     value: the objective as Optuna gets it; best: the best epoch's, None if no epoch was finite.
     curves: by epoch, each with epoch, train_loss, val_loss, learning_rate, time (seconds) and, for classification,
     val_accuracy.
+    pruner_notes: what the pruner wrote down of the trial, for its later decisions.
     state: the best epoch's weights, for a trial that led the study when it ended.
     """
 
@@ -64,6 +65,7 @@ class TrialRecord:
     curves: list[dict[str, float]]
     started: float
     ended: float
+    pruner_notes: dict[str, Any]
     state: dict[str, torch.Tensor] | None
     factor: float
     offset: float
@@ -95,6 +97,9 @@ class Tracker:
         with contextlib.suppress(Exception) if kind else self._errors("can't be written"):
             if self._monitor is not None:
                 self._monitor.finish()
+                self._monitor.collect_metrics()  # a last sample: a search of seconds would otherwise have none
+                self._monitor.publish_metrics(self._monitor.aggregate_metrics())
+                self._monitor.mlflow_logger.flush()
             interrupted = kind is None or not issubclass(kind, Exception)
             status = "FINISHED" if kind is None else "KILLED" if interrupted else "FAILED"
             self.client.set_terminated(self.parent, status)
@@ -114,9 +119,10 @@ class Tracker:
             ) from None
 
     def _experiment(self) -> str:
+        """The id of the study's experiment, or "" before its first run."""
         found = self.client.get_experiment_by_name(self.study.name)
         if found is None:
-            return str(self.client.create_experiment(self.study.name))
+            return ""
         if found.lifecycle_stage == "deleted":
             raise TrackingError(
                 f"MLflow experiment {self.study.name!r} was deleted; restore it (mlflow experiments restore "
@@ -129,6 +135,7 @@ class Tracker:
     def open_parent(self, optuna_study: optuna.Study) -> str:
         """The study's parent run: the one noted in Optuna, or found by its tags, or a new one."""
         with self._errors("can't be written"):
+            self.experiment = self.experiment or self.client.create_experiment(self.study.name)
             known = optuna_study.user_attrs.get("mlflow_run_id")
             if not (known and self._is_active(known)):
                 known = self._find(
@@ -208,7 +215,7 @@ class Tracker:
             name=f"{dataset.name}/{context}",
             digest=part.digest[:32],
             source_type="local",
-            source=json.dumps({"uri": f"data/{dataset.title}/raw", "split": split}),
+            source=json.dumps({"uri": dataset.title, "split": split}),
             schema=json.dumps(
                 {"mlflow_tensorspec": {"features": tensor(part.inputs), "targets": tensor(part.targets)}}
             ),
@@ -313,7 +320,8 @@ class Tracker:
         from mlflow.entities import Metric, RunTag
 
         with self._errors("can't be written"):
-            known = self.client.get_run(self.parent).data.metrics
+            run = self.client.get_run(self.parent)
+            known = run.data.metrics
             self.client.log_batch(
                 self.parent,
                 metrics=[
@@ -323,6 +331,8 @@ class Tracker:
                 ],
                 tags=[RunTag(key, value) for key, value in tags.items()],
             )
+            if run.info.status == "RUNNING":  # its search was killed after the last trial
+                self.client.set_terminated(self.parent, "FINISHED")
 
     # ----------------------------------------------------------------------------------------------- champion
 
@@ -367,7 +377,7 @@ class Tracker:
                 folder / "model",
                 python_model=str(Path(__file__).with_name("champion_model.py")),
                 artifacts={"module": str(folder / "module.pt2")},
-                model_config={"shape": list(dataset.shape), "scale": dataset.scale},
+                model_config={"shape": list(dataset.shape), "scale": dataset.scale if raw.dtype.kind == "u" else 1.0},
                 signature=signature,
                 input_example=raw,
                 pip_requirements=[f"{name}=={version}" for name, version in versions.items()],
@@ -430,8 +440,6 @@ def connect(uri: str | None) -> MlflowClient:
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "4")  # 30 s; seven, the default, are four minutes
-    for name in ("mlflow.store.db.utils", "mlflow.system_metrics", "mlflow.pyfunc", "mlflow.utils", "alembic"):
-        logging.getLogger(name).setLevel(logging.ERROR)
     named = uri or os.environ.get("MLFLOW_TRACKING_URI", "")
     if named.startswith("sqlite:///"):
         folder = Path(named.removeprefix("sqlite:///")).parent
@@ -440,6 +448,8 @@ def connect(uri: str | None) -> MlflowClient:
     from filelock import FileLock
     from mlflow import MlflowClient
 
+    for name in ("mlflow", "alembic"):  # what goes wrong reaches the user as one TrackingError, not as their log
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     LOCK_FOLDER.mkdir(exist_ok=True)
     with FileLock(LOCK_FOLDER / "mlflow.lock"):
         client = MlflowClient(tracking_uri=uri, registry_uri=uri)

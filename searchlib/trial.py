@@ -44,7 +44,7 @@ def _number(
         )
         if not inside:
             raise ValueError(f"expected {expected.strip()}")
-        return float(value)
+        return float(value) + 0.0  # -0.0 becomes 0.0: equal configurations have one signature
 
     return check
 
@@ -92,7 +92,7 @@ def _widths(value: Any) -> tuple[int, ...]:
         value = (value,)
     elif isinstance(value, str):
         parts = value.split("-") if value else []
-        if not all(part.isdigit() for part in parts):
+        if not all(part.isdecimal() for part in parts):
             raise ValueError(expected)
         value = tuple(int(part) for part in parts)
     if not isinstance(value, (tuple, list)) or not all(type(width) is int and width > 0 for width in value):
@@ -169,6 +169,7 @@ class TrialConfig:
             raise StudyError(f"init_low={self.init_low}, init_high={self.init_high}: expected init_low below init_high")
         if self.optimizer == "sgd" and self.nesterov and self.momentum == 0.0:
             raise StudyError("nesterov=True with momentum=0.0: Nesterov's momentum needs a momentum above 0")
+        _ = self.widths  # a depth without a width to repeat is refused here
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -222,7 +223,7 @@ def check_field(name: str, value: Any, spec: dataclasses.Field[Any] | None = Non
 
 def encode_for_message(value: Any) -> str:
     """A value as an error message shows it."""
-    return value.__name__ if callable(value) else repr(value)
+    return str(getattr(value, "__name__", repr(value))) if callable(value) else repr(value)
 
 
 def derive_seed(*parts: int | str) -> int:

@@ -61,7 +61,10 @@ def other_process(code: str) -> Iterator[subprocess.Popen[str]]:
         yield process
     finally:
         process.send_signal(signal.SIGKILL)
-        process.communicate()
+        process.wait()
+        for pipe in (process.stdin, process.stdout):
+            assert pipe is not None
+            pipe.close()
 
 
 # ------------------------------------------------------------------------------------------------------------ opening
@@ -280,7 +283,6 @@ def hold_study(purpose: str) -> str:
 
 def test_a_second_coordinator_is_told_who_is_at_work() -> None:
     lock = StudyLock(JOURNAL, "s", "optimize")
-    assert not lock.held()
     with other_process(hold_study("optimize")) as holder:
         with pytest.raises(BusyError) as caught, lock:
             pass
@@ -289,13 +291,11 @@ def test_a_second_coordinator_is_told_who_is_at_work() -> None:
         assert "'s'" in message
         assert "optimize" in message
         assert "wait for it, or end it first" in message
-        assert lock.held()
         with StudyLock(JOURNAL, "other", "optimize"), StudyLock("other.journal", "s", "optimize"):
             pass
         with pytest.raises(BusyError), StudyLock("./optuna.journal", "s", "optimize"):
             pass
     started = time.monotonic()
-    assert not lock.held(), "SIGKILL freed it"
     with lock:
         assert json.loads(lock.path.read_text())["pid"] == os.getpid()
         assert time.monotonic() - started < 1.0
@@ -320,7 +320,7 @@ def test_a_second_evaluation_waits_for_the_first() -> None:
 
 def test_a_working_folder_that_cannot_be_written() -> None:
     Path(".searchlib").write_text("a file in the way")
-    with pytest.raises(StorageError, match="the working folder can't be written"), StudyLock(JOURNAL, "s", "optimize"):
+    with pytest.raises(StorageError, match="can't be written"), StudyLock(JOURNAL, "s", "optimize"):
         pass
 
 
@@ -350,25 +350,33 @@ def test_count_trials_equals_optunas_own(place: str) -> None:
     assert count_trials(place) == optunas_count(place) == {"second": 3, "empty": 0, "first": 1}
 
 
-def test_counting_after_two_processes_disagreed() -> None:
-    """One deletes a study, another adds a trial to it; and a trial is told twice. Optuna ignores the second."""
+def test_counting_after_a_trial_for_a_study_that_another_process_deleted() -> None:
+    """Optuna gives such a trial no number; the trials after it must not be taken for others."""
     doomed = make_trials(JOURNAL, "doomed", finished=1, running=0)
-    kept = make_trials(JOURNAL, "kept", finished=1, running=1)
+    make_trials(JOURNAL, "kept", finished=1, running=0)
     optuna.delete_study(study_name="doomed", storage=open_storage(JOURNAL))
     with pytest.raises(KeyError):
-        doomed.ask()
-    late = load_optuna_study(JOURNAL, "kept").ask()
-    load_optuna_study(JOURNAL, "kept").tell(optuna.trial.Trial(kept, late._trial_id), 1.0)
+        doomed._storage.create_new_trial(doomed._study_id)
+    kept = load_optuna_study(JOURNAL, "kept")
+    kept.tell(kept.ask(), 1.0)
+    kept.ask()
     assert count_trials(JOURNAL) == optunas_count(JOURNAL) == {"kept": 2}
-    told = kept._storage
-    with pytest.raises(optuna.exceptions.UpdateFinishedTrialError):
-        told.set_trial_state_values(kept.trials[0]._trial_id, TrialState.RUNNING)
-    assert count_trials(JOURNAL) == optunas_count(JOURNAL) == {"kept": 2}
+
+
+def test_counting_after_a_finished_trial_was_set_running_by_another_process() -> None:
+    """Optuna leaves a finished trial as it is."""
+    study = make_trials(JOURNAL, finished=1, running=1)
+    stale = load_optuna_study(JOURNAL, "s")
+    trial = study.trials[1]
+    study.tell(optuna.trial.Trial(study, trial._trial_id), 1.0)
+    with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):
+        stale._storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING)
+    assert count_trials(JOURNAL) == optunas_count(JOURNAL) == {"s": 2}
 
 
 def test_a_journal_is_counted_without_optuna() -> None:
     make_trials(JOURNAL)
-    code = "import sys; from searchlib.storage import count_trials; print(count_trials('optuna.journal'), 'optuna' in sys.modules)"
+    code = "import sys, searchlib.storage as s; print(s.count_trials('optuna.journal'), 'optuna' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "{'s': 3} False"
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from searchlib.models import input_scale
+from searchlib.training.stack import accumulator
 from searchlib.trial import derive_seed
 
 if TYPE_CHECKING:
@@ -117,7 +118,7 @@ def train(stack: Trainable, data: Tensors, *, order_seed: int) -> Iterator[Epoch
             rate = torch.tensor(rates, dtype=stack.dtype, device=stack.device)
             generator = torch.Generator().manual_seed(derive_seed(order_seed, "order", epoch))
             order = torch.randperm(count, generator=generator).to(stack.device)
-            total = torch.zeros(len(stack.members), dtype=torch.float64, device=stack.device)
+            total = accumulator(len(stack.members), stack.device)
             for batch in order.split(first.batch_size):
                 loss = stack.step(data.train_inputs[batch], data.train_targets[batch], rate)
                 total += loss * len(batch)

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from searchlib.errors import StudyError
 from searchlib.initializers import initialize_layer
-from searchlib.training.stack import Member, losses
-from searchlib.trial import TrialConfig
+from searchlib.training.stack import Member, accumulator, losses
+from searchlib.trial import TrialConfig, derive_seed
 
 __all__ = ["ModuleStack"]
 
@@ -57,7 +57,7 @@ class ModuleStack:
             _OPTIMIZERS[member.config.optimizer](list(module.parameters()), member.config)
             for member, module in zip(self.members, self.modules, strict=True)
         ]
-        self.noise = [member.seed for member in self.members]
+        self.noise = [derive_seed(member.seed, "noise") for member in self.members]
 
     def _make(self, member: Member, build: Callable[[TrialConfig], nn.Module]) -> nn.Module:
         config = member.config
@@ -75,9 +75,10 @@ class ModuleStack:
 
     def step(self, inputs: Tensor, targets: Tensor, learning_rate: Tensor) -> Tensor:
         mean = torch.zeros(len(self.members), dtype=self.dtype, device=self.device)
+        rates = learning_rate.tolist()
         for position, (module, optimizer) in enumerate(zip(self.modules, self.optimizers, strict=True)):
             for group in optimizer.param_groups:
-                group["lr"] = float(learning_rate[position])
+                group["lr"] = rates[position]
             module.train()
             optimizer.zero_grad()
             with torch.random.fork_rng(devices=[]):
@@ -91,8 +92,8 @@ class ModuleStack:
 
     @torch.no_grad()
     def evaluate(self, inputs: Tensor, targets: Tensor, *, batch_size: int = 1000) -> tuple[Tensor, Tensor | None]:
-        loss = torch.zeros(len(self.members), dtype=torch.float64, device=self.device)
-        correct = torch.zeros_like(loss)
+        loss = accumulator(len(self.members), self.device)
+        correct = torch.zeros(len(self.members), dtype=torch.int64, device=self.device)
         for position, module in enumerate(self.modules):
             module.eval()
             for x, y in zip(inputs.split(batch_size), targets.split(batch_size), strict=True):
@@ -100,7 +101,7 @@ class ModuleStack:
                 loss[position] += losses(outputs[:, None, :], y).sum()
                 if not y.is_floating_point():
                     correct[position] += (outputs.argmax(dim=1) == y).sum()
-        accuracy = None if targets.is_floating_point() else correct / len(inputs)
+        accuracy = None if targets.is_floating_point() else correct.cpu().double() / len(inputs)
         return loss / len(inputs), accuracy
 
     def keep(self, kept: Sequence[bool]) -> None:

@@ -26,7 +26,7 @@ from searchlib.trial import derive_seed
 if TYPE_CHECKING:
     from searchlib.trial import TrialConfig
 
-__all__ = ["Member", "Stack", "fusion_key"]
+__all__ = ["Member", "Stack", "accumulator", "fusion_key", "losses"]
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,11 @@ def losses(outputs: Tensor, targets: Tensor) -> Tensor:
         return (outputs - targets[:, None, :]).square().mean(dim=2)
     repeated = targets[:, None].expand(batch, trials).reshape(-1)
     return F.cross_entropy(outputs.reshape(batch * trials, -1), repeated, reduction="none").view(batch, trials)
+
+
+def accumulator(count: int, device: torch.device) -> Tensor:
+    """Zeros ``[count]`` to sum up in: float64, but on Apple's MPS, which has none, float32."""
+    return torch.zeros(count, dtype=torch.float32 if device.type == "mps" else torch.float64, device=device)
 
 
 class Stack:
@@ -216,19 +221,19 @@ class Stack:
     @torch.no_grad()
     def evaluate(self, inputs: Tensor, targets: Tensor, *, batch_size: int = 2000) -> tuple[Tensor, Tensor | None]:
         """Mean loss ``[K]`` and accuracy ``[K]`` (None for real targets) over a whole split, in evaluation mode."""
-        loss = torch.zeros(len(self.members), dtype=torch.float64, device=self.device)
+        loss = accumulator(len(self.members), self.device)
         correct = torch.zeros(len(self.members), dtype=torch.int64, device=self.device)
         for x, y in zip(inputs.split(batch_size), targets.split(batch_size), strict=True):
             outputs = self.forward(x, training=False)
             loss += losses(outputs, y).sum(dim=0)
             if not y.is_floating_point():
                 correct += (outputs.argmax(dim=2) == y[:, None]).sum(dim=0)
-        accuracy = None if targets.is_floating_point() else correct.double() / len(inputs)
+        accuracy = None if targets.is_floating_point() else correct.cpu().double() / len(inputs)
         return loss / len(inputs), accuracy
 
     def keep(self, kept: Sequence[bool]) -> None:
         """Go on with the members where *kept* is true; the others' memory and work are given back."""
-        index = torch.tensor([k for k, stays in enumerate(kept) if stays], device=self.device)
+        index = torch.tensor([k for k, stays in enumerate(kept) if stays], dtype=torch.int64, device=self.device)
         self.members = [member for member, stays in zip(self.members, kept, strict=True) if stays]
         self.noise = [generator for generator, stays in zip(self.noise, kept, strict=True) if stays]
         with torch.no_grad():

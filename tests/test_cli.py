@@ -1,0 +1,323 @@
+"""The command line as a process: the main job end to end, interruption, and bad input in one line each."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import optuna
+import pytest
+from support import prepare, write_idx
+
+from searchlib.cli import cli
+from searchlib.storage import open_storage
+from searchlib.tracking import connect
+
+STUDY = """
+    from searchlib import MLP, Choice, LogUniform, Study, idx_dataset
+
+    STUDY = Study(
+        question="Which of two?",
+        dataset=idx_dataset(
+            name="blobs", title="Blobs", classes=("low", "middle", "high"), shape=(6, 6), train=240, test=60
+        ),
+        model=MLP(hidden=(8,)),
+        scientific={"initializer": Choice("xavier_normal", "normal"), "activation": Choice("tanh", "relu")},
+        nuisance={"learning_rate": LogUniform(0.01, 1.0), "batch_size": Choice(16, 32)},
+        fixed={"momentum": 0.9, "epochs": 2},
+        trials=12,
+        round_size=4,
+    )
+"""
+
+
+def write_study(*changes: tuple[str, str], name: str = "asked") -> None:
+    text = STUDY.replace("\n    ", "\n")
+    for old, new in changes:
+        assert old in text
+        text = text.replace(old, new)
+    Path("studies").mkdir(exist_ok=True)
+    Path(f"studies/{name}.py").write_text(text)
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "searchlib", *arguments]
+
+
+def searchlib(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(*arguments), capture_output=True, text=True, timeout=240, env={**os.environ, **environment}
+    )
+
+
+def assert_refused(done: subprocess.CompletedProcess[str], *expected: str, status: int = 1) -> None:
+    """One line on stderr, with these words, and no traceback."""
+    assert done.returncode == status, done.stderr
+    assert "Traceback" not in done.stderr
+    if status == 1:
+        assert done.stderr.startswith("Error: ")
+        assert done.stderr.count("\n") == 1, done.stderr
+    for words in expected:
+        assert words in done.stderr
+
+
+def test_the_main_job_end_to_end() -> None:
+    """One command; then the results, read through Optuna's and MLflow's own APIs."""
+    write_study()
+    write_idx(Path("data"))  # and no store at all: the command makes both
+    done = searchlib("optimize", "--study", "asked")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert "12/12 trials" in done.stdout
+    assert re.search(r"test accuracy +[01]\.\d+ +\(95 % interval 0\.\d+ to \d\.\d+, n = 60, opened once", done.stdout)
+
+    trials = optuna.load_study(study_name="asked", storage=open_storage("optuna.journal")).get_trials()
+    assert [trial.state.name for trial in trials] == ["COMPLETE"] * 12
+    client = connect(None)
+    assert Path("mlflow.db").exists()
+    experiment = client.get_experiment_by_name("asked")
+    runs = client.search_runs([experiment.experiment_id])
+    assert sorted(found.data.tags["searchlib.kind"] for found in runs) == ["study", *["trial"] * 12]
+    parent = next(found for found in runs if found.data.tags["searchlib.kind"] == "study")
+    assert "system/cpu_utilization_percentage" in parent.data.metrics
+    assert {file.path for file in client.list_artifacts(parent.info.run_id, "study")} == {
+        "study/asked.py",
+        "study/study.json",
+    }
+
+    status = json.loads(searchlib("status", "--study", "asked", "--json").stdout)
+    assert status["study"] == "asked"
+    assert status["trials"] == {
+        "target": 12,
+        "total": 12,
+        "completed": 12,
+        "pruned": 0,
+        "diverged": 0,
+        "failed": 0,
+        "running": 0,
+    }
+    best = max(trials, key=lambda trial: (trial.value, -trial.number))
+    assert status["best"] == {"number": best.number, "value": best.value, "params": best.params}
+    assert status["test"]["trial"] == best.number
+    assert status["test"]["accuracy"] == parent.data.metrics["test_accuracy"]
+
+    again = searchlib("optimize", "--study", "asked")
+    assert again.returncode == 0
+    assert "trials," not in again.stdout
+    evaluated = searchlib("evaluate", "--study", "asked")
+    assert f"{status['test']['accuracy']:.4f}" in evaluated.stdout
+    assert_refused(searchlib("optimize", "--study", "asked", "--trials", "16"), "closed", "new name")
+    predicted = searchlib("predict", "--study", "asked", "--index", "0")
+    assert re.match(r"validation image 0: (low|middle|high)", predicted.stdout), predicted.stderr
+    listed = searchlib("list")
+    assert "12/12 trials" in listed.stdout
+
+
+def test_ctrl_c_saves_and_the_same_command_resumes() -> None:
+    write_study(("trials=12", "trials=400"))
+    prepare()
+    process = subprocess.Popen(
+        command("optimize", "--study", "asked"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in errors
+    saved = int(re.search(r"Interrupted: (\d+) of 400 trials are saved", errors)[1])
+    assert saved >= 4
+    status = json.loads(searchlib("status", "--study", "asked", "--json").stdout)
+    assert status["trials"]["completed"] == saved
+    target = str(saved + 8)
+    assert searchlib("optimize", "--study", "asked", "--trials", target, "--no-evaluate").returncode == 0
+    status = json.loads(searchlib("status", "--study", "asked", "--json").stdout)
+    assert (status["trials"]["completed"], status["trials"]["running"]) == (saved + 8, 0)
+
+
+def test_evaluate_says_what_is_missing() -> None:
+    write_study()
+    prepare(parts=("train",))
+    assert searchlib("optimize", "--study", "asked", "--no-evaluate").returncode == 0
+    assert_refused(searchlib("evaluate", "--study", "asked"), "t10k-images-idx3-ubyte")
+    prepare()
+    first, second = (searchlib("evaluate", "--study", "asked") for _ in range(2))
+    assert first.returncode == 0
+    assert first.stdout == second.stdout
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ([("trials=12,", "trials=12,,")], ["asked.py:13", "invalid syntax"]),
+        ([("STUDY =", "STUDIES =")], ["asked.py", "defines no STUDY"]),
+        ([("momentum", "momentun")], ["momentun", "did you mean", "momentum"]),
+        ([("question=", "questoin=")], ["questoin", "did you mean question"]),
+        ([("LogUniform(0.01, 1.0)", "LogUniform(1.0, 0.01)")], ["LogUniform(1.0, 0.01)", "empty"]),
+        ([("LogUniform(0.01, 1.0)", "Choice()")], ["Choice()", "no value"]),
+        ([("LogUniform(0.01, 1.0)", "Choice(0.1, -0.1)")], ["learning_rate=-0.1", "above 0"]),
+        ([("LogUniform(0.01, 1.0)", "Choice(0.0)")], ["learning_rate=0.0", "above 0"]),
+        ([('"normal"', '"normall"')], ["normall", "did you mean", "normal"]),
+        ([('"relu"', '"rellu"')], ["rellu", "did you mean", "relu"]),
+        ([("trials=12", 'trials=12, sampler="tpee"')], ["tpee", "did you mean tpe"]),
+        ([("Choice(16, 32)", "Choice(16, 320)")], ["batch_size=320", "200 examples", "at most 200"]),
+    ],
+)
+def test_bad_study_files(changes, expected) -> None:
+    write_study(*changes)
+    write_idx(Path("data"))
+    assert_refused(searchlib("optimize", "--study", "asked"), *expected)
+
+
+def test_unknown_data_set() -> None:
+    Path("studies").mkdir()
+    Path("studies/asked.py").write_text(
+        'from searchlib import Study\nSTUDY = Study(question="?", dataset="fashion_mnst", sampler="tpe")\n'
+    )
+    assert_refused(searchlib("status", "--study", "asked"), "asked.py:2", "fashion_mnst", "did you mean fashion_mnist")
+
+
+def test_unknown_study_and_paths_that_are_none() -> None:
+    write_study()
+    assert_refused(searchlib("optimize", "--study", "askd"), "unknown study 'askd'", "did you mean asked")
+    for path in ("../../etc/passwd", "/etc/passwd", "studies/asked", "studies/../studies/asked", ""):
+        done = searchlib("optimize", "--study", path)
+        assert_refused(done, "expected a name")
+        assert "root:" not in done.stderr + done.stdout
+    assert_refused(searchlib("optimize", "--study", "nowhere.py"), "nowhere.py", "isn't there")
+    assert_refused(searchlib("list", "--studies", "elsewhere"), "elsewhere", "--studies")
+
+
+def test_bad_stores_and_devices() -> None:
+    write_study()
+    prepare()
+    Path("notes.txt").write_text("not a journal\n")
+    job = ("optimize", "--study", "asked")
+    assert_refused(searchlib(*job, "--storage", "notes.txt"), "notes.txt", "no journal")
+    assert Path("notes.txt").read_text() == "not a journal\n"
+    assert_refused(searchlib(*job, "--storage", "."), "is a folder")
+    assert_refused(searchlib(*job, "--storage", "nowhere/optuna.journal"), "nowhere", "isn't there")
+    assert_refused(searchlib(*job, "--storage", "redis://me:secret@host/0"), "***", "expected a path")
+    assert_refused(searchlib(*job, "--tracking-uri", "sqlite:///nowhere/mlflow.db"), "nowhere", "isn't there")
+    assert_refused(searchlib(*job, "--device", "cuda:7"), "cuda:7", "isn't there")
+    assert_refused(searchlib(*job, "--device", "gpu"), "unknown device 'gpu'")
+
+
+def test_a_data_folder_that_cannot_be_written() -> None:
+    Path("studies").mkdir()
+    Path("studies/asked.py").write_text(
+        'from searchlib import Study\nSTUDY = Study(question="?", dataset="mnist", sampler="tpe")\n'
+    )
+    Path("taken").write_text("a file where a folder should be")
+    assert_refused(searchlib("optimize", "--study", "asked", "--data-root", "taken"), "taken", "--data-root")
+
+
+def test_a_full_disk() -> None:
+    """A small file system that fills up: one line, and what was recorded stays readable."""
+    write_study(("trials=12", "trials=4000"))
+    prepare()
+    limit = "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (1_200_000, 1_200_000)); "
+    start = "import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); from searchlib.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", limit + start, "optimize", "--study", "asked"],
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert done.returncode == 1
+    assert "Error: " in done.stderr
+    assert "Traceback" not in done.stderr
+    status = json.loads(searchlib("status", "--study", "asked", "--json").stdout)
+    assert 0 <= status["trials"]["completed"] < 4000
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("optimize", "--study", "asked", "--trials", "0"),
+        ("optimize", "--study", "asked", "--timeout", "-1"),
+        ("optimize",),
+        ("predict", "--study", "asked", "--index", "-1"),
+        ("nonsense",),
+        ("optimize", "--study", "asked", "--nonsense"),
+    ],
+)
+def test_wrong_usage(arguments: tuple[str, ...]) -> None:
+    write_study()
+    assert_refused(searchlib(*arguments), "Usage", status=2)
+
+
+def test_debug_shows_the_traceback() -> None:
+    write_study()
+    done = searchlib("optimize", "--study", "askd", "--debug")
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
+
+
+def commands(group=cli, prefix=()):
+    for name, found in group.commands.items():
+        yield (*prefix, name), found
+        if hasattr(found, "commands"):
+            yield from commands(found, (*prefix, name))
+
+
+@pytest.mark.parametrize(("path", "found"), [pytest.param(*pair, id=" ".join(pair[0])) for pair in commands()])
+def test_every_command_has_help_with_an_example_and_is_in_the_readme(path, found) -> None:
+    assert found.help
+    if hasattr(found, "commands"):
+        return
+    assert f"Example: searchlib {' '.join(path)}" in found.help
+    readme = (Path(__file__).parent.parent / "README.md").read_text()
+    assert f"searchlib {' '.join(path)}" in readme
+
+
+def test_help_and_list_import_nothing_heavy() -> None:
+    write_study()
+    code = (
+        "import sys; sys.argv[1:] = {!r}\nfrom searchlib.cli import main\n"
+        "try: main()\nexcept SystemExit: pass\n"
+        "heavy = {{'torch', 'optuna', 'mlflow', 'numpy', 'sklearn', 'scipy'}} & set(sys.modules)\n"
+        "sys.exit(f'imported {{heavy}}' if heavy else 0)"
+    )
+    for arguments in (["--help"], ["optimize", "--help"], ["list"]):
+        done = subprocess.run([sys.executable, "-c", code.format(arguments)], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+
+
+def test_ui_starts_both_dashboards_and_stops_them() -> None:
+    import urllib.request
+
+    write_study()
+    prepare()
+    assert searchlib("optimize", "--study", "asked", "--trials", "4", "--no-evaluate").returncode == 0
+    process = subprocess.Popen(
+        command("ui", "--study", "asked"), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    assert process.stdout is not None
+    output = [process.stdout.readline() for _ in range(4)]
+    addresses = [line.split()[-1] for line in output if "http://127.0.0.1:" in line]
+    assert len(addresses) == 2, output
+    try:
+        for address in addresses:
+            with urllib.request.urlopen(address, timeout=30) as page:
+                assert page.status == 200
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+    assert process.returncode == 0
+    deadline = time.monotonic() + 10
+    for address in addresses:
+        while time.monotonic() < deadline:
+            try:
+                urllib.request.urlopen(address, timeout=2).close()
+            except OSError:
+                break
+            time.sleep(0.2)
+        else:
+            pytest.fail(f"{address} still answers")
