@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -157,6 +158,9 @@ def _open_study(study: Study, storage: str) -> optuna.Study:
                 "another --storage"
             )
         if stored is None:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+                made.set_metric_names([study.metric])
             made.set_user_attr("definition", study.definition())
             made.set_user_attr("question", study.question)
         else:

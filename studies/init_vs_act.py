@@ -4,6 +4,10 @@ Six initializers and six activations make 36 cells; each cell gets the same eigh
 size, a one-hidden-layer network on FashionMNIST, 50,000 images to train on and 10,000 to validate.
 
 Command:   searchlib optimize --study init_vs_act
+Run time:  10 minutes on two cores of an Intel Xeon at 2.0 GHz
+Result:    validation 0.8922 (pytorch_default, sigmoid, learning rate 0.048, batch size 32); test 0.8823, 95 % interval
+           0.8758 to 0.8885. One seed a trial: the leading cells are not told apart. normal (deviation 1) is worst with
+           every activation.
 """
 
 from searchlib import MLP, Choice, LogUniform, Study

@@ -56,6 +56,17 @@ def searchlib(*arguments: str, **environment: str) -> subprocess.CompletedProces
     )
 
 
+def start(*arguments: str, stderr: int = subprocess.PIPE) -> subprocess.Popen[str]:
+    """The command in the background, open to Ctrl-C even where the tests themselves run with SIGINT ignored."""
+    return subprocess.Popen(
+        command(*arguments),
+        stdout=subprocess.PIPE,
+        stderr=stderr,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+
+
 def assert_refused(done: subprocess.CompletedProcess[str], *expected: str, status: int = 1) -> None:
     """One line on stderr, with these words, and no traceback."""
     assert done.returncode == status, done.stderr
@@ -122,9 +133,7 @@ def test_the_main_job_end_to_end() -> None:
 def test_ctrl_c_saves_and_the_same_command_resumes() -> None:
     write_study(("trials=12", "trials=400"))
     prepare()
-    process = subprocess.Popen(
-        command("optimize", "--study", "asked"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    process = start("optimize", "--study", "asked")
     assert process.stdout is not None
     process.stdout.readline()
     process.send_signal(signal.SIGINT)
@@ -296,9 +305,7 @@ def test_ui_starts_both_dashboards_and_stops_them() -> None:
     write_study()
     prepare()
     assert searchlib("optimize", "--study", "asked", "--trials", "4", "--no-evaluate").returncode == 0
-    process = subprocess.Popen(
-        command("ui", "--study", "asked"), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+    process = start("ui", "--study", "asked", stderr=subprocess.STDOUT)
     assert process.stdout is not None
     output = [process.stdout.readline() for _ in range(4)]
     addresses = [line.split()[-1] for line in output if "http://127.0.0.1:" in line]
