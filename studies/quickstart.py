@@ -2,7 +2,8 @@
 
 Command:   searchlib optimize --study quickstart
 Run time:  15 to 20 seconds on two cores
-Result:    validation 0.976 (xavier_normal, tanh); test 0.973, 95 % interval 0.948 to 0.986. zeros stays at 0.10 (0.36 with sigmoid).
+Result:    validation 0.976 (xavier_normal, tanh); test 0.973, 95 % interval 0.948 to 0.986.
+           zeros stays at 0.10 (0.36 with sigmoid).
 """
 
 from searchlib import MLP, Choice, LogUniform, Study
