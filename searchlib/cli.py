@@ -109,8 +109,8 @@ def list_command(studies: Path, storage: str) -> None:
         except SearchlibError as error:
             click.echo(f"{name:20}  {'broken':>14}  {error}")
             continue
-        done = counts.get(name, 0)
-        click.echo(f"{name:20}  {f'{done}/{study.trials} trials' if done else 'not begun':>14}  {study.question}")
+        state = f"{counts[name]}/{study.trials} trials" if name in counts else "not begun"
+        click.echo(f"{name:20}  {state:>14}  {study.question}")
 
 
 @cli.command()
@@ -118,7 +118,7 @@ def list_command(studies: Path, storage: str) -> None:
 @click.option(
     "--trials",
     type=click.IntRange(min=1),
-    help="Target for the study, those it has included. [default: the study's own]",
+    help="How many trials the study shall have in all. [default: the study's own number]",
 )
 @click.option(
     "--timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="Stop cleanly after this time."
@@ -175,7 +175,7 @@ def optimize(
         saved = study_status(loaded, storage)["trials"]
         done = saved["total"] - saved["running"]
         raise click.exceptions.Exit(
-            _interrupted(f"{done} of {target} trials are saved; the same command goes on")
+            _interrupted(f"{done} of {target} trials are saved; the same command trains the rest")
         ) from None
     after = study_status(loaded, storage, target=max(target, before["trials"]["total"]))
     complete = after["trials"]["total"] >= target and not after["trials"]["running"]

@@ -174,16 +174,25 @@ def _open_study(study: Study, storage: str) -> optuna.Study:
 
 def _refuse_if_changed(study: Study, stored: dict[str, Any]) -> None:
     current = study.definition()
+    before, after = _flat(stored), _flat(current)
     changes = [
-        f"{key}: {_short(stored.get(key))} became {_short(current.get(key))}"
-        for key in sorted({*stored, *current})
-        if stored.get(key) != current.get(key)
+        f"{key}: {_short(before.get(key, 'nothing'))} became {_short(after.get(key, 'nothing'))}"
+        for key in sorted({*before, *after})
+        if before.get(key) != after.get(key)
     ]
     if changes:
         raise StudyError(
             f"study {study.name!r} has changed since its first trial ({'; '.join(changes)}); save it under a new name "
             "to start afresh, or restore the old file to go on"
         )
+
+
+def _flat(definition: dict[str, Any]) -> dict[str, Any]:
+    """One entry a field: ``fixed.epochs`` instead of a dict under ``fixed``."""
+    flat: dict[str, Any] = {}
+    for key, value in definition.items():
+        flat |= {f"{key}.{name}": entry for name, entry in value.items()} if isinstance(value, dict) else {key: value}
+    return flat
 
 
 def _short(value: Any) -> str:

@@ -314,7 +314,7 @@ def load_study_file(path: Path) -> Study:
     except StudyError as error:
         raise StudyError(f"{path}:{_line(error, path)}: {error}") from None
     except (Exception, SystemExit) as error:
-        raise StudyError(f"{path}:{_line(error, path)}: {type(error).__name__}: {_plain(error)}") from None
+        raise StudyError(f"{path}:{_line(error, path)}: {_plain(error)}") from None
     study = getattr(module, "STUDY", None)
     if not isinstance(study, Study):
         found = "defines no STUDY" if study is None else f"STUDY is a {type(study).__name__}"
@@ -335,4 +335,4 @@ def _plain(error: BaseException) -> str:
     if unexpected:
         known = [spec.name for spec in dataclasses.fields(Study) if spec.name not in ("code", "name", "path")]
         return unknown_name("field of Study", unexpected[1], known)
-    return text
+    return f"{type(error).__name__}: {text}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
@@ -47,8 +48,7 @@ class _Board:
     def __init__(self, study: Study, status: Mapping[str, Any]) -> None:
         self.study = study
         self.started = time.monotonic()
-        self.done_before: int | None = None
-        self.fraction_before = 0.0
+        self.fraction_before: float | None = None
         self.best: dict[tuple[tuple[str, Any], ...], float] = {
             tuple(cell["scientific"].items()): cell["best"] for cell in status["cells"] if cell["best"] is not None
         }
@@ -58,9 +58,8 @@ class _Board:
         self.failures = status["trials"]["diverged"] + status["trials"]["failed"]
 
     def add(self, progress: Progress) -> None:
-        if self.done_before is None:
-            self.done_before = progress.done - len(progress.finished)
-            self.fraction_before = self.done_before / progress.target
+        if self.fraction_before is None:  # the clock starts here: what loading took says nothing of the pace
+            self.started, self.fraction_before = time.monotonic(), progress.fraction
         for record in progress.finished:
             if record.outcome != "completed":
                 self.failures += record.outcome in ("diverged", "failed")
@@ -74,7 +73,7 @@ class _Board:
     def pace(self, progress: Progress) -> tuple[float, float]:
         """(trials a minute, seconds left), from this run alone."""
         elapsed = time.monotonic() - self.started
-        gained = progress.fraction - self.fraction_before
+        gained = progress.fraction - (self.fraction_before or 0.0)
         if gained <= 0.0:
             return 0.0, float("inf")
         return gained * progress.target / elapsed * 60.0, elapsed / gained * (1.0 - progress.fraction)
@@ -107,9 +106,10 @@ def show_progress(study: Study, steps: Iterator[Progress], status: Mapping[str, 
 
 def _line(board: _Board, progress: Progress) -> str:
     rate, left = board.pace(progress)
+    pace = f", {rate:.0f} a minute, {duration(left)} left" if rate else ""
     best = f"best {board.leader[0]:.4f} ({board.leader[1]})" if board.leader else "none completed yet"
     diverged = f", {board.failures} diverged or failed" if board.failures else ""
-    return f"{progress.done}/{progress.target} trials{diverged}, {rate:.0f} a minute, {duration(left)} left, {best}"
+    return f"{progress.done}/{progress.target} trials{diverged}{pace}, {best}"
 
 
 def _panel(board: _Board, progress: Progress) -> Group:
@@ -167,10 +167,16 @@ def show_summary(
                 f"{best['value']:.4f}  (the {extreme} of {counts['completed']}, so optimistic)",
             )
         )
+        if cell:
+            leading = [f"{describe(one['scientific'])} {one['best']:.4f}" for one in status["cells"] if one["best"]]
+            rows.append(("leading cells", "; ".join(leading[:LEADING_CELLS]) + " (all: searchlib status)"))
     if result is not None:
         rows.append(test_row(result))
     for name, value in (*rows, *places):
-        console.print(f"{name:20} {value}", highlight=False, markup=False, soft_wrap=True)
+        line = f"{name:20} {value}"
+        if console.is_terminal:
+            line = textwrap.fill(line, max(console.width - 1, 40), subsequent_indent=" " * 21)
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def test_row(result: TestResult) -> tuple[str, str]:
@@ -187,9 +193,9 @@ def show_status(study: Study, status: Mapping[str, Any], console: Console) -> No
     """``status`` for a person."""
     counts = status["trials"]
     console.print(f"{study.name}: {study.question}", highlight=False, markup=False, soft_wrap=True)
-    shown = ", ".join(
-        f"{counts[name]} {name}" for name in ("completed", "pruned", "diverged", "failed", "running") if counts[name]
-    )
+    kinds = {name: name for name in ("completed", "pruned", "diverged", "failed")}
+    kinds["running"] = "in training or interrupted"
+    shown = ", ".join(f"{counts[name]} {words}" for name, words in kinds.items() if counts[name])
     console.print(f"{counts['total']} of {counts['target']} trials" + (f": {shown}" if shown else ""), highlight=False)
     if status["best"]:
         best = status["best"]
