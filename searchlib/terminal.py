@@ -83,25 +83,21 @@ class _Board:
         return [(describe(dict(cell)) or "all trials", value) for cell, value in ordered[:LEADING_CELLS]]
 
 
-def show_progress(study: Study, steps: Iterator[Progress], status: Mapping[str, Any], console: Console) -> int:
-    """Run the search to its end, showing where it stands. Returns the number of trials finished in this run."""
+def show_progress(study: Study, steps: Iterator[Progress], status: Mapping[str, Any], console: Console) -> None:
+    """Run the search to its end, showing where it stands."""
     board = _Board(study, status)
-    finished = 0
     with closing(steps):  # type: ignore[type-var]  # a generator, which closes
         if console.is_terminal:
             with Live(console=console, refresh_per_second=4, transient=True) as live:
                 live.update(Text("Loading data and opening the stores ..."))
                 for progress in steps:
                     board.add(progress)
-                    finished += len(progress.finished)
                     live.update(_panel(board, progress))
         else:
             for progress in steps:
                 board.add(progress)
-                finished += len(progress.finished)
                 if progress.finished:
                     console.print(_line(board, progress), soft_wrap=True, highlight=False, markup=False)
-    return finished
 
 
 def _line(board: _Board, progress: Progress) -> str:
