@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from optuna.storages.journal._file import BaseJournalFileLock
     from optuna.trial import FrozenTrial, TrialState
 
+    from searchlib.study import Study
+
 __all__ = [
     "DEFAULT_STORAGE",
     "OverlayStorage",
@@ -37,6 +39,7 @@ __all__ = [
     "load_optuna_study",
     "mask",
     "open_storage",
+    "replicates_name",
 ]
 
 DEFAULT_STORAGE = "optuna.journal"
@@ -281,6 +284,11 @@ def load_optuna_study(storage: str, name: str) -> optuna.Study | None:
         return optuna.load_study(study_name=name, storage=opened)
     except KeyError:
         return None
+
+
+def replicates_name(study: Study) -> str:
+    """The name of the Optuna study that holds a study's replicates."""
+    return f"{study.name}.replicates"
 
 
 class OverlayStorage:

@@ -1,0 +1,387 @@
+"""Statistics of replicated cells: intervals, the race, paired comparisons, effects, expected best. Numbers only.
+
+``values`` maps each cell to its value by replicate. Equal replicate numbers share the order of the examples, so values
+are paired across cells. Cells that race on have more replicates than others.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
+
+if TYPE_CHECKING:
+    import numpy as np
+
+__all__ = [
+    "ALPHA",
+    "Comparison",
+    "adjusted_p_values",
+    "compare",
+    "contenders",
+    "effects",
+    "expected_best",
+    "leader",
+    "looks",
+    "mean_interval",
+    "probability_of_improvement",
+    "resolved",
+    "share",
+    "verdict",
+]
+
+ALPHA = 0.05
+FIRST_LOOK = 5  # seeds: with fewer, a paired t test can tell apart only what nobody needs a test for
+EARLY_SHARE = 0.2  # of alpha, for all looks before the last together
+WORTHWHILE = 0.75  # P(A>B) that the interval must reach beyond: gamma of Bouthillier 2021
+ROUND_OFF = 1e-12  # relative: 0.90 - 0.89 and 0.80 - 0.79 differ by less, and are the same difference
+
+Direction = Literal["maximize", "minimize"]
+Key = TypeVar("Key", bound=Hashable)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison(Generic[Key]):
+    """The winner against one other cell, over the n replicates that both have.
+
+    difference: mean improvement by the winner, positive where it is better, with a 95 % paired t interval.
+    p: of the two-sided paired t test; adjusted_p: see ``adjusted_p_values``. probability: of the winner being better
+    with one seed, with a 95 % interval; verdict: see ``verdict``. None where n is too small, or nothing varies.
+    """
+
+    against: Key
+    n: int
+    difference: float | None
+    low: float | None
+    high: float | None
+    p: float | None
+    adjusted_p: float | None
+    probability: float | None
+    probability_low: float | None
+    probability_high: float | None
+    verdict: str
+    told_apart: bool
+
+
+def mean_interval(
+    values: Sequence[float], confidence: float = 0.95
+) -> tuple[float, float | None, float | None, float | None]:
+    """(mean, deviation, low, high) with the t interval of the mean; None for all but the mean of a single value."""
+    import numpy as np
+    from scipy.stats import t
+
+    array = np.asarray(values, dtype=float)
+    mean = math.fsum(values) / len(array)
+    if len(array) < 2:
+        return mean, None, None, None
+    deviation = float(array.std(ddof=1))
+    half = float(t.ppf(0.5 + confidence / 2, len(array) - 1)) * deviation / math.sqrt(len(array))
+    return mean, deviation, mean - half, mean + half
+
+
+def looks(replicates: int) -> tuple[int, ...]:
+    """The numbers of seeds at which a race looks at its cells: 5, then doubling, at last *replicates*.
+
+    >>> looks(29)
+    (5, 10, 20, 29)
+    """
+    found = []
+    seeds = min(FIRST_LOOK, replicates)
+    while 0 < seeds < replicates:
+        found.append(seeds)
+        seeds *= 2
+    return (*found, replicates) if replicates > 0 else ()
+
+
+def share(n: int, looks: Sequence[int]) -> float:
+    """The share of alpha that a comparison over *n* common seeds may spend.
+
+    Looking again and again until something is significant finds it too often. Alpha is therefore spent over the looks
+    as in a group-sequential trial (Lan & DeMets 1983): a fifth evenly by the looks before the last, the rest by the
+    last. The sum is 1, so that by Bonferroni's inequality alpha holds however the values of the looks depend on each
+    other. Between two looks the earlier one's share holds, before the first the first's.
+    """
+    if len(looks) < 2:
+        return 1.0
+    return 1.0 - EARLY_SHARE if n >= looks[-1] else EARLY_SHARE / (len(looks) - 1)
+
+
+def leader(values: Mapping[Key, Mapping[int, float]], direction: Direction) -> Key | None:
+    """The cell with the best mean among those with most replicates, of equal ones the first; None if there is none."""
+    most = max(map(len, values.values()), default=0)
+    if most == 0:
+        return None
+    sign = 1.0 if direction == "maximize" else -1.0
+    means = {cell: math.fsum(found.values()) / most for cell, found in values.items() if len(found) == most}
+    return max(means, key=lambda cell: sign * means[cell])
+
+
+def contenders(
+    values: Mapping[Key, Mapping[int, float]], direction: Direction, looks: Sequence[int], alpha: float = ALPHA
+) -> list[Key]:
+    """The leader, and the cells that aren't told apart from it: a race goes on while this is more than one cell.
+
+    Told apart: worse, and p of the two-sided paired t test over the common replicates at most alpha * share(n). Give
+    all cells that ever raced, those left behind included: the leader may have changed, and then one of them is back.
+
+    Each comparison has the level alpha on its own: this decides where to spend seeds, and of many equal cells some are
+    left behind. What is claimed afterwards, ``resolved`` and the adjusted p, holds for all comparisons together.
+    """
+    first = leader(values, direction)
+    if first is None:
+        return list(values)
+    tests = _tests(values, first, direction)
+    return [cell for cell in values if cell == first or not _told_apart(tests[cell], looks, alpha)]
+
+
+def resolved(comparisons: Sequence[Comparison[Key]]) -> bool | None:
+    """Whether the winner is shown to be better than every other cell; None where there is no other.
+
+    The claim is that all of several things hold, and is rejected if one of them may not: an intersection-union test
+    (Berger 1982), which needs no correction for their number. Nor does it need one for the winner having been picked by
+    the same values: the two-sided test of the winner against the runner-up keeps its level for any number of cells
+    (Gutmann & Maymin 1987; Hung & Fithian 2019), as one that isn't the best would have to beat all the others by so
+    much. benchmarks/calibration.py measures it.
+    """
+    return all(one.told_apart for one in comparisons) if comparisons else None
+
+
+def compare(
+    values: Mapping[Key, Mapping[int, float]], direction: Direction, looks: Sequence[int], alpha: float = ALPHA
+) -> tuple[Key | None, list[Comparison[Key]]]:
+    """The leader, and its comparisons with all other cells that have replicates, closest rival first."""
+    winner = leader(values, direction)
+    if winner is None:
+        return None, []
+    others = [cell for cell in values if cell != winner and values[cell]]
+    tests = _tests({cell: values[cell] for cell in (winner, *others)}, winner, direction)
+    adjusted = adjusted_p_values([tests[cell].p for cell in others], [share(tests[cell].n, looks) for cell in others])
+    own = values[winner]
+    paired = [
+        [(own[replicate], value) for replicate, value in values[cell].items() if replicate in own] for cell in others
+    ]
+    found = []
+    chances = probability_of_improvement(paired, direction)
+    for cell, p, (probability, low, high) in zip(others, adjusted, chances, strict=True):
+        test = tests[cell]
+        found.append(
+            Comparison(
+                against=cell,
+                n=test.n,
+                difference=test.difference,
+                low=test.low,
+                high=test.high,
+                p=test.p,
+                adjusted_p=p,
+                probability=probability,
+                probability_low=low,
+                probability_high=high,
+                verdict=verdict(low, high),
+                told_apart=_told_apart(test, looks, alpha),
+            )
+        )
+    return winner, sorted(found, key=lambda one: -math.inf if one.difference is None else one.difference)
+
+
+@dataclass(frozen=True)
+class _Test:
+    n: int
+    difference: float | None = None
+    low: float | None = None
+    high: float | None = None
+    p: float | None = None
+
+
+def _told_apart(test: _Test, looks: Sequence[int], alpha: float) -> bool:
+    if test.p is None or test.difference is None:
+        return False
+    return test.difference > 0 and test.p <= alpha * share(test.n, looks)
+
+
+def _tests(values: Mapping[Key, Mapping[int, float]], winner: Key, direction: Direction) -> dict[Key, _Test]:
+    """The paired t test of the winner against each other cell; one call of scipy for all with the same replicates."""
+    import numpy as np
+
+    groups: dict[tuple[int, ...], list[Key]] = {}
+    for cell, found in values.items():
+        if cell != winner:
+            groups.setdefault(tuple(sorted(values[winner].keys() & found.keys())), []).append(cell)
+    tests: dict[Key, _Test] = {}
+    for common, cells in groups.items():
+        own = np.array([values[winner][replicate] for replicate in common])
+        other = np.array([[values[cell][replicate] for replicate in common] for cell in cells])
+        improvement = own - other if direction == "maximize" else other - own
+        scale = np.abs(own).max(initial=0.0) + np.abs(other).max(initial=0.0)
+        tests.update(zip(cells, _paired(improvement.reshape(len(cells), len(common)), scale), strict=True))
+    return tests
+
+
+def _paired(improvement: np.ndarray[Any, Any], scale: float) -> list[_Test]:
+    """Two-sided t tests and 95 % intervals of the mean of each row [cells, pairs]: what ttest_rel gives, for all rows.
+
+    Straight from the t distribution: a race asks often, and ttest_rel's checks of its arguments cost a hundred times
+    more than the test.
+    """
+    import numpy as np
+    from scipy.special import stdtr, stdtrit
+
+    cells, n = improvement.shape
+    if n == 0:
+        return [_Test(0)] * cells
+    means = improvement.mean(axis=1)
+    if n == 1:
+        return [_Test(1, float(mean)) for mean in means]
+    varies = np.ptp(improvement, axis=1) > ROUND_OFF * scale
+    error = np.where(varies, improvement.std(axis=1, ddof=1), 0.0) / math.sqrt(n)
+    half = float(stdtrit(n - 1, 0.975)) * error
+    p_values = 2.0 * stdtr(n - 1, -np.abs(means) / np.where(varies, error, 1.0))
+    return [
+        _Test(n, mean, mean - reach, mean + reach, p if varied else 1.0 if abs(mean) <= ROUND_OFF * scale else None)
+        for mean, reach, p, varied in zip(means.tolist(), half.tolist(), p_values.tolist(), varies, strict=True)
+    ]
+
+
+def adjusted_p_values(p_values: Sequence[float | None], shares: Sequence[float] | None = None) -> list[float | None]:
+    """Adjusted p of the winner's comparisons with the others: Holm's step-down over all pairs of the cells left.
+
+    Holm (1979) would multiply the smallest of r p-values by r. Here the winner was picked by the same values, so that
+    its farthest loser is the largest difference of *any* two cells: at a step with r comparisons left, r + 1 cells
+    aren't separated yet, and the family is their r (r + 1) / 2 pairs (the step-down over pairs of Shaffer 1986, kept
+    to those of the winner). None of the results is above the largest plain p, since what ``resolved`` claims needs no
+    correction: so all of them are at most alpha exactly where the winner is resolved. For two cells it is the plain p.
+
+    shares: the ``share`` of each comparison, by which its p is divided first. Where p is None the comparison stays in
+    the family, and the result is None.
+    """
+    spent = [
+        1.0 if p is None else min(1.0, p / part)
+        for p, part in zip(p_values, shares or [1.0] * len(p_values), strict=True)
+    ]
+    adjusted: list[float | None] = [None] * len(spent)
+    reached = 0.0
+    for step, position in enumerate(sorted(range(len(spent)), key=lambda place: (spent[place], place))):
+        left = len(spent) - step
+        reached = min(max(spent), max(reached, spent[position] * left * (left + 1) / 2))
+        adjusted[position] = None if p_values[position] is None else reached
+    return adjusted
+
+
+def probability_of_improvement(
+    comparisons: Sequence[Sequence[tuple[float, float]]], direction: Direction
+) -> list[tuple[float, float, float] | tuple[None, None, None]]:
+    """P(A>B) of each comparison, given as pairs (a, b), with a 95 % Wilson interval: (probability, low, high).
+
+    The share of the pairs in which a is better, ties counted half; None without pairs. Bouthillier 2021 takes the
+    interval from a bootstrap over the pairs. Where all pairs agree, which with few seeds is usual, that one has no
+    width; Wilson's (1927) has. At 5 pairs it excludes 0.5 where all agree, of which chance alone is 0.0625.
+    """
+    import numpy as np
+    from statsmodels.stats.proportion import proportion_confint
+
+    sign = 1.0 if direction == "maximize" else -1.0
+    gains = [sign * (np.array([a for a, _ in pairs]) - np.array([b for _, b in pairs])) for pairs in comparisons]
+    wins = np.array([np.sum(np.sign(gain) + 1.0) / 2 for gain in gains])
+    counts = np.array([len(gain) for gain in gains])
+    low, high = proportion_confint(wins, np.maximum(counts, 1), alpha=0.05, method="wilson")
+    return [
+        (won / count, max(0.0, below), min(1.0, above)) if count else (None, None, None)
+        for won, count, below, above in zip(wins.tolist(), counts.tolist(), low.tolist(), high.tolist(), strict=True)
+    ]
+
+
+def verdict(low: float | None, high: float | None) -> str:
+    """Bouthillier 2021: ``better`` where the interval of P(A>B) excludes 0.5 and passes 0.75."""
+    if low is None or high is None or low <= 0.5:
+        return "not told apart"
+    return "better" if high > WORTHWHILE else "slightly better"
+
+
+def expected_best(values: Sequence[float], direction: Direction) -> tuple[list[float], list[float]]:
+    """Expected best of n of the N points given, for n = 1..N: (with replacement, without).
+
+    With replacement, and biased low: Dodge 2019. Without, and unbiased: Tang 2020 (and Dodge 2021),
+    P(the best of n is the i-th from below) = C(i-1, n-1) / C(N, n), here by logarithms of the gamma function.
+    """
+    import numpy as np
+    from scipy.special import gammaln
+
+    sign = 1.0 if direction == "maximize" else -1.0
+    ordered = np.sort(sign * np.asarray(values, dtype=float))
+    count = len(ordered)
+    if count == 0:
+        return [], []
+    factorials = gammaln(np.arange(count + 1) + 1.0)  # log i! at place i
+    biased, unbiased = [], []
+    for n in range(1, count + 1):
+        low = max(0, count - 45 * count // n - 1)  # those below are the best of n with a chance of less than e^-45
+        ranks = np.arange(max(low + 1, n), count + 1)  # without replacement the best of n is at least the n-th
+        log_chance = factorials[ranks - 1] - factorials[n - 1] - factorials[ranks - n]
+        chance = np.exp(log_chance - (factorials[count] - factorials[n] - factorials[count - n]))
+        unbiased.append(sign * float(ordered[ranks - 1] @ chance / chance.sum()))
+        biased.append(sign * float(ordered[low:] @ np.diff((np.arange(low, count + 1) / count) ** n)))
+    return biased, unbiased
+
+
+def effects(
+    cells: Sequence[Mapping[str, Any]], values: Sequence[Mapping[int, float]], factors: Sequence[str]
+) -> tuple[list[dict[str, Any]], str | None]:
+    """Main effects and two-way interactions of the *factors*: (terms, None), or ([], why there are none).
+
+    cells: the factors' values of each cell; values: its values by replicate. Analysis of variance (type II) by
+    statsmodels over the replicates that all cells share, the replicate being a block. Each term: df, sum_sq, f, p,
+    partial_eta_squared = SS / (SS + SS residual) and omega_squared = (SS - df * MS residual) / (SS total + MS residual)
+    (Hays 1963), at least 0.
+    """
+    if not factors:
+        return [], "no effects: the study has no scientific dimension"
+    if len(cells) < 2:
+        return [], "no effects: fewer than two cells are replicated"
+    levels = {name: list(dict.fromkeys(cell.get(name, None) for cell in cells)) for name in factors}
+    if any(name not in cell for cell in cells for name in factors):
+        return [], "no effects: a scientific dimension is conditional, so that not all cells have all dimensions"
+    if len(cells) != math.prod(map(len, levels.values())):
+        return [], "no effects: not all combinations of the scientific values are replicated"
+    common = sorted(set.intersection(*(set(found) for found in values)))
+    if len(common) < 2:
+        return [], "no effects: fewer than two seeds are common to all cells"
+    varied = [name for name in factors if len(levels[name]) > 1]
+    rows: list[dict[str, Any]] = [
+        {"value": found[replicate], "block": f"b{replicate}"}
+        | {f"f{place}": f"l{levels[name].index(cell[name])}" for place, name in enumerate(varied)}
+        for cell, found in zip(cells, values, strict=True)
+        for replicate in common
+    ]
+    if max(row["value"] for row in rows) - min(row["value"] for row in rows) <= 0.0:
+        return [], "no effects: all replicates have the same value"
+    return _anova(rows, varied)
+
+
+def _anova(rows: list[dict[str, Any]], factors: Sequence[str]) -> tuple[list[dict[str, Any]], str | None]:
+    import pandas
+    from statsmodels.formula.api import ols
+    from statsmodels.stats.anova import anova_lm
+
+    terms = {f"f{position}": name for position, name in enumerate(factors)}
+    terms |= {f"{one}:{other}": f"{terms[one]}:{terms[other]}" for one, other in itertools.combinations(terms, 2)}
+    model = ols(f"value ~ {' + '.join(terms)} + block", data=pandas.DataFrame(rows)).fit()
+    if model.df_resid < 1 or model.ssr <= ROUND_OFF * model.centered_tss:
+        return [], "no effects: within the cells the replicates don't vary"
+    table = anova_lm(model, typ=2)
+    mean_square = float(model.mse_resid)
+    found = []
+    for code, name in terms.items():
+        df, sum_sq = float(table.loc[code, "df"]), float(table.loc[code, "sum_sq"])
+        found.append(
+            {
+                "term": name,
+                "df": round(df),
+                "sum_sq": sum_sq,
+                "f": float(table.loc[code, "F"]),
+                "p": float(table.loc[code, "PR(>F)"]),
+                "partial_eta_squared": sum_sq / (sum_sq + float(model.ssr)),
+                "omega_squared": max(0.0, (sum_sq - df * mean_square) / (float(model.centered_tss) + mean_square)),
+            }
+        )
+    return found, None
