@@ -27,7 +27,15 @@ if TYPE_CHECKING:
 
     from searchlib.trial import TrialConfig
 
-__all__ = ["INITIALIZERS", "Layer", "critical_point", "initialize", "initialize_layer", "recommended_gain"]
+__all__ = [
+    "INITIALIZERS",
+    "Layer",
+    "critical_point",
+    "gaussian_moments",
+    "initialize",
+    "initialize_layer",
+    "recommended_gain",
+]
 
 CRITICAL_BIAS_VARIANCE = 0.05  # sigma_b^2 of the critical initializer (Schoenholz 2017 draw their maps at this value)
 
@@ -340,7 +348,7 @@ def recommended_gain(config: TrialConfig) -> float:
     slope = _slope(config)
     if slope is not None:
         return math.sqrt(2.0 / (1.0 + slope**2))
-    second_moment, _ = _moments(config, 1.0)
+    second_moment, _ = gaussian_moments(config, 1.0)
     return 1.0 / math.sqrt(second_moment)
 
 
@@ -375,7 +383,7 @@ def _critical_point(config: TrialConfig) -> tuple[float, float]:
 
     def excess(log_q: float) -> float:
         q = math.exp(log_q)
-        second_moment, slope_moment = _moments(config, q)
+        second_moment, slope_moment = gaussian_moments(config, q)
         if second_moment <= 0.0:
             return math.nan
         return (q - CRITICAL_BIAS_VARIANCE) / second_moment * slope_moment - 1.0
@@ -385,7 +393,7 @@ def _critical_point(config: TrialConfig) -> tuple[float, float]:
     for (left, right), (below, above) in zip(pairwise(grid), pairwise(values), strict=True):
         if below < 0.0 <= above:
             q = math.exp(brentq(excess, left, right, xtol=1e-10))
-            return (q - CRITICAL_BIAS_VARIANCE) / _moments(config, q)[0], CRITICAL_BIAS_VARIANCE
+            return (q - CRITICAL_BIAS_VARIANCE) / gaussian_moments(config, q)[0], CRITICAL_BIAS_VARIANCE
     name = config.activation if isinstance(config.activation, str) else config.activation.__name__
     raise StudyError(
         f"initializer 'critical': activation {name!r} has no critical point at sigma_b² = {CRITICAL_BIAS_VARIANCE}; "
@@ -393,7 +401,7 @@ def _critical_point(config: TrialConfig) -> tuple[float, float]:
     )
 
 
-def _moments(config: TrialConfig, q: float) -> tuple[float, float]:
+def gaussian_moments(config: TrialConfig, q: float) -> tuple[float, float]:
     """(E[phi(sqrt(q) z)²], E[phi'(sqrt(q) z)²]) for z standard normal, on a fine grid in float64."""
     import torch
 

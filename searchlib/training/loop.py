@@ -90,6 +90,9 @@ class EpochResult:
 
     train_loss: mean over the epoch's examples of the loss that each step saw (before its update).
     val_loss, val_accuracy: over the validation split after the epoch; accuracy is None for regression.
+    last_finite_step: steps, counted from 1 over the whole training, up to the last before the loss first became
+    infinite or NaN; the number of steps so far where it never did.
+    diagnostics: what the watch measured, by member; empty without one.
     seconds: of the epoch, validation included.
     """
 
@@ -98,39 +101,61 @@ class EpochResult:
     val_loss: list[float]
     val_accuracy: list[float] | None
     learning_rate: list[float]
+    last_finite_step: list[int]
+    diagnostics: list[dict[str, float]]
     seconds: float
 
 
-def train(stack: Trainable, data: Tensors, *, order_seed: int) -> Iterator[EpochResult]:
+class Watcher(Protocol):
+    """What looks at the networks while they train, and changes nothing (``searchlib.diagnostics.Watch``)."""
+
+    def remember(self, stack: Trainable) -> None: ...
+    def measure(self, stack: Trainable) -> list[dict[str, float]]: ...
+
+
+def train(stack: Trainable, data: Tensors, *, order_seed: int, watch: Watcher | None = None) -> Iterator[EpochResult]:
     """Train all members of *stack* for their number of epochs; yield after each.
 
     Between two epochs the caller may drop members with ``stack.keep``; when none is left the training ends. The
     order of the examples depends on (order_seed, epoch) alone: all trials with one seed see the same batches.
+    watch: is shown the stack before the last step of each epoch and after it.
     """
-    first = stack.members[0].config
-    count = len(data.train_inputs)
+    for epoch in range(1, stack.members[0].config.epochs + 1):
+        if not stack.members:
+            return
+        yield _epoch(stack, data, epoch, order_seed, watch)
+
+
+def _epoch(stack: Trainable, data: Tensors, epoch: int, order_seed: int, watch: Watcher | None) -> EpochResult:
+    started = time.perf_counter()
+    count, batch_size = len(data.train_inputs), stack.members[0].config.batch_size
+    steps = -(-count // batch_size)
+    rates = [member.config.learning_rate_at(epoch) for member in stack.members]
+    rate = torch.tensor(rates, dtype=stack.dtype, device=stack.device)
+    generator = torch.Generator().manual_seed(derive_seed(order_seed, "order", epoch))
+    order = torch.randperm(count, generator=generator).to(stack.device)
+    total = accumulator(len(stack.members), stack.device)
+    finite = torch.ones(len(stack.members), dtype=torch.bool, device=stack.device)
+    healthy = torch.zeros(len(stack.members), dtype=torch.int64, device=stack.device)
     with _denormals_flushed():
-        for epoch in range(1, first.epochs + 1):
-            if not stack.members:
-                return
-            started = time.perf_counter()
-            rates = [member.config.learning_rate_at(epoch) for member in stack.members]
-            rate = torch.tensor(rates, dtype=stack.dtype, device=stack.device)
-            generator = torch.Generator().manual_seed(derive_seed(order_seed, "order", epoch))
-            order = torch.randperm(count, generator=generator).to(stack.device)
-            total = accumulator(len(stack.members), stack.device)
-            for batch in order.split(first.batch_size):
-                loss = stack.step(data.train_inputs[batch], data.train_targets[batch], rate)
-                total += loss * len(batch)
-            val_loss, val_accuracy = stack.evaluate(data.val_inputs, data.val_targets)
-            yield EpochResult(
-                epoch=epoch,
-                train_loss=(total / count).tolist(),
-                val_loss=val_loss.tolist(),
-                val_accuracy=None if val_accuracy is None else val_accuracy.tolist(),
-                learning_rate=rates,
-                seconds=time.perf_counter() - started,
-            )
+        for step, batch in enumerate(order.split(batch_size), start=1):
+            if watch is not None and step == steps:
+                watch.remember(stack)
+            loss = stack.step(data.train_inputs[batch], data.train_targets[batch], rate)
+            total += loss * len(batch)
+            healthy += finite.logical_and_(loss.isfinite())
+        val_loss, val_accuracy = stack.evaluate(data.val_inputs, data.val_targets)
+        diagnostics: list[dict[str, float]] = [{} for _ in rates] if watch is None else watch.measure(stack)
+    return EpochResult(
+        epoch=epoch,
+        train_loss=(total / count).tolist(),
+        val_loss=val_loss.tolist(),
+        val_accuracy=None if val_accuracy is None else val_accuracy.tolist(),
+        learning_rate=rates,
+        last_finite_step=(healthy + (epoch - 1) * steps).tolist(),
+        diagnostics=diagnostics,
+        seconds=time.perf_counter() - started,
+    )
 
 
 @contextlib.contextmanager

@@ -26,7 +26,7 @@ from searchlib.trial import derive_seed
 if TYPE_CHECKING:
     from searchlib.trial import TrialConfig
 
-__all__ = ["Member", "Stack", "accumulator", "fusion_key", "losses"]
+__all__ = ["Member", "Stack", "Trace", "accumulator", "fusion_key", "losses"]
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,24 @@ class Member:
     number: int
     config: TrialConfig
     seed: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trace:
+    """The signals of one batch in a stack, in evaluation mode, with autograd's graph through them.
+
+    inputs: the batch, ``[n, inputs]``.
+    first: what the first linear layer gives, ``[n, K * width]``: the root of the graph.
+    preactivations: what enters each hidden activation (after normalization), ``[n, K, width]`` by layer.
+    activations: what leaves it.
+    outputs: ``[n, K, outputs]``.
+    """
+
+    inputs: Tensor
+    first: Tensor
+    preactivations: list[Tensor]
+    activations: list[Tensor]
+    outputs: Tensor
 
 
 def fusion_key(config: TrialConfig) -> tuple[object, ...]:
@@ -155,35 +173,43 @@ class Stack:
     def _after_first(self, signal: Tensor, training: bool) -> Tensor:
         signal = signal.view(len(signal), len(self.members), -1)
         for index in range(self.depth):
-            signal = self._hidden(signal, index, training)
-            weight, bias = self.parameters[f"linear{index + 1}.weight"], self.parameters[f"linear{index + 1}.bias"]
-            signal = torch.baddbmm(bias[:, None, :], signal.transpose(0, 1), weight.transpose(1, 2)).transpose(0, 1)
+            if self.batch_norm:
+                signal = self._normalize(signal, index, self.buffers, training)
+            signal = self.activate(signal, index, training=training)
+            if self.has_dropout and training:
+                signal = self._drop(signal)
+            signal = self._linear(signal, index + 1)
         return signal
 
-    def _hidden(self, signal: Tensor, index: int, training: bool) -> Tensor:
-        """Normalization, activation and dropout of one hidden layer, ``[B, K, width]`` to the same."""
-        if self.batch_norm:
-            signal = F.batch_norm(
-                signal.reshape(len(signal), -1),
-                self.buffers[f"norm{index}.running_mean"].view(-1),
-                self.buffers[f"norm{index}.running_var"].view(-1),
-                self.parameters[f"norm{index}.weight"].view(-1),
-                self.parameters[f"norm{index}.bias"].view(-1),
-                training=training,
-            ).view(signal.shape)
+    def _linear(self, signal: Tensor, index: int) -> Tensor:
+        weight, bias = self.parameters[f"linear{index}.weight"], self.parameters[f"linear{index}.bias"]
+        return torch.baddbmm(bias[:, None, :], signal.transpose(0, 1), weight.transpose(1, 2)).transpose(0, 1)
+
+    def _normalize(self, signal: Tensor, index: int, buffers: dict[str, Tensor], training: bool) -> Tensor:
+        return F.batch_norm(
+            signal.reshape(len(signal), -1),
+            buffers[f"norm{index}.running_mean"].view(-1),
+            buffers[f"norm{index}.running_var"].view(-1),
+            self.parameters[f"norm{index}.weight"].view(-1),
+            self.parameters[f"norm{index}.bias"].view(-1),
+            training=training,
+        ).view(signal.shape)
+
+    def activate(self, signal: Tensor, index: int, *, training: bool = False) -> Tensor:
+        """Each member's activation of hidden layer *index* (from 0) on a signal ``[n, K, any]``."""
         pieces = signal.split([stop - start for start, stop, _, _ in self._slices], dim=1)
         parts = [
             self._activate(piece, slice(start, stop), activation, module, index, training)
             for piece, (start, stop, activation, module) in zip(pieces, self._slices, strict=True)
         ]
-        signal = parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
-        if self.has_dropout and training:
-            masks = [
-                torch.empty_like(signal[:, k]).bernoulli_(kept, generator=self.noise[k]).div_(kept)
-                for k, kept in enumerate(1.0 - member.config.dropout for member in self.members)
-            ]
-            signal = signal * torch.stack(masks, dim=1)
-        return signal
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+
+    def _drop(self, signal: Tensor) -> Tensor:
+        masks = [
+            torch.empty_like(signal[:, k]).bernoulli_(kept, generator=self.noise[k]).div_(kept)
+            for k, kept in enumerate(1.0 - member.config.dropout for member in self.members)
+        ]
+        return signal * torch.stack(masks, dim=1)
 
     def _activate(
         self, signal: Tensor, trials: slice, activation: Activation, module: torch.nn.Module, index: int, training: bool
@@ -205,18 +231,56 @@ class Stack:
         """One optimizer step on a batch, each trial at its own rate ``[K]``; returns their mean losses ``[K]``."""
         first = self._first(inputs).requires_grad_()
         mean = losses(self._after_first(first, training=True), targets).mean(dim=0)
-        later = {name: parameter for name, parameter in self.parameters.items() if parameter.requires_grad}
-        signal, *rest = torch.autograd.grad(mean.sum(), [first, *later.values()], materialize_grads=True)
+        gradients = self._gradients(mean, first, inputs)
         with torch.no_grad():
-            # The first layer holds most of the numbers. Its gradient is written by hand, always into the same memory:
-            # autograd would have the system map and clear megabytes anew in each step, at several times the cost.
-            gradient = self._first_gradient
-            torch.mm(signal.T, inputs, out=gradient.view(-1, gradient.shape[2]))
-            bias = signal.sum(dim=0).view_as(self.parameters["linear0.bias"])
-            gradients = {"linear0.weight": gradient, "linear0.bias": bias, **dict(zip(later, rest, strict=True))}
             self.optimizer.step(self.parameters, gradients, learning_rate)
         self.batches += 1
         return mean.detach()
+
+    def _gradients(self, mean: Tensor, first: Tensor, inputs: Tensor) -> dict[str, Tensor]:
+        """The gradient of each member's mean loss by its own parameters; the first weight's lasts until the next call.
+
+        The first layer holds most of the numbers. Its gradient is written by hand, always into the same memory:
+        autograd would have the system map and clear megabytes anew in each step, at several times the cost.
+        """
+        later = {name: parameter for name, parameter in self.parameters.items() if parameter.requires_grad}
+        signal, *rest = torch.autograd.grad(mean.sum(), [first, *later.values()], materialize_grads=True)
+        with torch.no_grad():
+            gradient = self._first_gradient
+            torch.mm(signal.T, inputs, out=gradient.view(-1, gradient.shape[2]))
+            bias = signal.sum(dim=0).view_as(self.parameters["linear0.bias"])
+        return {"linear0.weight": gradient, "linear0.bias": bias, **dict(zip(later, rest, strict=True))}
+
+    def trace(self, inputs: Tensor, *, statistics: dict[str, Tensor] | None = None) -> Trace:
+        """Follow a batch ``[n, inputs]`` through the stack in evaluation mode, without a trace left in it.
+
+        statistics: normalizes with these instead of the stack's running ones (names as in ``buffers``); what is
+        missing is measured on the batch and put in. Before the first step the running ones say nothing yet. Either
+        way they count as constants, so that no example's gradient reaches another.
+        """
+        buffers = self.buffers if statistics is None else statistics
+        first = self._first(inputs).requires_grad_()
+        signal = first.view(len(first), len(self.members), -1)
+        preactivations, activations = [], []
+        for index in range(self.depth):
+            if self.batch_norm:
+                if f"norm{index}.running_mean" not in buffers:
+                    variance, mean = torch.var_mean(signal.detach(), dim=0, correction=0)
+                    buffers |= {f"norm{index}.running_mean": mean, f"norm{index}.running_var": variance}
+                signal = self._normalize(signal, index, buffers, training=False)
+            preactivations.append(signal)
+            signal = self.activate(signal, index)
+            activations.append(signal)
+            signal = self._linear(signal, index + 1)
+        return Trace(inputs=inputs, first=first, preactivations=preactivations, activations=activations, outputs=signal)
+
+    def weight_gradients(self, trace: Trace, targets: Tensor) -> list[Tensor]:
+        """The gradient of each member's mean loss by its weights, ``[K, out, in]`` by layer.
+
+        Uses the trace's graph up. The first tensor is overwritten by the next step.
+        """
+        gradients = self._gradients(losses(trace.outputs, targets).mean(dim=0), trace.first, trace.inputs)
+        return [gradients[f"linear{index}.weight"] for index in range(self.depth + 1)]
 
     @torch.no_grad()
     def evaluate(self, inputs: Tensor, targets: Tensor, *, batch_size: int = 2000) -> tuple[Tensor, Tensor | None]:
