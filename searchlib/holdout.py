@@ -13,10 +13,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from searchlib.analysis import best_trial, proportion_interval
+from searchlib.analysis import champion, proportion_interval
 from searchlib.data import get_dataset, load_test, load_train, split
 from searchlib.errors import DataError, HoldoutError, SearchlibError
-from searchlib.storage import StudyLock, load_optuna_study
+from searchlib.storage import StudyLock, load_optuna_study, replicates_name
 from searchlib.tracking import Tracker, code_version, now
 
 if TYPE_CHECKING:
@@ -33,7 +33,8 @@ class TestResult:
     """What the test set said, once.
 
     accuracy, correct and the 95 % Wilson interval low..high are None for regression; loss is the mean over the n
-    examples (cross-entropy, or squared error).
+    examples (cross-entropy, or squared error). confusion: numbers of examples, [true class][predicted class].
+    trial: of the search; replicate: which of its replicates was evaluated, None for the trial itself.
     """
 
     __test__ = False  # not a test case, whatever its name suggests to pytest
@@ -48,12 +49,14 @@ class TestResult:
     correct: int | None
     low: float | None
     high: float | None
+    confusion: list[list[int]] | None = None
+    replicate: int | None = None
 
 
 def evaluate(
     study: Study, *, storage: str, tracking_uri: str | None, data_root: Path, fetch: bool = False
 ) -> TestResult:
-    """Evaluate the study's best trial on the test set, or return the stored result of an earlier call.
+    """Evaluate the study's champion on the test set, or return the stored result of an earlier call.
 
     fetch: get missing test files from their sources. Without it they must be there: DataError says what is missing,
     and a claim made by this call is withdrawn: nothing was seen. HoldoutError where there is no completed trial, or
@@ -61,7 +64,7 @@ def evaluate(
     """
     with StudyLock(storage, study.name, "evaluate"):
         optuna_study = load_optuna_study(storage, study.name)
-        best = best_trial(study, optuna_study.get_trials(deepcopy=False)) if optuna_study else None
+        best = _best(study, storage, optuna_study) if optuna_study else None
         if optuna_study is None or best is None:
             raise HoldoutError(
                 f"study {study.name!r} has no completed trial to evaluate; run searchlib optimize --study {study.name}"
@@ -83,6 +86,17 @@ def evaluate(
             return stored
 
 
+def _best(study: Study, storage: str, optuna_study: optuna.Study) -> optuna.trial.FrozenTrial | None:
+    """The trial, or replicate, whose weights are the champion."""
+    replicated = load_optuna_study(storage, replicates_name(study))
+    return champion(
+        study,
+        optuna_study.get_trials(deepcopy=False),
+        replicated.get_trials(deepcopy=False) if replicated else [],
+        replicated.user_attrs.get("race") if replicated else None,
+    )
+
+
 def _proposal(best: optuna.trial.FrozenTrial) -> dict[str, Any]:
     """Which checkpoint the test set is for: the claim, not yet written down."""
     checkpoint = best.user_attrs.get("checkpoint_sha256")
@@ -90,7 +104,8 @@ def _proposal(best: optuna.trial.FrozenTrial) -> dict[str, Any]:
         raise HoldoutError(f"trial {best.number} leads, but has no checkpoint; it was not recorded by searchlib")
     return {
         "claimed_at": now(),
-        "trial": best.number,
+        "trial": best.user_attrs.get("source", best.number),
+        "replicate": best.params.get("replicate"),
         "run_id": best.user_attrs["mlflow_run_id"],
         "checkpoint_sha256": checkpoint,
         "code": code_version(),
@@ -118,6 +133,7 @@ def _open_test_set(
     result = TestResult(
         evaluated_at=now(),
         trial=ledger["trial"],
+        replicate=ledger.get("replicate"),
         checkpoint_sha256=ledger["checkpoint_sha256"],
         code=ledger["code"],
         n=len(examples),
@@ -162,7 +178,8 @@ def _measure(network: torch.nn.Module, inputs: torch.Tensor, targets: torch.Tens
     if targets.is_floating_point():
         loss = float((outputs - targets).square().mean())
         return {"loss": loss, "accuracy": None, "correct": None, "low": None, "high": None}
-    correct = int((outputs.argmax(dim=1) == targets).sum())
+    predicted, classes = outputs.argmax(dim=1), outputs.shape[1]
+    correct = int((predicted == targets).sum())
     low, high = proportion_interval(correct, len(targets))
     return {
         "loss": float(torch.nn.functional.cross_entropy(outputs, targets)),
@@ -170,6 +187,7 @@ def _measure(network: torch.nn.Module, inputs: torch.Tensor, targets: torch.Tens
         "correct": correct,
         "low": low,
         "high": high,
+        "confusion": torch.bincount(targets * classes + predicted, minlength=classes**2).view(classes, -1).tolist(),
     }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import queue
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import optuna
 from optuna.trial import TrialState
@@ -66,7 +66,7 @@ class Recorder:
                 self.queue.task_done()
 
     def _write(self, record: TrialRecord) -> None:
-        run_id, checkpoint = self.tracker.log_trial(record)
+        run_id, checkpoint = self.tracker.log_trial(record, self.optuna_study.study_name)
         try:
             trial = optuna.trial.Trial(self.optuna_study, record.trial_id)
             known = self.optuna_study._storage.get_trial(record.trial_id).intermediate_values  # of a killed recorder
@@ -74,11 +74,13 @@ class Recorder:
                 value = point.get(self.tracker.study.metric, math.nan)
                 if math.isfinite(value) and int(point["epoch"]) not in known:
                     trial.report(value, int(point["epoch"]))
-            attributes: dict[str, str | int] = {
+            attributes: dict[str, Any] = {
                 "mlflow_run_id": run_id,
                 "outcome": record.outcome,
                 "epochs_run": len(record.curves),
                 "best_epoch": record.best_epoch,
+                "diagnosis": record.diagnosis,
+                **({"diverged_step": record.diverged_step} if record.diverged_step is not None else {}),
                 **({"checkpoint_sha256": checkpoint} if checkpoint else {}),
             }
             for name, attribute in attributes.items():

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import inspect
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from searchlib.errors import StudyError
@@ -25,9 +25,19 @@ if TYPE_CHECKING:
     from searchlib.storage import OverlayStorage
     from searchlib.study import Study
 
-__all__ = ["Design", "ask_round", "distribution", "is_adaptive", "make_pruner", "round_length"]
+__all__ = [
+    "Design",
+    "ask_round",
+    "distribution",
+    "halve",
+    "halving_rungs",
+    "is_adaptive",
+    "make_pruner",
+    "round_length",
+]
 
 DESIGNS = ("balanced", "grid", "qmc")
+HALVING_POINTS = 8  # nuisance points of a cell that compete in one bracket of successive halving
 STUDY_ATTRS = "searchlib:study"  # what a sampler (Optuna's QMC) notes on the study travels with its trial, in one write
 
 
@@ -95,9 +105,14 @@ def is_adaptive(study: Study) -> bool:
 
 
 def round_length(study: Study) -> int:
-    """Trials asked together: ``round_size``, for ``balanced`` rounded up to whole blocks of cells."""
-    cells = max(len(study.cells), 1) if study.sampler == "balanced" else 1
-    return -(-study.round_size // cells) * cells
+    """Trials asked together: ``round_size``, for ``balanced`` rounded up to whole blocks of cells.
+
+    With the pruner ``within_cell`` a round is one bracket: at least ``HALVING_POINTS`` trials a cell.
+    """
+    cells = max(len(study.cells), 1)
+    size = max(study.round_size, HALVING_POINTS * cells) if study.pruner == "within_cell" else study.round_size
+    block = cells if study.sampler == "balanced" else 1
+    return -(-size // block) * block
 
 
 def ask_round(study: Study, optuna_study: optuna.Study, numbers: range) -> Iterator[FrozenTrial]:
@@ -222,8 +237,30 @@ def make_pruner(study: Study, epochs: int) -> optuna.pruners.BasePruner | None:
         "hyperband": lambda: pruners.HyperbandPruner(min_resource=1, max_resource=epochs),
         "median": lambda: pruners.MedianPruner(),
         "none": lambda: None,
+        "within_cell": lambda: None,  # whole brackets train in step: see halving_rungs and halve
     }
     return makers[study.pruner]()
+
+
+def halving_rungs(study: Study, epochs: int) -> list[int]:
+    """The epochs after which ``within_cell`` halves the points of each cell: 1, 2, 4, ... below *epochs*."""
+    if study.pruner != "within_cell":
+        return []
+    return [2**power for power in range(epochs.bit_length()) if 2**power < epochs]
+
+
+def halve(study: Study, points: Sequence[tuple[int, Mapping[str, Any], float | None]]) -> set[int]:
+    """Numbers of the trials that leave at a rung: the worse half of each cell, rounded down.
+
+    points: (number, parameters, best value so far or None) of the trials that entered the rung. Successive halving
+    (Jamieson & Talwalkar 2016) with eta = 2, every cell a bracket of its own; of equal values the first stays.
+    """
+    cells: dict[Any, list[tuple[float, int]]] = {}
+    sign = -1.0 if study.direction == "maximize" else 1.0
+    for number, params, value in points:
+        rank = float("inf") if value is None else sign * value
+        cells.setdefault(study.cell_of(params), []).append((rank, number))
+    return {number for members in cells.values() for _, number in sorted(members)[(len(members) + 1) // 2 :]}
 
 
 def _checked(made: Any, kind: type, what: str) -> Any:

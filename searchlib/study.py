@@ -29,7 +29,7 @@ from searchlib.trial import FIELDS, TrialConfig, check_field
 __all__ = ["Study", "list_studies", "load_study"]
 
 SAMPLERS = ("balanced", "cmaes", "gp", "grid", "qmc", "random", "tpe")
-PRUNERS = ("asha", "hyperband", "median", "none")
+PRUNERS = ("asha", "hyperband", "median", "none", "within_cell")
 ROLES = ("scientific", "nuisance", "fixed")
 COUPLED = ("depth", "hidden", "init_high", "init_low", "momentum", "nesterov", "optimizer", "width")
 
@@ -44,12 +44,18 @@ class Study:
     scientific: the hyperparameters that the question is about; their combinations are the cells compared.
     nuisance: those that must be tuned in each cell for a fair comparison.
     fixed: plain values. The roles are those of Google's Deep Learning Tuning Playbook.
-    sampler: a name, or a function ``(seed) -> optuna sampler``.
-    pruner: a name, or a function ``() -> optuna pruner``. Pruning compares trials of one cell only.
+    sampler: ``balanced``, ``tpe``, ``random``, ``qmc``, ``gp``, ``cmaes``, ``grid``, or a function ``(seed) -> optuna
+    sampler``.
+    pruner: ``none``, ``within_cell``, ``median``, ``hyperband``, ``asha``, or a function ``() -> optuna pruner``.
+    Pruning compares trials of one cell only; ``within_cell`` is successive halving among the points of a cell.
     trials: the target for the study, not a number a call.
-    replicates: fresh seeds for each cell's best configuration.
-    round_size: trials asked together, so that they can be fused; ``balanced`` rounds it up to whole blocks of cells.
-    seed: of the search, the weights and the order of examples. split_seed: of the train/validation split.
+    replicates: fresh seeds for each cell's best configuration, at most; fewer once the winner is told apart.
+    replicate_cells: so many leading cells are replicated; None for all.
+    replicate_split: whether each of these seeds also draws its own split into training and validation data.
+    round_size: trials asked together, so that they can be fused; ``balanced`` rounds it up to whole blocks of cells,
+    ``within_cell`` to eight points a cell.
+    seed: of the search, the weights and the order of examples.
+    split_seed: of the split into training and validation data.
     validation_fraction: share of the official training set that is held back for validation.
     """
 
@@ -63,6 +69,8 @@ class Study:
     pruner: str | Any = "none"
     trials: int = 100
     replicates: int = 0
+    replicate_cells: int | None = None
+    replicate_split: bool = False
     round_size: int = 32
     seed: int = 0
     split_seed: int = 0
@@ -81,6 +89,10 @@ class Study:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise StudyError(f"{name}={value!r}: expected a whole number of {least} or more")
+        if self.replicate_cells is not None and (type(self.replicate_cells) is not int or self.replicate_cells < 1):
+            raise StudyError(f"replicate_cells={self.replicate_cells!r}: expected a whole number of 1 or more, or None")
+        if not isinstance(self.replicate_split, bool):
+            raise StudyError(f"replicate_split={self.replicate_split!r}: expected True or False")
         if not isinstance(self.validation_fraction, float) or not 0.0 < self.validation_fraction < 1.0:
             raise StudyError(f"validation_fraction={self.validation_fraction!r}: expected a number between 0 and 1")
         for kind, value, known in (("sampler", self.sampler, SAMPLERS), ("pruner", self.pruner, PRUNERS)):
@@ -221,6 +233,7 @@ class Study:
             "split_seed": self.split_seed,
             "validation_fraction": self.validation_fraction,
             "order": list(self.dimensions),
+            **({"replicate_split": True} if self.replicate_split else {}),
             **({"code": self.code} if self.code else {}),
         }
 
@@ -315,6 +328,10 @@ def load_study_file(path: Path) -> Study:
         raise StudyError(f"{path}:{_line(error, path)}: {error}") from None
     except (Exception, SystemExit) as error:
         raise StudyError(f"{path}:{_line(error, path)}: {_plain(error)}") from None
+    if path.stem.endswith(".replicates"):
+        raise StudyError(
+            f"{path}: names that end in .replicates are taken, for the replicates of a study; rename the file"
+        )
     study = getattr(module, "STUDY", None)
     if not isinstance(study, Study):
         found = "defines no STUDY" if study is None else f"STUDY is a {type(study).__name__}"

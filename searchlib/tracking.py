@@ -40,6 +40,8 @@ __all__ = ["CHECKPOINT", "Tracker", "TrialRecord", "code_version", "environment"
 CHECKPOINT = "checkpoint.safetensors"
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}  # its UI shows curves, not chat traces
 SAMPLING_SECONDS = 2.0  # between two system metrics
+BATCH = 800  # metrics in one call: MLflow takes 1,000 things, parameters and tags among them
+TAG_LENGTH = 5000  # MLflow's own limit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +50,8 @@ class TrialRecord:
 
     value: the objective as Optuna gets it; best: the best epoch's, None if no epoch was finite.
     curves: by epoch, each with epoch, train_loss, val_loss, learning_rate, time (seconds) and, for classification,
-    val_accuracy.
+    val_accuracy. diagnostics: a snapshot at initialization, then one an epoch; diagnosis: what they say, in words.
+    diverged_step: the step at which the loss first became infinite or NaN.
     pruner_notes: what the pruner wrote down of the trial, for its later decisions.
     state: the best epoch's weights, for a trial that led the study when it ended.
     """
@@ -64,6 +67,9 @@ class TrialRecord:
     best: float | None
     best_epoch: int
     curves: list[dict[str, float]]
+    diagnostics: list[dict[str, float]]
+    diagnosis: list[str]
+    diverged_step: int | None
     started: float
     ended: float
     pruner_notes: dict[str, Any]
@@ -242,28 +248,37 @@ class Tracker:
 
     # -------------------------------------------------------------------------------------------------- trials
 
-    def discard_runs_of(self, numbers: Iterable[int]) -> None:
+    def discard_runs_of(self, study_name: str, numbers: Iterable[int]) -> None:
         """Delete (MLflow can restore them) runs of trials that a killed search recorded but never finished."""
         with self._errors("can't be written"):
             for number in numbers:
-                query = f"tags.mlflow.parentRunId = '{self.parent}' and tags.`optuna.trial_number` = '{number}'"
+                query = (
+                    f"tags.mlflow.parentRunId = '{self.parent}' and tags.`optuna.study_name` = '{study_name}' "
+                    f"and tags.`optuna.trial_number` = '{number}'"
+                )
                 while run_id := self._find(query):
                     self.client.delete_run(run_id)
 
-    def log_trial(self, record: TrialRecord) -> tuple[str, str | None]:
-        """Record a finished trial as a nested run: (run id, SHA-256 of its checkpoint or None)."""
+    def log_trial(self, record: TrialRecord, study_name: str) -> tuple[str, str | None]:
+        """Record a finished trial of an Optuna study (the search, or its replicates) as a nested run.
+
+        Returns (run id, SHA-256 of its checkpoint or None).
+        """
         from mlflow.entities import Metric, Param, RunTag
 
+        kind = "trial" if study_name == self.study.name else "replicate"
         with self._errors("can't be written"):
             tags = {
                 "mlflow.parentRunId": self.parent,
-                "searchlib.kind": "trial",
+                "searchlib.kind": kind,
                 "searchlib.outcome": record.outcome,
-                "optuna.study_name": self.study.name,
+                "optuna.study_name": study_name,
                 "optuna.trial_number": str(record.number),
             }
+            if record.diagnosis:
+                tags["searchlib.diagnosis"] = "; ".join(record.diagnosis)[:TAG_LENGTH]
             run = self.client.create_run(
-                self.experiment, start_time=_ms(record.started), run_name=f"trial-{record.number}", tags=tags
+                self.experiment, start_time=_ms(record.started), run_name=f"{kind}-{record.number}", tags=tags
             )
             run_id: str = run.info.run_id
             names = ("train_loss", "val_loss", "val_accuracy", "learning_rate")
@@ -273,6 +288,12 @@ class Tracker:
                 for name in names
                 if name in point and math.isfinite(point[name])
             ]
+            times = [record.started, *(point["time"] for point in record.curves)]
+            metrics += [
+                Metric(name, value, _ms(seconds), step)
+                for step, (snapshot, seconds) in enumerate(zip(record.diagnostics, times, strict=False))
+                for name, value in snapshot.items()
+            ]
             if record.best is not None:
                 ended = _ms(record.ended)
                 metrics.append(Metric(f"best_{self.study.metric}", record.best, ended, record.best_epoch))
@@ -280,13 +301,34 @@ class Tracker:
             chosen = {name: encode(getattr(record.config, name)) for name in self._parameter_names()}
             params = [Param(name, str(value)) for name, value in {**chosen, **record.params}.items()]
             extra = [RunTag("searchlib.seed", str(record.seed)), RunTag("searchlib.signature", record.config.signature)]
-            self.client.log_batch(run_id, metrics=metrics, params=params, tags=extra)
+            self.client.log_batch(run_id, metrics=metrics[:BATCH], params=params, tags=extra)
+            for start in range(BATCH, len(metrics), BATCH):
+                self.client.log_batch(run_id, metrics=metrics[start : start + BATCH])
             checkpoint = self._save_checkpoint(run_id, record) if record.state else None
             if record.error:
                 self._log_text(run_id, record.error, "traceback.txt")
             status = {"pruned": "KILLED", "failed": "FAILED"}.get(record.outcome, "FINISHED")
             self.client.set_terminated(run_id, status, end_time=_ms(record.ended))
         return run_id, checkpoint
+
+    def history(self, run_id: str) -> dict[str, list[tuple[int, float]]]:
+        """Every metric of a run by name, as (step, value) in order of the steps."""
+        with self._errors("can't be read"):
+            names = self.client.get_run(run_id).data.metrics
+            return {
+                name: sorted((point.step, point.value) for point in self.client.get_metric_history(run_id, name))
+                for name in sorted(names)
+            }
+
+    def tags(self, run_id: str) -> dict[str, str]:
+        """The tags of a run."""
+        with self._errors("can't be read"):
+            return dict(self.client.get_run(run_id).data.tags)
+
+    def log_file(self, run_id: str, path: Path) -> None:
+        """Add a file to a run's artifacts, in the place of one of the same name."""
+        with self._errors("can't be written"):
+            self.client.log_artifact(run_id, str(path))
 
     def _parameter_names(self) -> list[str]:
         return list(dict.fromkeys(["hidden", *self.study.fixed]))

@@ -13,8 +13,8 @@ from support import prepare, run, search, small_study, stored, table
 
 from searchlib import Choice, Dataset, Examples, LogUniform, StudyError
 from searchlib.analysis import best_trial, cells, study_status
+from searchlib.engines import resolve_device
 from searchlib.errors import BusyError, DeviceError
-from searchlib.optimize import resolve_device
 from searchlib.storage import StudyLock
 from searchlib.tracking import connect
 
@@ -117,7 +117,7 @@ def test_adopted_trials_get_one_run_each() -> None:
     client = connect(None)
     experiment = client.get_experiment_by_name("small").experiment_id
     parent = stored(study).user_attrs["mlflow_run_id"]
-    tags = {"mlflow.parentRunId": parent, "searchlib.kind": "trial", "optuna.trial_number": "4"}
+    tags = {"mlflow.parentRunId": parent, "optuna.study_name": "small", "optuna.trial_number": "4"}
     client.create_run(experiment, tags=tags)
     steps = search(study, trials=8)
     next(steps)

@@ -401,7 +401,8 @@ def test_pruning_compares_within_a_cell_only(name: str) -> None:
 
 def test_pruners_by_name() -> None:
     assert make_pruner(make_study(pruner="none"), 5) is None
-    for name in set(PRUNERS) - {"none"}:
+    assert make_pruner(make_study(pruner="within_cell"), 5) is None, "a bracket halves its cells itself"
+    for name in set(PRUNERS) - {"none", "within_cell"}:
         assert isinstance(make_pruner(make_study(pruner=name), 5), optuna.pruners.BasePruner)
     own = optuna.pruners.ThresholdPruner(lower=0.5)
     assert make_pruner(make_study(pruner=lambda: own), 5) is own

@@ -1,0 +1,340 @@
+"""Where stacks are trained: here, in this process. Curves, diagnostics and best weights of every trial on the way.
+
+An ``Engine`` knows a study's network and data; a ``StackRun`` is one stack in training, advanced an epoch at a time
+by whoever decides what goes on: the search with its pruners, or the race of the replicates.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from searchlib.data import Split, get_dataset
+from searchlib.errors import DeviceError
+from searchlib.tracking import TrialRecord
+
+if TYPE_CHECKING:
+    import torch
+    from optuna.trial import FrozenTrial
+
+    from searchlib.study import Study
+    from searchlib.training.loop import EpochResult, Tensors, Trainable
+    from searchlib.training.stack import Member
+    from searchlib.trial import TrialConfig
+
+__all__ = [
+    "Deadline",
+    "Engine",
+    "OutOfTimeError",
+    "Progress",
+    "Run",
+    "StackRun",
+    "chance_level",
+    "denormals_flushed",
+    "resolve_device",
+]
+
+MAX_STACK = 40  # trials in one stack: beyond this a CPU gains nothing, and a kill loses more
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """Where the work stands after an epoch of a stack or after a stack.
+
+    phase: ``search`` or ``replicates``; the counts are the phase's own. done: trials finished; target: trials
+    wanted. fraction: of the phase, epochs counted. stack: trials in training, epoch of epochs. finished: what ended.
+    """
+
+    phase: str
+    done: int
+    target: int
+    fraction: float
+    stack: int
+    epoch: int
+    epochs: int
+    finished: Sequence[TrialRecord] = ()
+
+
+class OutOfTimeError(Exception):
+    """The time given by ``timeout`` is over; it ends the work, and nobody outside sees it."""
+
+
+class Deadline:
+    """The end of the time given, in seconds from now; None is never."""
+
+    def __init__(self, seconds: float | None) -> None:
+        self.at = None if seconds is None else time.monotonic() + seconds
+
+    def check(self) -> None:
+        """Raise OutOfTimeError once the time is over."""
+        if self.at is not None and time.monotonic() > self.at:
+            raise OutOfTimeError
+
+
+@dataclass
+class Run:
+    """One trial while it trains.
+
+    curves: a point an epoch. diagnostics: a snapshot at initialization and one an epoch. state: the weights of the
+    best epoch, where the run's owner wants them kept.
+    """
+
+    trial: FrozenTrial
+    config: TrialConfig
+    started: float
+    curves: list[dict[str, float]] = field(default_factory=list)
+    diagnostics: list[dict[str, float]] = field(default_factory=list)
+    best: float | None = None
+    best_epoch: int = 0
+    state: dict[str, torch.Tensor] | None = None
+    outcome: str = "completed"
+    diverged_step: int | None = None
+    error: str = ""
+    recorded: bool = False
+
+    @property
+    def number(self) -> int:
+        return self.trial.number
+
+
+Keeps = Callable[[Run, float], bool]
+
+
+def resolve_device(name: str) -> str:
+    """The torch device for *name*: ``auto`` takes CUDA, then MPS, then the CPU. DeviceError if it isn't there."""
+    import torch
+
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if name == "auto":
+        return next(kind for kind in ("cuda", "mps", "cpu") if available[kind])
+    kind, colon, index = name.partition(":")
+    if kind not in available or (colon and not index.isdecimal()):
+        raise DeviceError(f"unknown device {name!r}; expected auto, cpu, cuda, cuda:N or mps")
+    if not available[kind] or (kind == "cuda" and int(index or 0) >= torch.cuda.device_count()):
+        there = [kind for kind, is_there in available.items() if is_there]
+        raise DeviceError(f"device {name!r} isn't there; this machine has {', '.join(there)}")
+    return name
+
+
+@contextlib.contextmanager
+def denormals_flushed() -> Iterator[None]:
+    """For torch's first parallel operation: its worker threads inherit the mode, and can't be told later."""
+    import torch
+
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
+
+
+class Engine:
+    """Trains trials of one study on one split of its data."""
+
+    def __init__(self, study: Study, examples: Split, device: str) -> None:
+        self.study, self.examples, self.device = study, examples, device
+        self.dataset = get_dataset(study.dataset)
+        self.chance = chance_level(study, examples)
+        self._tensors: dict[str, Tensors] = {}
+
+    def config(self, trial: FrozenTrial) -> TrialConfig:
+        """The configuration of a trial of the search, or of a replicate, which has a parameter more."""
+        return self.study.config({name: value for name, value in trial.params.items() if name in self.study.dimensions})
+
+    def group(self, trials: Sequence[FrozenTrial]) -> Iterator[list[FrozenTrial]]:
+        """Trials that train as one: grouped by fusion key, in even parts of at most ``MAX_STACK``."""
+        from searchlib.models import MLP
+        from searchlib.training.stack import fusion_key
+
+        groups: dict[Any, list[FrozenTrial]] = {}
+        for trial in trials:
+            key = fusion_key(self.config(trial)) if isinstance(self.study.model, MLP) else trial.number
+            groups.setdefault(key, []).append(trial)
+        for group in groups.values():
+            parts = -(-len(group) // MAX_STACK)
+            size = -(-len(group) // parts)
+            yield from (group[start : start + size] for start in range(0, len(group), size))
+
+    def start(self, trials: Sequence[FrozenTrial], *, order_seed: int, keeps: Keeps) -> StackRun:
+        """A stack of *trials*, which share a fusion key, before its first epoch.
+
+        keeps: asked whenever a run reaches a new best value; where it says yes, the weights are kept.
+        """
+        return StackRun(self, trials, order_seed, keeps)
+
+    def build(self, members: list[Member], data: Tensors) -> Trainable:
+        from searchlib.models import MLP, build_module
+        from searchlib.training.module import ModuleStack
+        from searchlib.training.stack import Stack
+
+        model = self.study.model
+        if isinstance(model, MLP):
+            return Stack(members, outputs=self.dataset.outputs, probe=data.probe, device=self.device)
+        return ModuleStack(members, build=lambda config: build_module(model, config, self.dataset), device=self.device)
+
+    def data(self, scaling: str) -> Tensors:
+        from searchlib.models import MLP
+        from searchlib.training.loop import prepare
+
+        if scaling not in self._tensors:
+            self._tensors[scaling] = prepare(
+                self.examples,
+                self.dataset,
+                scaling,
+                device=self.device,
+                flatten=isinstance(self.study.model, MLP),
+            )
+        return self._tensors[scaling]
+
+    def record(self, run: Run, *, keep_state: bool, pruner_notes: dict[str, Any] | None = None) -> TrialRecord:
+        """What is stored of a run that ended. A diverged one scores as if nothing had been learnt."""
+        from searchlib.diagnostics import diagnose_words
+
+        data = self.data(run.config.input_scaling)
+        value = self.chance if run.outcome == "diverged" or run.best is None else run.best
+        return TrialRecord(
+            number=run.number,
+            trial_id=run.trial._trial_id,
+            params=run.trial.params,
+            config=run.config,
+            seed=run.trial.user_attrs["seed"],
+            outcome=run.outcome,
+            error=run.error,
+            value=value,
+            best=run.best,
+            best_epoch=run.best_epoch,
+            curves=run.curves,
+            diagnostics=run.diagnostics,
+            diagnosis=diagnose_words(run.config, run.diagnostics, diverged_step=run.diverged_step),
+            diverged_step=run.diverged_step,
+            started=run.started,
+            ended=time.time(),
+            pruner_notes=pruner_notes or {},
+            state=run.state if keep_state else None,
+            factor=data.factor,
+            offset=data.offset,
+        )
+
+
+class StackRun:
+    """One stack in training. ``runs`` has all its trials by number, ``alive`` those still in training."""
+
+    def __init__(self, engine: Engine, trials: Sequence[FrozenTrial], order_seed: int, keeps: Keeps) -> None:
+        self.engine, self.order_seed, self.keeps = engine, order_seed, keeps
+        self.runs = {
+            trial.number: Run(trial, engine.config(trial), time.time())
+            for trial in sorted(trials, key=lambda trial: trial.number)
+        }
+        self.epoch = 0
+        self.epochs = next(iter(self.runs.values())).config.epochs
+        self._stack: Trainable | None = None
+        self._steps: Iterator[EpochResult] = iter(())
+        self._ended = False
+
+    @property
+    def alive(self) -> list[Run]:
+        """The runs still in training, in the stack's order; none after the last epoch."""
+        if self._ended or self.epoch >= self.epochs:
+            return []
+        if self._stack is None:
+            return list(self.runs.values())
+        return [self.runs[member.number] for member in self._stack.members]
+
+    def advance(self) -> list[Run]:
+        """Train one epoch. Diverged runs leave; those that went through it are returned."""
+        try:
+            return self._advance()
+        except (RuntimeError, ValueError, TypeError, ArithmeticError, LookupError) as error:
+            if not callable(self.engine.study.model):
+                raise
+            self._fail(error)
+            return []
+
+    def drop(self, numbers: set[int], outcome: str = "pruned") -> None:
+        """Take runs out of training; the others go on in a smaller stack."""
+        if self._stack is None or not numbers:
+            return
+        kept = [member.number not in numbers for member in self._stack.members]
+        for number in numbers & set(self.runs):
+            self.runs[number].outcome = outcome
+        if not all(kept):
+            self._stack.keep(kept)
+
+    def close(self) -> None:
+        """Give memory back; runs and what they gave stay."""
+        self._stack, self._steps, self._ended = None, iter(()), True
+
+    def _advance(self) -> list[Run]:
+        if self._stack is None:
+            self._begin()
+        result = next(self._steps)
+        self.epoch = result.epoch
+        assert self._stack is not None
+        went = [self.runs[member.number] for member in self._stack.members]
+        for position, run in enumerate(went):
+            self._note(run, position, result)
+        self.drop({run.number for run in went if run.outcome == "diverged"}, "diverged")
+        return [run for run in went if run.outcome == "completed"]
+
+    def _begin(self) -> None:
+        from searchlib.diagnostics import PROBE, Watch
+        from searchlib.training.loop import train
+        from searchlib.training.stack import Member
+
+        members = [Member(run.number, run.config, run.trial.user_attrs["seed"]) for run in self.runs.values()]
+        data = self.engine.data(members[0].config.input_scaling)
+        for run in self.runs.values():
+            run.started = time.time()
+        self._stack = self.engine.build(members, data)
+        watch = Watch(data.train_inputs[:PROBE], data.train_targets[:PROBE])
+        for member, snapshot in zip(self._stack.members, watch.measure(self._stack), strict=True):
+            self.runs[member.number].diagnostics.append(snapshot)
+        self._steps = train(self._stack, data, order_seed=self.order_seed, watch=watch)
+
+    def _note(self, run: Run, position: int, epoch: EpochResult) -> None:
+        """Add an epoch to a run; keep the weights if they are wanted."""
+        point = {
+            "epoch": epoch.epoch,
+            "train_loss": epoch.train_loss[position],
+            "val_loss": epoch.val_loss[position],
+            "learning_rate": epoch.learning_rate[position],
+            "time": time.time(),
+        }
+        if epoch.val_accuracy is not None:
+            point["val_accuracy"] = epoch.val_accuracy[position]
+        run.curves.append(point)
+        run.diagnostics.append(epoch.diagnostics[position])
+        if not (math.isfinite(point["train_loss"]) and math.isfinite(point["val_loss"])):
+            run.outcome, run.diverged_step = "diverged", epoch.last_finite_step[position] + 1
+            return
+        value = point[self.engine.study.metric]
+        if run.best is None or self.engine.study.better(value, run.best):
+            run.best, run.best_epoch = value, epoch.epoch
+            if self.keeps(run, value):
+                assert self._stack is not None
+                run.state = self._stack.state(position)
+
+    def _fail(self, error: Exception) -> None:
+        """A module of the study's own raised: its trial fails with its traceback, the search goes on."""
+        for run in self.runs.values():
+            run.outcome = "failed"
+            run.error = "".join(traceback.format_exception(error))
+        self.close()
+
+
+def chance_level(study: Study, examples: Split) -> float:
+    """What a diverged trial scores: the result of not having learnt anything.
+
+    Classification: one over the number of classes. Regression: the loss of predicting the mean of the training
+    targets. A finite value tells every sampler to keep away; a failed state would tell most of them nothing.
+    """
+    dataset = get_dataset(study.dataset)
+    if dataset.task == "classification":
+        return 1.0 / dataset.outputs
+    mean = examples.train.targets.mean(dim=0)
+    return float((examples.validation.targets - mean).square().mean())

@@ -1,0 +1,225 @@
+"""Replicates: the best configuration of each cell again, on fresh seeds, as a race.
+
+They are trials of an Optuna study of their own, ``<study>.replicates``, with the searched parameters and one more,
+``replicate``: the seed, counted from 1. It alone decides on weights, noise and order of examples (and, if the study
+asks for it, on the split), so replicate r of one cell is paired with replicate r of every other. The race looks at the
+values after 5 seeds, 10, 20, ...; a cell told apart from the leader drops out, and the race ends when the leader is
+alone or ``replicates`` seeds are reached.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from searchlib.analysis import cells, outcome
+from searchlib.comparison import contenders, looks
+from searchlib.data import Examples, split
+from searchlib.engines import Deadline, Engine, Progress, Run, StackRun
+from searchlib.recorder import Recorder
+from searchlib.sampling import distribution
+from searchlib.storage import replicates_name
+from searchlib.trial import derive_seed
+
+if TYPE_CHECKING:
+    import optuna
+    from optuna.trial import FrozenTrial
+
+    from searchlib.study import Study
+    from searchlib.tracking import Tracker, TrialRecord
+
+__all__ = ["Race"]
+
+MOST_REPLICATES = 1_000_000  # the upper end of the dimension ``replicate``, the same for all trials
+
+
+class Race:
+    """The replicates of one study: which are wanted, which are there, and the training of the rest."""
+
+    def __init__(self, study: Study, optuna_study: optuna.Study) -> None:
+        self.study, self.search = study, optuna_study
+        self.looks = looks(study.replicates)
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is left to run, for the search as it stands."""
+        if not self.looks:
+            return True
+        stored = self._open(create=False)
+        noted = stored.user_attrs.get("race", {}) if stored else {}
+        wanted = {"looks": list(self.looks), "candidates": self._candidates(), "finished": True}
+        return all(noted.get(name) == value for name, value in wanted.items())
+
+    def run(self, engine: Engine, tracker: Tracker, deadline: Deadline) -> Iterator[Progress]:
+        """Run what is missing. OutOfTimeError when the deadline passes; what was recorded stays."""
+        if self.finished:
+            return
+        stored = self._open(create=True)
+        assert stored is not None
+        self.stored, self.engine, self.deadline = stored, engine, deadline
+        tracker.discard_runs_of(
+            stored.study_name,
+            [trial.number for trial in stored.get_trials(deepcopy=False) if not trial.state.is_finished()],
+        )
+        candidates = self._candidates()
+        remaining = candidates
+        self.best = self._best_by_source()
+        with Recorder(stored, tracker) as recorder:
+            self.recorder = recorder
+            for position, look in enumerate(self.looks):
+                if len(candidates) < 2 and position < len(self.looks) - 1:
+                    continue  # nothing to race against: all seeds at once
+                self._create(position, look, remaining)
+                yield from self._train(position)
+                recorder.drain()
+                remaining = self._contenders(candidates)
+                finished = position == len(self.looks) - 1 or len(remaining) < min(len(candidates), 2)
+                stored.set_user_attr(
+                    "race",
+                    {
+                        "looks": list(self.looks),
+                        "reached": look,
+                        "candidates": candidates,
+                        "contenders": remaining,
+                        "finished": finished,
+                    },
+                )
+                if finished:
+                    return
+
+    def _open(self, *, create: bool) -> optuna.Study | None:
+        import optuna
+
+        storage, name = self.search._storage, replicates_name(self.study)
+        if not create:
+            try:
+                return optuna.load_study(study_name=name, storage=storage)
+            except KeyError:
+                return None
+        made = optuna.create_study(
+            study_name=name, storage=storage, direction=self.study.direction, load_if_exists=True
+        )
+        if "question" not in made.user_attrs:
+            made.set_user_attr("question", f"Replicates of {self.study.name}: {self.study.question}")
+        return made
+
+    def _candidates(self) -> list[int]:
+        """The search trials to repeat: the best of each cell, or of the leading cells, best first."""
+        leading = [
+            cell.trial for cell in cells(self.study, self.search.get_trials(deepcopy=False)) if cell.trial is not None
+        ]
+        return leading[: self.study.replicate_cells]
+
+    def _contenders(self, candidates: Sequence[int]) -> list[int]:
+        values: dict[int, dict[int, float]] = {source: {} for source in candidates}
+        for trial in self.stored.get_trials(deepcopy=False):
+            if trial.user_attrs["source"] in values and trial.values:
+                values[trial.user_attrs["source"]][trial.params["replicate"]] = trial.values[0]
+        left = contenders(
+            {source: found for source, found in values.items() if found}, self.study.direction, self.looks
+        )
+        return [source for source in candidates if source in left]
+
+    def _create(self, position: int, look: int, sources: Sequence[int]) -> None:
+        """Create the trials of one look that aren't there, each with all its parameters by one write."""
+        from optuna.distributions import IntDistribution
+        from optuna.trial import TrialState, create_trial
+
+        there = {
+            (trial.user_attrs["source"], trial.params["replicate"]) for trial in self.stored.get_trials(deepcopy=False)
+        }
+        repeated = self.search.get_trials(deepcopy=False)
+        for replicate in range(1, look + 1):
+            for source in sources:
+                if (source, replicate) in there:
+                    continue
+                params = repeated[source].params
+                kinds = {name: distribution(self.study.dimensions[name]) for name in params}
+                self.stored.add_trial(
+                    create_trial(
+                        state=TrialState.RUNNING,
+                        params={**params, "replicate": replicate},
+                        distributions={**kinds, "replicate": IntDistribution(1, MOST_REPLICATES)},
+                        user_attrs={
+                            "seed": derive_seed(self.study.seed, "replicate", replicate),
+                            "signature": self.study.config(params).signature,
+                            "source": source,
+                            "look": position,
+                        },
+                    )
+                )
+
+    def _train(self, position: int) -> Iterator[Progress]:
+        """Train what is open of one look: a stack for each seed and fusion key, formed as before an interruption."""
+        trials = [trial for trial in self.stored.get_trials(deepcopy=False) if trial.user_attrs["look"] == position]
+        self.done, self.target = sum(trial.state.is_finished() for trial in trials), len(trials)
+        for replicate in sorted({trial.params["replicate"] for trial in trials}):
+            paired = [trial for trial in trials if trial.params["replicate"] == replicate]
+            if all(trial.state.is_finished() for trial in paired):
+                continue
+            engine = self._engine(replicate)
+            for group in engine.group(paired):
+                if any(not trial.state.is_finished() for trial in group):
+                    yield from self._train_stack(engine, group, replicate)
+
+    def _engine(self, replicate: int) -> Engine:
+        """The search's own, or one on a split that this replicate draws."""
+        if not self.study.replicate_split:
+            return self.engine
+        import torch
+
+        parts = (self.engine.examples.train, self.engine.examples.validation)
+        whole = Examples(
+            inputs=torch.cat([part.inputs for part in parts]), targets=torch.cat([part.targets for part in parts])
+        )
+        seed = derive_seed(self.study.split_seed, "replicate", replicate) % 2**32
+        drawn = split(whole, seed=seed, fraction=self.study.validation_fraction)
+        return Engine(self.study, drawn, self.engine.device)
+
+    def _train_stack(self, engine: Engine, group: Sequence[FrozenTrial], replicate: int) -> Iterator[Progress]:
+        order_seed = derive_seed(self.study.seed, "replicate", replicate)
+        stack = engine.start(group, order_seed=order_seed, keeps=self._leads)
+        while stack.alive:
+            self.deadline.check()
+            stack.advance()
+            if stack.alive:
+                yield self._progress(stack)
+        stack.close()
+        records = []
+        for run in stack.runs.values():
+            if not run.trial.state.is_finished():
+                leads = run.outcome == "completed" and run.best is not None and self._leads(run, run.best)
+                if leads and run.best is not None:
+                    self.best[run.trial.user_attrs["source"]] = run.best
+                records.append(engine.record(run, keep_state=leads))
+                self.recorder.put(records[-1])
+        self.done += len(records)
+        yield self._progress(stack, records)
+
+    def _best_by_source(self) -> dict[int, float]:
+        """The best replicate so far of each repeated trial."""
+        best: dict[int, float] = {}
+        for trial in self.stored.get_trials(deepcopy=False):
+            if outcome(trial) == "completed" and trial.values:
+                source, value = trial.user_attrs["source"], trial.values[0]
+                if source not in best or self.study.better(value, best[source]):
+                    best[source] = value
+        return best
+
+    def _leads(self, run: Run, value: float) -> bool:
+        """Whether a run is the best replicate of its cell so far: only such weights can become the champion's."""
+        source: int = run.trial.user_attrs["source"]
+        return source not in self.best or self.study.better(value, self.best[source])
+
+    def _progress(self, stack: StackRun, finished: Sequence[TrialRecord] = ()) -> Progress:
+        under_way = 0.0 if finished else len(stack.runs) * stack.epoch / stack.epochs
+        return Progress(
+            phase="replicates",
+            done=self.done,
+            target=self.target,
+            fraction=min((self.done + under_way) / self.target, 1.0),
+            stack=len(stack.alive),
+            epoch=stack.epoch,
+            epochs=stack.epochs,
+            finished=finished,
+        )
