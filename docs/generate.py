@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
+import re
+from dataclasses import MISSING
 from pathlib import Path
 from typing import Any
 
 import click
 
-from searchlib import ACTIVATIONS, DATASETS, INITIALIZERS
+from searchlib import ACTIVATIONS, DATASETS, INITIALIZERS, Choice, IntUniform, LogUniform, Study, Uniform
 from searchlib.cli import cli
 from searchlib.space import encode
 from searchlib.trial import FIELDS
@@ -18,7 +21,8 @@ TARGET = Path(__file__).with_name("reference.md")
 
 def reference() -> str:
     """The whole page."""
-    parts = ["# Reference", "Generated from the code by `python docs/generate.py`.", *hyperparameters()]
+    parts = ["# Reference", "Generated from the code by `python docs/generate.py`.", *study(), *space()]
+    parts += [*hyperparameters()]
     parts += [*initializers(), *activations(), *datasets(), *commands()]
     return "\n\n".join(parts) + "\n"
 
@@ -26,6 +30,41 @@ def reference() -> str:
 def table(heads: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
     lines = [heads, tuple("---" for _ in heads), *rows]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def study() -> list[str]:
+    """The fields of Study, each with its paragraph of the docstring."""
+    text = inspect.getdoc(Study) or ""
+    fields = [field for field in dataclasses.fields(Study) if field.repr]
+    names = "|".join(field.name for field in fields)
+    found = dict(re.findall(rf"^({names}): (.*?)(?=^(?:{names}): |\Z)", text, re.DOTALL | re.MULTILINE))
+    rows = []
+    for field in fields:
+        default = "required" if field.default is MISSING is field.default_factory else f"`{shown(field)}`"
+        rows.append((f"`{field.name}`", default, " ".join(found[field.name].replace("``", "`").split())))
+    return ["## Study", "Keyword arguments of `Study(...)`.", table(("name", "default", "what"), rows)]
+
+
+def shown(field: dataclasses.Field[Any]) -> str:
+    if field.default_factory is not MISSING:
+        return repr(field.default_factory())
+    return "1/6" if field.default == 1 / 6 else repr(field.default)
+
+
+def space() -> list[str]:
+    """The dimensions of a search space."""
+    rows = []
+    for kind in (Choice, Uniform, LogUniform, IntUniform):
+        parameters = [p for p in inspect.signature(kind).parameters.values() if p.name != "condition"]
+        arguments = [str(p).split(":")[0] + ("" if p.default is p.empty else f"={p.default!r}") for p in parameters]
+        what = " ".join((inspect.getdoc(kind) or "").split("\n\n")[0].replace("``", "`").split())
+        rows.append((f"`{kind.__name__}({', '.join(arguments)})`", what))
+    return [
+        "## Search space",
+        'Values of `scientific` and `nuisance`. `.when(optimizer="sgd")` on any of them: it is there only where '
+        "another hyperparameter, listed before it or fixed, has that value, or one of several.",
+        table(("dimension", "what"), rows),
+    ]
 
 
 def hyperparameters() -> list[str]:

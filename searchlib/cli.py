@@ -140,7 +140,7 @@ def optimize(
     engine: str,
     evaluate: bool,
 ) -> None:
-    """Search, then evaluate the best trial once on the test set. Goes on with what is unfinished.
+    """Search, replicate, evaluate once on the test set, report. Goes on with what is unfinished.
 
     Example: searchlib optimize --study init_vs_act
     """
@@ -149,6 +149,7 @@ def optimize(
     from searchlib import holdout
     from searchlib.analysis import study_status
     from searchlib.optimize import optimize as search
+    from searchlib.report import publish
     from searchlib.study import load_study
     from searchlib.terminal import show_progress, show_summary
 
@@ -172,17 +173,22 @@ def optimize(
             console,
         )
     except KeyboardInterrupt:
-        saved = study_status(loaded, storage)["trials"]
-        done = saved["total"] - saved["running"]
+        saved = study_status(loaded, storage)
+        done = saved["trials"]["total"] - saved["trials"]["running"]
+        seeds = f" and {saved['replicates']['completed']} replicates" if saved["replicates"] else ""
         raise click.exceptions.Exit(
-            _interrupted(f"{done} of {target} trials are saved; the same command trains the rest")
+            _interrupted(f"{done} of {target} trials{seeds} are saved; the same command trains the rest")
         ) from None
     after = study_status(loaded, storage, target=max(target, before["trials"]["total"]))
     complete = after["trials"]["total"] >= target and not after["trials"]["running"]
+    if after["replicates"] and not after["test_ledger"]:
+        complete = complete and after["replicates"]["finished"]
     result = None
     if complete and evaluate and after["best"]:
         result = holdout.evaluate(loaded, storage=storage, tracking_uri=tracking_uri, data_root=data_root, fetch=True)
-    show_summary(loaded, after, result, _places(loaded.name, storage, tracking_uri), console)
+    page, answer = publish(loaded, storage=storage, tracking_uri=tracking_uri, data_root=data_root)
+    places = [*_places(loaded.name, storage, tracking_uri), ("report", str(page))]
+    show_summary(loaded, after, result, answer, places, console)
     if not complete:
         console.print("stopped by --timeout; the same command goes on", highlight=False)
     elif evaluate and not after["best"]:
@@ -256,6 +262,89 @@ def predict(study: str, studies: Path, tracking_uri: str | None, data_root: Path
     decision = decide(load_study(study, studies), index, tracking_uri=tracking_uri, data_root=data_root)
     for line in decision.lines():
         click.echo(line)
+
+
+@cli.command()
+@options("study", "studies", "storage", "tracking_uri", "data_root")
+@click.option(
+    "--output", type=click.Path(path_type=Path, dir_okay=False), help="The file to write. [default: NAME.html]"
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the statistics as one JSON object; write no file.")
+def report(
+    study: str,
+    studies: Path,
+    storage: str,
+    tracking_uri: str | None,
+    data_root: Path,
+    output: Path | None,
+    as_json: bool,
+) -> None:
+    """The answer on one page: a self-contained HTML file that opens offline.
+
+    It is logged to MLflow too, and its note and figures go to the Optuna Dashboard.
+
+    Example: searchlib report --study init_vs_act
+    """
+    from searchlib.study import load_study
+
+    loaded = load_study(study, studies)
+    if as_json:
+        from searchlib.analysis import analyze
+
+        click.echo(json.dumps(analyze(loaded, storage), indent=2, allow_nan=False))
+        return
+    from searchlib.report import publish
+
+    page, answer = publish(loaded, storage=storage, tracking_uri=tracking_uri, data_root=data_root, output=output)
+    click.echo(answer)
+    click.echo(f"written to {page}")
+
+
+@cli.command()
+@options("study", "studies", "storage")
+@click.option("--format", "kind", default="csv", show_default=True, type=click.Choice(["csv", "json", "parquet"]))
+@click.option(
+    "--output", type=click.Path(path_type=Path), help="The file to write; parquet needs one. [default: print it]"
+)
+def export(study: str, studies: Path, storage: str, kind: str, output: Path | None) -> None:
+    """All trials and replicates as a table, a row each.
+
+    Example: searchlib export --study init_vs_act --format csv --output trials.csv
+    """
+    from searchlib.export import export as write
+    from searchlib.study import load_study
+
+    written = write(load_study(study, studies), storage=storage, format=kind, output=output)
+    if isinstance(written, Path):
+        click.echo(f"written to {written}", err=True)
+    else:
+        click.echo(written.encode(), nl=False)  # UTF-8 whatever the terminal's encoding: it is for programs
+
+
+@cli.command()
+@options()
+@click.option("--initializer", required=True, metavar="NAME", help="Law of the initial weights.")
+@click.option("--activation", required=True, metavar="NAME", help="Activation of the hidden layers.")
+@click.option("--depth", default=3, show_default=True, type=click.IntRange(0, 1000), help="Hidden layers.")
+@click.option("--width", default=300, show_default=True, type=click.IntRange(1, 20000), help="Units of each of them.")
+@click.option(
+    "--output",
+    default=Path("diagnose.html"),
+    show_default=True,
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="The figure: a self-contained HTML file.",
+)
+def diagnose(initializer: str, activation: str, depth: int, width: int, output: Path) -> None:
+    """Signal and gradient, layer by layer, at initialization; beside what theory predicts.
+
+    Example: searchlib diagnose --initializer pytorch_default --activation relu --depth 20
+    """
+    from searchlib.diagnostics import diagnose as examine
+
+    diagnosis = examine(initializer, activation, depth=depth, width=width)
+    for line in diagnosis.lines():
+        click.echo(line)
+    click.echo(f"figure written to {diagnosis.write(output)}")
 
 
 @cli.group()

@@ -15,8 +15,8 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
+    from searchlib.engines import Progress
     from searchlib.holdout import TestResult
-    from searchlib.optimize import Progress
     from searchlib.study import Study
 
 __all__ = ["show_progress", "show_status", "show_summary"]
@@ -48,7 +48,10 @@ class _Board:
     def __init__(self, study: Study, status: Mapping[str, Any]) -> None:
         self.study = study
         self.started = time.monotonic()
+        self.phase = ""
         self.fraction_before: float | None = None
+        self.fraction = 0.0
+        self.seeds: dict[tuple[tuple[str, Any], ...], list[float]] = {}
         self.best: dict[tuple[tuple[str, Any], ...], float] = {
             tuple(cell["scientific"].items()): cell["best"] for cell in status["cells"] if cell["best"] is not None
         }
@@ -58,13 +61,19 @@ class _Board:
         self.failures = status["trials"]["diverged"] + status["trials"]["failed"]
 
     def add(self, progress: Progress) -> None:
-        if self.fraction_before is None:  # the clock starts here: what loading took says nothing of the pace
-            self.started, self.fraction_before = time.monotonic(), progress.fraction
+        if self.fraction_before is None or progress.phase != self.phase or progress.fraction < self.fraction:
+            # the clock starts here: what loading took, or the phase or look before, says nothing of the pace
+            self.phase, self.started, self.fraction_before = progress.phase, time.monotonic(), progress.fraction
+        self.fraction = progress.fraction
         for record in progress.finished:
-            if record.outcome != "completed":
-                self.failures += record.outcome in ("diverged", "failed")
-                continue
+            self.failures += record.outcome in ("diverged", "failed")
             cell = self.study.cell_of(record.params)
+            if progress.phase == "replicates":
+                if record.outcome != "failed":
+                    self.seeds.setdefault(cell, []).append(record.value)
+                continue
+            if record.outcome != "completed":
+                continue
             if cell not in self.best or self.study.better(record.value, self.best[cell]):
                 self.best[cell] = record.value
             if self.leader is None or self.study.better(record.value, self.leader[0]):
@@ -74,13 +83,21 @@ class _Board:
         """(trials a minute, seconds left), from this run alone."""
         elapsed = time.monotonic() - self.started
         gained = progress.fraction - (self.fraction_before or 0.0)
-        if gained <= 0.0:
+        if gained <= 0.0 or elapsed <= 0.0:
             return 0.0, float("inf")
         return gained * progress.target / elapsed * 60.0, elapsed / gained * (1.0 - progress.fraction)
 
-    def leading(self) -> list[tuple[str, float]]:
-        ordered = sorted(self.best.items(), key=lambda item: item[1], reverse=self.study.direction == "maximize")
-        return [(describe(dict(cell)) or "all trials", value) for cell, value in ordered[:LEADING_CELLS]]
+    def leading(self) -> list[tuple[str, str]]:
+        """The leading cells, each with its best value or, while replicates run, the mean of those of this run."""
+        if self.phase == "replicates" and self.seeds:
+            found = {cell: (sum(values) / len(values), f" ({len(values)})") for cell, values in self.seeds.items()}
+        else:
+            found = {cell: (value, "") for cell, value in self.best.items()}
+        ordered = sorted(found.items(), key=lambda item: item[1][0], reverse=self.study.direction == "maximize")
+        return [
+            (describe(dict(cell)) or "all trials", f"{value:.4f}{seeds}")
+            for cell, (value, seeds) in ordered[:LEADING_CELLS]
+        ]
 
 
 def show_progress(study: Study, steps: Iterator[Progress], status: Mapping[str, Any], console: Console) -> None:
@@ -103,8 +120,12 @@ def show_progress(study: Study, steps: Iterator[Progress], status: Mapping[str, 
 def _line(board: _Board, progress: Progress) -> str:
     rate, left = board.pace(progress)
     pace = f", {rate:.0f} a minute, {duration(left)} left" if rate else ""
-    best = f"best {board.leader[0]:.4f} ({board.leader[1]})" if board.leader else "none completed yet"
     diverged = f", {board.failures} diverged or failed" if board.failures else ""
+    if progress.phase == "replicates":
+        leaders = board.leading()
+        best = f", best mean {leaders[0][1]} ({leaders[0][0]})" if board.seeds else ""
+        return f"{progress.done}/{progress.target} replicates{diverged}{pace}{best}"
+    best = f"best {board.leader[0]:.4f} ({board.leader[1]})" if board.leader else "none completed yet"
     return f"{progress.done}/{progress.target} trials{diverged}{pace}, {best}"
 
 
@@ -112,10 +133,11 @@ def _panel(board: _Board, progress: Progress) -> Group:
     rate, left = board.pace(progress)
     head = Table.grid(padding=(0, 1))
     known = left != float("inf")
+    unit = "trials" if progress.phase == "search" else "replicates"
     head.add_row(
         f"[bold]{board.study.name}[/bold]",
         ProgressBar(total=1.0, completed=progress.fraction, width=32),
-        f"{progress.done}/{progress.target} trials",
+        f"{progress.done}/{progress.target} {unit}",
         f"{rate:.0f} a minute" if known else "",
         f"{duration(left)} left" if known else "",
         f"[yellow]{board.failures} diverged or failed[/yellow]" if board.failures else "",
@@ -123,13 +145,14 @@ def _panel(board: _Board, progress: Progress) -> Group:
     parts: list[Any] = [head]
     if progress.stack:
         parts.append(
-            Text(f"training {progress.stack} trials as one, epoch {progress.epoch} of {progress.epochs}", style="dim")
+            Text(f"training {progress.stack} {unit} as one, epoch {progress.epoch} of {progress.epochs}", style="dim")
         )
     if board.leader:
         parts.append(Text(f"best {board.study.metric} {board.leader[0]:.4f}: {board.leader[1]}"))
-        table = Table("leading cells", board.study.metric, box=None, padding=(0, 2, 0, 0), header_style="dim")
-        for name, value in board.leading():
-            table.add_row(name, f"{value:.4f}")
+        value = board.study.metric if not board.seeds else f"mean {board.study.metric} (seeds)"
+        table = Table("leading cells", value, box=None, padding=(0, 2, 0, 0), header_style="dim")
+        for name, shown in board.leading():
+            table.add_row(name, shown)
         parts.append(table)
     return Group(*parts)
 
@@ -138,10 +161,11 @@ def show_summary(
     study: Study,
     status: Mapping[str, Any],
     result: TestResult | None,
+    answer: str,
     places: Sequence[tuple[str, str]],
     console: Console,
 ) -> None:
-    """The end of ``optimize``: best cell, validation, test with its interval, where everything is."""
+    """The end of ``optimize``: best cell, validation, test with its interval, the answer, where everything is."""
     counts = status["trials"]
     diverged = f" ({counts['diverged']} diverged)" if counts["diverged"] else ""
     rows = [
@@ -166,8 +190,12 @@ def show_summary(
         if cell:
             leading = [f"{describe(one['scientific'])} {one['best']:.4f}" for one in status["cells"] if one["best"]]
             rows.append(("leading cells", "; ".join(leading[:LEADING_CELLS]) + " (all: searchlib status)"))
+    if status["replicates"]:
+        seeds = status["replicates"]
+        rows.append(("replicates", f"{seeds['completed']} runs, up to {seeds['reached']} seeds a cell"))
     if result is not None:
         rows.append(test_row(result))
+    rows.append(("answer", answer))
     for name, value in (*rows, *places):
         line = f"{name:20} {value}"
         if console.is_terminal:

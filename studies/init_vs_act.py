@@ -33,5 +33,6 @@ STUDY = Study(
     },
     sampler="balanced",
     trials=288,
+    replicates=10,
     seed=0,
 )

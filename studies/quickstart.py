@@ -20,5 +20,6 @@ STUDY = Study(
     fixed={"optimizer": "sgd", "momentum": 0.9, "nesterov": True, "epochs": 10},
     sampler="balanced",
     trials=72,
+    replicates=10,
     seed=0,
 )

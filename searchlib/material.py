@@ -1,0 +1,249 @@
+"""What a report is made from, read from Optuna and MLflow once and kept as plain data."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from searchlib.activations import get_activation
+from searchlib.analysis import analyze, champion, outcome
+from searchlib.data import get_dataset, split
+from searchlib.errors import DataError, TrackingError
+from searchlib.initializers import initialize
+from searchlib.models import MLP, layer_sizes
+from searchlib.space import Choice, IntUniform, LogUniform, encode
+from searchlib.storage import load_optuna_study, replicates_name
+from searchlib.tracking import Tracker
+
+if TYPE_CHECKING:
+    import optuna
+    import torch
+    from optuna.trial import FrozenTrial
+
+    from searchlib.study import Study
+    from searchlib.trial import TrialConfig
+
+__all__ = ["Material", "gather"]
+
+BINS = 60  # of a weight histogram
+
+
+@dataclass(frozen=True, kw_only=True)
+class Material:
+    """All that a report is made from, as plain data.
+
+    data: what ``analysis.analyze`` returns.
+    points: the finished search trials: ``cell`` (position in data["cells"]), ``trial``, ``params``, ``value``,
+    ``outcome``, ``diagnosis``, ``run_id``, ``seed``. replicates: the same of the replicates, with ``replicate`` and
+    ``source`` (the search trial that they repeat).
+    histories: position of a cell -> the metrics of its best search trial's run.
+    weights: histograms of the champion's layers, for ``network_figures.weight_histograms``; champion: which run.
+    activations: name -> (x, phi(x), phi'(x)).
+    tags: of the MLflow parent run. target: trials wanted. gaps: why something of this is missing, by its name.
+    """
+
+    data: dict[str, Any]
+    definition: dict[str, Any]
+    fixed: dict[str, Any]
+    axes: dict[str, dict[str, bool]]
+    classes: tuple[str, ...]
+    target: int
+    run_id: str = ""
+    points: list[dict[str, Any]] = field(default_factory=list)
+    replicates: list[dict[str, Any]] = field(default_factory=list)
+    histories: dict[int, dict[str, list[tuple[int, float]]]] = field(default_factory=dict)
+    weights: list[dict[str, Any]] = field(default_factory=list)
+    champion: dict[str, Any] = field(default_factory=dict)
+    activations: dict[str, tuple[list[float], list[float], list[float]]] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
+    gaps: dict[str, str] = field(default_factory=dict)
+
+
+def gather(study: Study, *, storage: str, tracking_uri: str | None, data_root: Path) -> Material:
+    """Read all that the report of *study* shows. Creates nothing in Optuna's storage, and opens no test file.
+
+    data_root: where the training data may lie, which initializers that look at data need for the champion's initial
+    weights; the data aren't fetched.
+    """
+    data = analyze(study, storage)
+    optuna_study = load_optuna_study(storage, study.name)
+    trials = optuna_study.get_trials(deepcopy=False) if optuna_study else []
+    replicated = load_optuna_study(storage, replicates_name(study)) if optuna_study else None
+    repeats = replicated.get_trials(deepcopy=False) if replicated else []
+    positions = {tuple(cell["scientific"].items()): index for index, cell in enumerate(data["cells"])}
+    dataset = get_dataset(study.dataset)
+    material = Material(
+        data=data,
+        definition=study.definition(),
+        fixed={key: encode(value) for key, value in study.fixed.items()},
+        axes=_numeric_axes(study),
+        classes=dataset.classes,
+        target=optuna_study.user_attrs.get("target", study.trials) if optuna_study else study.trials,
+        run_id=optuna_study.user_attrs.get("mlflow_run_id", "") if optuna_study else "",
+        points=[_point(study, trial, positions) for trial in trials if trial.state.is_finished()],
+        replicates=[_point(study, trial, positions) for trial in repeats if trial.state.is_finished()],
+        activations=_activation_curves(study, data["cells"]),
+    )
+    if optuna_study and trials:
+        _read_runs(study, optuna_study, [*trials, *repeats], replicated, material, tracking_uri, data_root)
+    return material
+
+
+def _numeric_axes(study: Study) -> dict[str, dict[str, bool]]:
+    """The numeric nuisance dimensions: whether the axis is logarithmic, and whether the values are few and given."""
+    axes = {}
+    for name, dimension in study.nuisance.items():
+        ends = dimension.extremes()
+        if not all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in ends):
+            continue
+        discrete = isinstance(dimension, Choice) and len(ends) <= 8
+        log = isinstance(dimension, LogUniform) or (isinstance(dimension, IntUniform) and dimension.log)
+        axes[name] = {"log": log or (discrete and min(ends) > 0 and max(ends) / min(ends) >= 4), "discrete": discrete}
+    return axes
+
+
+def _point(study: Study, trial: FrozenTrial, positions: Mapping[Any, int]) -> dict[str, Any]:
+    attributes = trial.user_attrs
+    return {
+        "cell": positions.get(study.cell_of(trial.params)),
+        "trial": trial.number,
+        "params": {name: value for name, value in trial.params.items() if name != "replicate"},
+        "value": trial.values[0] if trial.values else None,
+        "outcome": outcome(trial),
+        "diagnosis": attributes.get("diagnosis", []),
+        "run_id": attributes.get("mlflow_run_id", ""),
+        "seed": attributes.get("seed"),
+        "replicate": trial.params.get("replicate"),
+        "source": attributes.get("source"),
+    }
+
+
+def _read_runs(
+    study: Study,
+    optuna_study: optuna.Study,
+    trials: Sequence[FrozenTrial],
+    replicated: optuna.Study | None,
+    material: Material,
+    tracking_uri: str | None,
+    data_root: Path,
+) -> None:
+    """Fill in what MLflow holds. A run or checkpoint that it lost leaves a gap, not an error."""
+    runs = {point["trial"]: point["run_id"] for point in material.points}
+    try:
+        with Tracker(study, tracking_uri) as tracker:
+            if material.run_id:
+                material.tags.update(tracker.tags(material.run_id))
+            for index, cell in enumerate(material.data["cells"]):
+                if run_id := runs.get(cell["trial"]):
+                    material.histories[index] = tracker.history(run_id)
+            leader = _champion_trial(study, optuna_study, trials, replicated)
+            if leader is None:
+                material.gaps["weights"] = "No champion's weights are stored."
+            else:
+                _read_champion(study, leader, tracker, material, data_root)
+    except TrackingError as error:
+        for part in ("weights", "histories"):
+            if not getattr(material, part):
+                material.gaps.setdefault(part, f"MLflow doesn't give them: {error}.")
+
+
+def _champion_trial(
+    study: Study, optuna_study: optuna.Study, trials: Sequence[FrozenTrial], replicated: optuna.Study | None
+) -> FrozenTrial | None:
+    """The trial, or replicate, that the ledger names; before the test the one that would be named."""
+    ledger = optuna_study.user_attrs.get("test_ledger")
+    if ledger:
+        return next((trial for trial in trials if trial.user_attrs.get("mlflow_run_id") == ledger["run_id"]), None)
+    found = champion(
+        study,
+        [trial for trial in trials if "replicate" not in trial.params],
+        [trial for trial in trials if "replicate" in trial.params],
+        replicated.user_attrs.get("race") if replicated else None,
+    )
+    return found if found and found.user_attrs.get("checkpoint_sha256") else None
+
+
+def _read_champion(study: Study, leader: FrozenTrial, tracker: Tracker, material: Material, data_root: Path) -> None:
+    from safetensors.torch import load
+
+    params = {name: value for name, value in leader.params.items() if name != "replicate"}
+    material.champion.update(
+        trial=leader.user_attrs.get("source", leader.number),
+        replicate=leader.params.get("replicate"),
+        run_id=leader.user_attrs["mlflow_run_id"],
+    )
+    trained = load(tracker.checkpoint(leader.user_attrs["mlflow_run_id"]))
+    try:
+        before = _initial_weights(study, study.config(params), leader.user_attrs["seed"], data_root)
+    except (DataError, OSError) as error:
+        before = {}
+        material.gaps["initial weights"] = (
+            f"The initial weights aren't drawn: the initializer looks at training data, which can't be read ({error})."
+        )
+    if not before and not isinstance(study.model, MLP):
+        material.gaps["initial weights"] = "The initial weights of a module of the study's own aren't stored."
+    names = [name for name, value in trained.items() if name.endswith("weight") and value.dim() > 1]
+    names.sort(key=lambda name: [int(number) for number in re.findall(r"\d+", name)])  # a file keeps no order
+    for number, name in enumerate(names, start=1):
+        label = "output layer" if number == len(names) else f"layer {number}"
+        material.weights.append({"name": f"{label} ({name})", **_histogram(trained[name], before.get(name))})
+
+
+def _initial_weights(study: Study, config: TrialConfig, seed: int, data_root: Path) -> dict[str, torch.Tensor]:
+    """The weights that the trial started from, drawn again as its stack drew them; {} for a module of the study's."""
+    import torch
+
+    from searchlib.training.loop import prepare
+
+    if not isinstance(study.model, MLP):
+        return {}
+    dataset = get_dataset(study.dataset)
+    probe = torch.empty(0, dataset.inputs)
+    if config.initializer == "lsuv" or callable(config.initializer):
+        examples = split(dataset.train(data_root), seed=study.split_seed, fraction=study.validation_fraction)
+        probe = prepare(examples, dataset, config.input_scaling).probe
+    layers = initialize(
+        config,
+        layer_sizes(config, dataset.inputs, dataset.outputs),
+        generator=torch.Generator().manual_seed(seed),
+        probe=probe,
+        dtype=torch.float32,
+    )
+    return {f"linear{index}.weight": weight for index, (weight, _) in enumerate(layers)}
+
+
+def _histogram(after: torch.Tensor, before: torch.Tensor | None) -> dict[str, Any]:
+    """Densities over common bins."""
+    import numpy as np
+
+    both = [after.double().flatten().numpy()] + ([] if before is None else [before.double().flatten().numpy()])
+    low, high = min(values.min() for values in both), max(values.max() for values in both)
+    if high <= low:
+        low, high = low - 0.5, high + 0.5
+    edges = np.linspace(low, high, BINS + 1)
+    densities = [np.histogram(values, edges, density=True)[0].tolist() for values in both]
+    return {"edges": edges.tolist(), "after": densities[0], "before": densities[1] if before is not None else None}
+
+
+def _activation_curves(
+    study: Study, cells: Sequence[Mapping[str, Any]]
+) -> dict[str, tuple[list[float], list[float], list[float]]]:
+    """The activations of the study's cells (of the best cell's configuration, where it is no scientific dimension)."""
+    import torch
+
+    configs: dict[str, TrialConfig] = {}
+    for cell in cells:
+        config = study.config({**cell["scientific"], **cell["nuisance"]}) if cell["trial"] is not None else None
+        if config is not None and config.widths:
+            configs.setdefault(str(encode(config.activation)), config)
+    curves = {}
+    for name in sorted(configs):
+        x = torch.linspace(-4.0, 4.0, 161, dtype=torch.float64).requires_grad_()
+        with torch.enable_grad():
+            y = get_activation(configs[name].activation).build(configs[name]).eval().double()(x)
+            (slope,) = torch.autograd.grad(y.sum(), x)
+        curves[name] = (x.detach().tolist(), y.detach().tolist(), slope.tolist())
+    return curves

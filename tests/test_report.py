@@ -1,0 +1,378 @@
+"""The report of real studies: complete, self-contained, safe against hostile names; its page in a real browser."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load
+
+from searchlib import Choice, Dataset, Examples, dashboard
+from searchlib.analysis import analyze
+from searchlib.errors import SearchlibError
+from searchlib.figures import heat_map, robust_range
+from searchlib.material import Material, gather
+from searchlib.nuisance_figures import stability_width
+from searchlib.report import exhibits, publish, render, write_report
+from searchlib.storage import load_optuna_study
+from searchlib.tracking import Tracker
+from tests.support import STORAGE, prepare, run, search, small_study, stored
+
+HOSTILE = """<script>alert(1)</script> "quoted" & 'so' </title><img src=x onerror=alert(2)> \u2028 naïve 日本"""
+VOID = {"meta", "link", "br", "img", "hr", "input"}
+
+
+class Page(HTMLParser):
+    """Elements, attributes, visible text and JSON of a page; a tag that isn't closed in order is an error."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.stack: list[str] = []
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str, str]] = []
+        self.ids: list[str] = []
+        self.text = ""
+        self.scripts: dict[str, str] = {}
+        self.script = ""
+        self.feed(text)
+        self.close()
+        assert self.stack == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += [(tag, name, value or "") for name, value in attrs]
+        named = dict(attrs)
+        if "id" in named:
+            self.ids.append(named["id"] or "")
+        if tag not in VOID:
+            self.stack.append(tag)
+        if tag == "script":
+            self.script = named.get("id") or "code"
+            self.scripts.setdefault(self.script, "")
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.stack.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.stack and self.stack[-1] == "script":
+            self.scripts[self.script] += data
+        elif "style" not in self.stack:
+            self.text += data
+
+    @property
+    def figures(self) -> set[str]:
+        return {name.removeprefix("figure-") for name in self.ids if name.startswith("figure-")}
+
+
+def page_of(study, material: Material | None = None) -> Page:
+    return Page(render(material or gathered(study)))
+
+
+def gathered(study) -> Material:
+    return gather(study, storage=STORAGE, tracking_uri=None, data_root=Path("data"))
+
+
+@pytest.fixture(scope="module")
+def replicated(tmp_path_factory) -> tuple[Path, object]:
+    """A finished study with replicates and an opened test set, in a folder that tests may read."""
+    folder = tmp_path_factory.mktemp("replicated")
+    study = small_study(replicates=3, fixed={"momentum": 0.9, "epochs": 3})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        run(study)
+        from searchlib.holdout import evaluate
+
+        evaluate(study, storage=STORAGE, tracking_uri=None, data_root=Path("data"))
+    return folder, study
+
+
+def test_the_page_of_a_replicated_study(replicated, monkeypatch) -> None:
+    folder, study = replicated
+    monkeypatch.chdir(folder)
+    page = page_of(study)
+    data = analyze(study, STORAGE)
+    assert json.loads(page.scripts["searchlib-data"]) == data
+    assert page.figures == {
+        "cells", "importances", "isolation", "response-learning_rate", "response-batch_size", "budget", "curves",
+        "layers", "weights", "activations", "confusion", "classes",
+    }  # fmt: skip
+    for key in page.figures:
+        assert json.loads(page.scripts[f"spec-{key}"])["data"], key
+    assert data["answer"] in page.text
+    assert len(set(page.ids)) == len(page.ids)
+    ledger = data["test_ledger"]
+    for fact in (
+        ledger["claimed_at"],
+        ledger["checkpoint_sha256"],
+        ledger["run_id"],
+        f"{data['test']['accuracy']:.4f}",
+    ):
+        assert fact in page.text
+    runs = [trial.user_attrs["mlflow_run_id"] for trial in load_optuna_study(STORAGE, "small.replicates").trials]
+    assert len(runs) == data["replicates"]["runs"] > 0
+    best = [stored(study).trials[cell["trial"]].user_attrs["mlflow_run_id"] for cell in data["cells"]]
+    assert [run_id for run_id in runs + best if run_id not in page.text] == [], "every row leads to its run"
+    for comparison in data["comparisons"]:
+        assert comparison["against_label"] in page.text
+
+
+def test_the_page_refers_to_nothing_outside(replicated, monkeypatch) -> None:
+    folder, study = replicated
+    monkeypatch.chdir(folder)
+    page = page_of(study)
+    targets = [
+        value for _, name, value in page.attributes if name in ("src", "href", "action", "srcset", "data", "poster")
+    ]
+    assert "data:," in targets
+    outside = [value for value in targets if not value.startswith(("#", "data:"))]
+    assert outside == []
+    anchors = {value[1:] for value in targets if value.startswith("#")}
+    assert anchors <= set(page.ids)
+    policy = [
+        value for tag, name, value in page.attributes if (tag, name) == ("meta", "content") and "default-src" in value
+    ]
+    assert policy == [value for value in policy if "default-src 'none'" in value and "http" not in value]
+    assert len(policy) == 1
+    assert sum(script.count("plotly.js v") for script in page.scripts.values()) == 1
+
+
+def test_initial_weights_are_those_the_stack_drew(replicated, monkeypatch) -> None:
+    """The 'before' of the histogram against a stack of the same member, and the 'after' against the checkpoint."""
+    from searchlib.data import load_train, split
+    from searchlib.material import _initial_weights
+    from searchlib.training.loop import prepare as tensors
+    from searchlib.training.stack import Member, Stack
+
+    folder, study = replicated
+    monkeypatch.chdir(folder)
+    examples = split(load_train(study.dataset, Path("data")), seed=study.split_seed, fraction=study.validation_fraction)
+    for initializer in ("xavier_normal", "lsuv"):
+        config = study.config(
+            {"initializer": "normal", "activation": "tanh", "learning_rate": 0.1, "batch_size": 16}
+        ).__class__(initializer=initializer, activation="tanh", hidden=(8,))
+        probe = tensors(examples, study.dataset, config.input_scaling).probe
+        stack = Stack([Member(0, config, 77)], outputs=study.dataset.outputs, probe=probe)
+        drawn = _initial_weights(study, config, 77, Path("data"))
+        for name in ("linear0.weight", "linear1.weight"):
+            assert torch.equal(drawn[name], stack.state(0)[name])
+    material = gathered(study)
+    with Tracker(study, None) as tracker:
+        weights = load(tracker.checkpoint(material.champion["run_id"]))["linear0.weight"]
+    first = material.weights[0]
+    assert "linear0" in first["name"]
+    assert first["edges"][0] <= float(weights.min()) <= float(weights.max()) <= first["edges"][-1]
+    width = first["edges"][1] - first["edges"][0]
+    for kind in ("before", "after"):
+        assert sum(first[kind]) * width == pytest.approx(1.0)
+
+
+def test_hostile_words_stay_words(replicated, monkeypatch) -> None:
+    folder, study = replicated
+    monkeypatch.chdir(folder)
+    material = gathered(study)
+    hostile = json.loads(json.dumps(material.data).replace("xavier_normal", json.dumps(HOSTILE)[1:-1]))
+    hostile["question"] = HOSTILE
+    hostile["answer"] = HOSTILE
+    hostile["cells"][0]["diagnosis"] = [HOSTILE]
+    hostile["notes"] = [HOSTILE]
+    altered = dataclasses.replace(material, data=hostile, tags={"searchlib.version.evil": HOSTILE})
+    plain = page_of(study, material)
+    page = page_of(study, altered)
+    assert json.loads(page.scripts["searchlib-data"]) == hostile
+    assert sorted(set(page.tags)) == sorted(set(plain.tags)), "no new kind of element"
+    assert "img" not in page.tags
+    assert page.tags.count("script") == plain.tags.count("script")
+    assert HOSTILE in page.text
+    spec = json.loads(page.scripts["spec-cells"])
+    shown = [text for axis in ("x", "y") for text in spec["data"][0][axis]]
+    assert any("&lt;script&gt;" in text for text in shown)
+    assert not any("<" in text for text in shown), "plotly reads HTML: names are escaped for it"
+
+
+@pytest.mark.parametrize(
+    ("scientific", "figures", "missing"),
+    [
+        ({}, set(), ["no scientific dimension", "nothing to isolate"]),
+        ({"activation": Choice("tanh", "relu", "sigmoid")}, {"cells", "isolation"}, []),
+        (
+            {
+                "activation": Choice("tanh", "relu"),
+                "initializer": Choice("zeros", "normal"),
+                "dropout": Choice(0.0, 0.3),
+            },
+            {"cells", "isolation"},
+            ["the best over dropout"],
+        ),
+    ],
+    ids=["none", "one", "three"],
+)  # fmt: skip
+def test_any_number_of_scientific_dimensions(scientific, figures, missing) -> None:
+    study = small_study(scientific=scientific, trials=16, fixed={"epochs": 1})
+    run(study)
+    page = page_of(study)
+    assert {"cells", "isolation"} & page.figures == figures
+    assert {"budget", "curves", "weights", "response-learning_rate"} <= page.figures
+    for words in missing:
+        assert words in page.text
+    assert "sealed" in page.text
+    assert "confusion" not in page.figures
+    assert json.loads(page.scripts["searchlib-data"]) == analyze(study, STORAGE)
+
+
+def line() -> Dataset:
+    def part(root: Path) -> Examples:
+        x = torch.rand(120, 1, generator=torch.Generator().manual_seed(0))
+        return Examples(inputs=x, targets=2.0 * x)
+
+    return Dataset(name="line", task="regression", shape=(1,), scale=1.0, train=part, test=part)
+
+
+def test_regression() -> None:
+    study = small_study(dataset=line(), scientific={"activation": Choice("tanh", "relu")}, trials=6)
+    run(study)
+    page = page_of(study)
+    data = json.loads(page.scripts["searchlib-data"])
+    assert data == analyze(study, STORAGE)
+    assert data["direction"] == "minimize"
+    assert "validation loss" in page.text
+    assert "A regression has no classes" not in page.text  # sealed says more
+    assert {"cells", "curves"} <= page.figures
+
+
+def test_unfinished_studies_still_have_a_page() -> None:
+    prepare()
+    study = small_study()
+    page = page_of(study)
+    assert "0 of 12 trials" in page.text
+    assert "unfinished" in page.text
+    assert page.figures == set()
+    for _ in search(study, trials=4):
+        pass
+    page = page_of(study)
+    assert study.question in page.text
+    assert "cells" in page.figures
+    assert json.loads(page.scripts["searchlib-data"]) == analyze(study, STORAGE)
+
+
+def test_runs_that_mlflow_lost_are_named() -> None:
+    study = small_study(trials=4, fixed={"epochs": 1})
+    run(study)
+    with Tracker(study, None) as tracker:
+        for trial in stored(study).trials:
+            tracker.client.delete_run(trial.user_attrs["mlflow_run_id"])
+    shutil.rmtree("mlruns")
+    page = page_of(study)
+    assert "weights" not in page.figures
+    assert "MLflow doesn't give them" in page.text
+
+
+def test_writing_replaces_the_file_whole_and_publishing_repeats_itself(replicated, monkeypatch, tmp_path) -> None:
+    folder, study = replicated
+    shutil.copytree(folder, tmp_path / "copy")
+    monkeypatch.chdir(tmp_path / "copy")
+    output = Path("page.html")
+    output.write_text("old")
+    arguments = {"storage": STORAGE, "tracking_uri": None, "data_root": Path("data")}
+    assert write_report(study, **arguments, output=output) == output
+    first = output.read_bytes()
+    assert first.startswith(b"<!DOCTYPE html>")
+    assert sorted(path.name for path in Path().iterdir() if "page.html" in path.name) == ["page.html"]
+    path, answer = publish(study, **arguments, output=output)
+    assert path.read_bytes() == first, "the same stores give the same page"
+    assert answer == analyze(study, STORAGE)["answer"]
+    parent = stored(study).user_attrs["mlflow_run_id"]
+    with Tracker(study, None) as tracker:
+        assert "page.html" in [file.path for file in tracker.client.list_artifacts(parent)]
+    size = Path(STORAGE).stat().st_size
+    publish(study, **arguments, output=output)
+    assert Path(STORAGE).stat().st_size == size, "nothing new: the journal doesn't grow"
+    with pytest.raises(SearchlibError, match="--output"):
+        write_report(study, **arguments, output=Path("nowhere/page.html"))
+
+
+def test_the_dashboard_shows_note_and_figures(replicated, monkeypatch, tmp_path) -> None:
+    import optuna_dashboard
+    from optuna_dashboard._custom_plot_data import get_plotly_graph_objects
+
+    folder, study = replicated
+    shutil.copytree(folder, tmp_path / "copy")
+    monkeypatch.chdir(tmp_path / "copy")
+    data = analyze(study, STORAGE)
+    figures = {"cells": ("Cells", heat_map(data))}
+    assert dashboard.show(study, STORAGE, data, figures) == ["note", "cells"]
+    assert dashboard.show(study, STORAGE, data, figures) == []
+    note = optuna_dashboard.get_note(stored(study))
+    assert note.startswith("## Which of two?")
+    assert data["winner"]["label"].replace("_", "\\_") in note
+    graphs = get_plotly_graph_objects(stored(study)._storage.get_study_system_attrs(stored(study)._study_id))
+    assert json.loads(graphs["searchlib-cells"])["layout"]["title"]["text"] == "Cells"
+    assert dashboard.show(study, STORAGE, {**data, "answer": "Another."}, figures) == ["note"]
+    assert "Another." in optuna_dashboard.get_note(stored(study))
+    optuna_dashboard.save_note(stored(study), "my own words")
+    assert dashboard.show(study, STORAGE, data, figures) == []
+    assert optuna_dashboard.get_note(stored(study)) == "my own words"
+
+
+def test_failing_cells_do_not_swamp_the_scale() -> None:
+    low, high = robust_range([0.1, 0.1, 0.88, 0.885, 0.89], "maximize")
+    assert 0.84 < low < 0.85
+    assert high > 0.89
+    low, high = robust_range([0.5, 0.52, 0.54, 9.0], "minimize")
+    assert high < 1.0
+    assert low < 0.5
+    low, high = robust_range([0.3, 0.3], "maximize")
+    assert low < 0.3 < high
+
+
+def test_stability_width_by_hand() -> None:
+    data = {"direction": "maximize"}
+    rates = {0.01: 0.80, 0.03: 0.895, 0.1: 0.90, 0.3: 0.891, 1.0: 0.1}
+    points = [
+        {"cell": 0, "params": {"learning_rate": rate}, "value": value, "outcome": "completed"}
+        for rate, value in rates.items()
+    ]
+    assert stability_width(data, points, 0, "learning_rate") == pytest.approx(1.0)  # 0.03 to 0.3
+    assert stability_width(data, points, 1, "learning_rate") is None
+    loss = [{**point, "value": 1.0 - point["value"]} for point in points]
+    assert stability_width({"direction": "minimize"}, loss, 0, "learning_rate") == pytest.approx(1.0)  # 0.1 to 0.109
+
+
+CHROMIUM = next(
+    (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None
+)
+PROBE = """<script>window.addEventListener("load", function () { setTimeout(function () {
+  document.querySelectorAll("script").forEach(function (one) { one.remove(); });
+  document.body.dataset.wide = document.documentElement.scrollWidth - document.documentElement.clientWidth;
+}, 300); });</script>"""
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")
+def test_in_a_browser(replicated, monkeypatch, tmp_path) -> None:
+    """Every figure is drawn, the console stays clean, nothing is fetched, and a phone needn't scroll sideways."""
+    folder, study = replicated
+    monkeypatch.chdir(folder)
+    material = gathered(study)
+    made = exhibits(material)
+    page = tmp_path / "page.html"
+    page.write_text(render(material, made).replace("</body>", PROBE + "</body>"))
+    assert CHROMIUM
+    done = subprocess.run(
+        [
+            CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+            "--disable-background-networking", "--disable-component-update", "--disable-sync", "--incognito",
+            f"--user-data-dir={tmp_path / 'profile'}", "--enable-logging=stderr", "--v=0", "--window-size=500,900",
+            "--host-resolver-rules=MAP * ~NOTFOUND", "--virtual-time-budget=20000", "--dump-dom", page.as_uri(),
+        ],
+        capture_output=True, text=True, timeout=180, check=True,
+    )  # fmt: skip
+    assert [line for line in done.stderr.splitlines() if "CONSOLE" in line] == []
+    assert done.stdout.count('<div class="plot-container plotly"') == sum(
+        one.figure is not None for one in made.values()
+    )
+    assert 'data-wide="0"' in done.stdout
