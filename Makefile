@@ -3,7 +3,7 @@ PYTHON ?= python3
 STUDY ?= quickstart
 BIN := .venv/bin
 
-.PHONY: study test check setup ui clean
+.PHONY: study test calibrate setup ui clean
 
 study: .venv/installed  ## run a study: make study STUDY=init_vs_act
 	$(BIN)/searchlib optimize --study $(STUDY)
@@ -13,6 +13,9 @@ test: .venv/installed-dev  ## lint, types, tests
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest
+
+calibrate: .venv/installed  ## the statistics on synthetic studies: level and power
+	$(BIN)/python -m benchmarks.calibration
 
 ui: .venv/installed  ## both dashboards
 	$(BIN)/searchlib ui

@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 
-from searchlib.comparison import ALPHA, compare, contenders, looks, resolved, share
+from searchlib.comparison import ALPHA, compare, looks, next_runs, resolved, share
 
 NOISES = ("normal", "unequal variances", "one cell skewed", "all cells skewed", "heavy tails", "accuracies with ties")
 
@@ -103,15 +103,15 @@ def draw(row: Row, rng: np.random.Generator) -> np.ndarray[Any, Any]:
 
 def race(drawn: np.ndarray[Any, Any], plan: tuple[int, ...]) -> tuple[dict[int, dict[int, float]], list[int]]:
     """The values that a race asks for, and the cells still in contention at its end."""
-    values: dict[int, dict[int, float]] = {cell: {} for cell in range(len(drawn))}
-    remaining = list(values)
-    for look in plan:
-        for cell in remaining:
-            values[cell] = {replicate + 1: float(drawn[cell, replicate]) for replicate in range(look)}
-        remaining = contenders(values, "maximize", plan)
-        if len(remaining) == 1:
-            break
-    return values, remaining
+    cells = list(range(len(drawn)))
+    values: dict[int, dict[int, float]] = {cell: {} for cell in cells}
+    while True:
+        ran = {(cell, replicate) for cell in cells for replicate in values[cell]}
+        _, left, wanted = next_runs(cells, values, ran, "maximize", plan)
+        if not wanted:
+            return values, left
+        for cell, replicate in wanted:
+            values[cell][replicate] = float(drawn[cell, replicate - 1])
 
 
 def simulate(row: Row, rng: np.random.Generator) -> dict[str, float]:

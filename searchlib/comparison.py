@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
@@ -26,6 +26,7 @@ __all__ = [
     "leader",
     "looks",
     "mean_interval",
+    "next_runs",
     "probability_of_improvement",
     "resolved",
     "share",
@@ -136,6 +137,40 @@ def contenders(
     return [cell for cell in values if cell == first or not _told_apart(tests[cell], looks, alpha)]
 
 
+def next_runs(
+    candidates: Sequence[Key],
+    values: Mapping[Key, Mapping[int, float]],
+    ran: Collection[tuple[Key, int]],
+    direction: Direction,
+    looks: Sequence[int],
+) -> tuple[int, list[Key], list[tuple[Key, int]]]:
+    """Where a race stands: (seeds of the last complete look, cells left, what to run next as (cell, replicate)).
+
+    ran: what was run, also where it gave no value. Nothing is left to run when the race is over: the leader is alone,
+    or has all seeds. It follows from the values alone, so an interrupted race goes the same way again. Whoever is
+    left at a look has all its seeds: a cell that fell behind an earlier leader, and isn't told apart from the
+    present one, catches up.
+    """
+    left, reached = list(candidates), 0
+    for look in looks if len(candidates) > 1 else looks[-1:]:  # alone there is nothing to look at
+        seen = {
+            cell: {replicate: value for replicate, value in values.get(cell, {}).items() if replicate <= look}
+            for cell in candidates
+        }
+        while True:
+            wanted = [(cell, replicate) for replicate in range(1, look + 1) for cell in left]
+            if wanted := [run for run in wanted if run not in ran]:
+                return reached, left, wanted
+            still = set(contenders({cell: of for cell, of in seen.items() if of}, direction, looks))
+            before, left = left, [cell for cell in candidates if cell in still]
+            if still <= set(before):
+                break
+        reached = look
+        if len(left) == 1 < len(candidates):
+            break
+    return reached, left, []
+
+
 def resolved(comparisons: Sequence[Comparison[Key]]) -> bool | None:
     """Whether the winner is shown to be better than every other cell; None where there is no other.
 
@@ -219,27 +254,30 @@ def _tests(values: Mapping[Key, Mapping[int, float]], winner: Key, direction: Di
 
 
 def _paired(improvement: np.ndarray[Any, Any], scale: float) -> list[_Test]:
-    """Two-sided t tests and 95 % intervals of the mean of each row [cells, pairs]: what ttest_rel gives, for all rows.
+    """Two-sided t tests and 95 % intervals of the mean of each row [cells, pairs] of paired differences.
 
-    Straight from the t distribution: a race asks often, and ttest_rel's checks of its arguments cost a hundred times
-    more than the test.
+    A row that doesn't vary has no t test: p is 1 where all its differences are 0, else None.
     """
     import numpy as np
-    from scipy.special import stdtr, stdtrit
+    from scipy.stats import ttest_1samp
 
     cells, n = improvement.shape
     if n == 0:
         return [_Test(0)] * cells
-    means = improvement.mean(axis=1)
+    means = improvement.mean(axis=1).tolist()
     if n == 1:
-        return [_Test(1, float(mean)) for mean in means]
+        return [_Test(1, mean) for mean in means]
     varies = np.ptp(improvement, axis=1) > ROUND_OFF * scale
-    error = np.where(varies, improvement.std(axis=1, ddof=1), 0.0) / math.sqrt(n)
-    half = float(stdtrit(n - 1, 0.975)) * error
-    p_values = 2.0 * stdtr(n - 1, -np.abs(means) / np.where(varies, error, 1.0))
+    tested: Iterator[list[float]] = iter(())
+    if varies.any():
+        result = ttest_1samp(improvement[varies], 0.0, axis=1)
+        interval = result.confidence_interval(0.95)
+        tested = iter(np.column_stack([interval.low, interval.high, result.pvalue]).tolist())
     return [
-        _Test(n, mean, mean - reach, mean + reach, p if varied else 1.0 if abs(mean) <= ROUND_OFF * scale else None)
-        for mean, reach, p, varied in zip(means.tolist(), half.tolist(), p_values.tolist(), varies, strict=True)
+        _Test(n, mean, *next(tested))
+        if varied
+        else _Test(n, mean, mean, mean, 1.0 if abs(mean) <= ROUND_OFF * scale else None)
+        for mean, varied in zip(means, varies.tolist(), strict=True)
     ]
 
 

@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING, Any
 from searchlib.analysis import champion, proportion_interval
 from searchlib.data import get_dataset, load_test, load_train, split
 from searchlib.errors import DataError, HoldoutError, SearchlibError
+from searchlib.provenance import code_version, now
+from searchlib.registry import champion_version, register_champion
 from searchlib.storage import StudyLock, load_optuna_study, replicates_name
-from searchlib.tracking import Tracker, code_version, now
+from searchlib.tracking import Tracker
 
 if TYPE_CHECKING:
     import optuna
@@ -203,11 +205,12 @@ def _publish(study: Study, optuna_study: optuna.Study, tracker: Tracker, result:
             "test_accuracy_high": result.high,
         }
     tracker.log_summary(metrics, tags={f"searchlib.test.{key}": str(ledger[key]) for key in ledger if key != "result"})
-    if tracker.champion_version(result.checkpoint_sha256) is None:
+    if champion_version(tracker, result.checkpoint_sha256) is None:
         examples = split(
             load_train(study.dataset, data_root), seed=study.split_seed, fraction=study.validation_fraction
         )
-        tracker.register_champion(
+        register_champion(
+            tracker,
             _champion(study, optuna_study, tracker, ledger, soft=True),
             examples.train.inputs[:4],
             {

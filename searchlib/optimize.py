@@ -26,12 +26,13 @@ from searchlib.engines import (
     resolve_device,
 )
 from searchlib.errors import StorageError, StudyError
+from searchlib.provenance import environment
 from searchlib.recorder import Recorder
 from searchlib.replicates import Race
 from searchlib.sampling import ask_round, halve, halving_rungs, is_adaptive, make_pruner, prunes, round_length
 from searchlib.storage import OverlayStorage, StudyLock, mask, open_storage
 from searchlib.study import Study
-from searchlib.tracking import Tracker, TrialRecord, environment
+from searchlib.tracking import Tracker, TrialRecord
 
 if TYPE_CHECKING:
     import optuna

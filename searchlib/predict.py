@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from searchlib.data import get_dataset, load_train, split
 from searchlib.errors import StudyError
+from searchlib.registry import predict as champion_decides
 from searchlib.tracking import Tracker
 
 if TYPE_CHECKING:
@@ -46,6 +47,6 @@ def predict(study: Study, index: int, *, tracking_uri: str | None, data_root: Pa
             f"--index {index}: the validation split has {len(examples):,} images, 0 to {len(examples) - 1}"
         )
     with Tracker(study, tracking_uri) as tracker:
-        soft = tracker.predict(examples.inputs[index : index + 1].numpy())[0]
+        soft = champion_decides(tracker, examples.inputs[index : index + 1].numpy())[0]
     ranked = sorted(zip(dataset.classes, map(float, soft), strict=True), key=lambda item: -item[1])
     return Decision(index=index, truth=dataset.classes[int(examples.targets[index])], soft=tuple(ranked))

@@ -3,8 +3,8 @@
 They are trials of an Optuna study of their own, ``<study>.replicates``, with the searched parameters and one more,
 ``replicate``: the seed, counted from 1. It alone decides on weights, noise and order of examples (and, if the study
 asks for it, on the split), so replicate r of one cell is paired with replicate r of every other. The race looks at the
-values after 5 seeds, 10, 20, ...; a cell told apart from the leader drops out, and the race ends when the leader is
-alone or ``replicates`` seeds are reached.
+values after 5 seeds, 10, 20, ...; a cell told apart from the leader gets no more seeds while it is, and the race ends
+when the leader is alone or ``replicates`` seeds are reached.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from searchlib.analysis import cells, outcome
-from searchlib.comparison import contenders, looks
+from searchlib.comparison import looks, next_runs
 from searchlib.data import Examples, split
 from searchlib.engines import Deadline, Engine, Progress, Run, StackRun
 from searchlib.recorder import Recorder
@@ -58,34 +58,46 @@ class Race:
         assert stored is not None
         self.stored, self.engine, self.deadline = stored, engine, deadline
         tracker.discard_runs_of(
-            stored.study_name,
-            [trial.number for trial in stored.get_trials(deepcopy=False) if not trial.state.is_finished()],
+            stored.study_name, [trial.number for trial in self._trials() if not trial.state.is_finished()]
         )
-        candidates = self._candidates()
-        remaining = candidates
         self.best = self._best_by_source()
+        candidates = self._candidates()
         with Recorder(stored, tracker) as recorder:
             self.recorder = recorder
-            for position, look in enumerate(self.looks):
-                if len(candidates) < 2 and position < len(self.looks) - 1:
-                    continue  # nothing to race against: all seeds at once
-                self._create(position, look, remaining)
-                yield from self._train(position)
+            while batch := self._next_batch(candidates):
+                yield from self._train(batch)
                 recorder.drain()
-                remaining = self._contenders(candidates)
-                finished = position == len(self.looks) - 1 or len(remaining) < min(len(candidates), 2)
-                stored.set_user_attr(
-                    "race",
-                    {
-                        "looks": list(self.looks),
-                        "reached": look,
-                        "candidates": candidates,
-                        "contenders": remaining,
-                        "finished": finished,
-                    },
-                )
-                if finished:
-                    return
+                self._note(candidates)
+            self._note(candidates)
+
+    def _trials(self) -> list[FrozenTrial]:
+        return self.stored.get_trials(deepcopy=False)
+
+    def _plan(
+        self, candidates: Sequence[int], known: Sequence[FrozenTrial]
+    ) -> tuple[int, list[int], list[tuple[int, int]]]:
+        """Where the race stands by the trials *known*, and which (search trial, replicate) to run: ``next_runs``."""
+        values: dict[int, dict[int, float]] = {}
+        ran = set()
+        for trial in known:
+            source, replicate = trial.user_attrs["source"], trial.params["replicate"]
+            ran.add((source, replicate))
+            if trial.values:
+                values.setdefault(source, {})[replicate] = trial.values[0]
+        return next_runs(candidates, values, ran, self.study.direction, self.looks)
+
+    def _note(self, candidates: Sequence[int]) -> None:
+        reached, left, wanted = self._plan(candidates, self._trials())
+        self.stored.set_user_attr(
+            "race",
+            {
+                "looks": list(self.looks),
+                "reached": reached,
+                "candidates": list(candidates),
+                "contenders": left,
+                "finished": not wanted,
+            },
+        )
 
     def _open(self, *, create: bool) -> optuna.Study | None:
         import optuna
@@ -110,48 +122,41 @@ class Race:
         ]
         return leading[: self.study.replicate_cells]
 
-    def _contenders(self, candidates: Sequence[int]) -> list[int]:
-        values: dict[int, dict[int, float]] = {source: {} for source in candidates}
-        for trial in self.stored.get_trials(deepcopy=False):
-            if trial.user_attrs["source"] in values and trial.values:
-                values[trial.user_attrs["source"]][trial.params["replicate"]] = trial.values[0]
-        left = contenders(
-            {source: found for source, found in values.items() if found}, self.study.direction, self.looks
-        )
-        return [source for source in candidates if source in left]
+    def _next_batch(self, candidates: Sequence[int]) -> list[FrozenTrial]:
+        """The trials to train next, created where they aren't there, each with all its parameters by one write.
 
-    def _create(self, position: int, look: int, sources: Sequence[int]) -> None:
-        """Create the trials of one look that aren't there, each with all its parameters by one write."""
+        An interrupted batch comes first, and is completed: it was made by what was known before it.
+        """
         from optuna.distributions import IntDistribution
         from optuna.trial import TrialState, create_trial
 
-        there = {
-            (trial.user_attrs["source"], trial.params["replicate"]) for trial in self.stored.get_trials(deepcopy=False)
-        }
+        trials = self._trials()
+        batch = next((t.user_attrs["batch"] for t in trials if not t.state.is_finished()), len(trials))
+        _, _, wanted = self._plan(candidates, [trial for trial in trials if trial.user_attrs["batch"] != batch])
+        there = {(t.user_attrs["source"], t.params["replicate"]) for t in trials if t.user_attrs["batch"] == batch}
         repeated = self.search.get_trials(deepcopy=False)
-        for replicate in range(1, look + 1):
-            for source in sources:
-                if (source, replicate) in there:
-                    continue
-                params = repeated[source].params
-                kinds = {name: distribution(self.study.dimensions[name]) for name in params}
-                self.stored.add_trial(
-                    create_trial(
-                        state=TrialState.RUNNING,
-                        params={**params, "replicate": replicate},
-                        distributions={**kinds, "replicate": IntDistribution(1, MOST_REPLICATES)},
-                        user_attrs={
-                            "seed": derive_seed(self.study.seed, "replicate", replicate),
-                            "signature": self.study.config(params).signature,
-                            "source": source,
-                            "look": position,
-                        },
-                    )
+        for source, replicate in wanted:
+            if (source, replicate) in there:
+                continue
+            params = repeated[source].params
+            kinds = {name: distribution(self.study.dimensions[name]) for name in params}
+            self.stored.add_trial(
+                create_trial(
+                    state=TrialState.RUNNING,
+                    params={**params, "replicate": replicate},
+                    distributions={**kinds, "replicate": IntDistribution(1, MOST_REPLICATES)},
+                    user_attrs={
+                        "seed": derive_seed(self.study.seed, "replicate", replicate),
+                        "signature": self.study.config(params).signature,
+                        "source": source,
+                        "batch": batch,
+                    },
                 )
+            )
+        return [trial for trial in self._trials() if trial.user_attrs["batch"] == batch]
 
-    def _train(self, position: int) -> Iterator[Progress]:
-        """Train what is open of one look: a stack for each seed and fusion key, formed as before an interruption."""
-        trials = [trial for trial in self.stored.get_trials(deepcopy=False) if trial.user_attrs["look"] == position]
+    def _train(self, trials: Sequence[FrozenTrial]) -> Iterator[Progress]:
+        """Train what is open of a batch: a stack for each seed and fusion key, formed as before an interruption."""
         self.done, self.target = sum(trial.state.is_finished() for trial in trials), len(trials)
         for replicate in sorted({trial.params["replicate"] for trial in trials}):
             paired = [trial for trial in trials if trial.params["replicate"] == replicate]

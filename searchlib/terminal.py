@@ -14,6 +14,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from searchlib.wording import describe
+
 if TYPE_CHECKING:
     from searchlib.engines import Progress
     from searchlib.holdout import TestResult
@@ -22,18 +24,6 @@ if TYPE_CHECKING:
 __all__ = ["show_progress", "show_status", "show_summary"]
 
 LEADING_CELLS = 6
-
-
-def describe(values: Mapping[str, Any]) -> str:
-    """Parameters in one line: ``relu, kaiming_normal, learning_rate 0.0312, batch_size 64``."""
-    return ", ".join(
-        f"{value}"
-        if isinstance(value, str)
-        else f"{name} {value:.3g}"
-        if isinstance(value, float)
-        else f"{name} {value}"
-        for name, value in values.items()
-    )
 
 
 def duration(seconds: float) -> str:
@@ -227,6 +217,13 @@ def show_status(study: Study, status: Mapping[str, Any], console: Console) -> No
             f"best {study.metric} {best['value']:.4f}, trial {best['number']}: {describe(best['params'])}",
             highlight=False,
             soft_wrap=True,
+        )
+    if seeds := status["replicates"]:
+        state = "finished" if seeds["finished"] else "under way" if seeds["total"] else "not begun"
+        console.print(
+            f"replicates {state}: {seeds['total'] - seeds['running']} runs, {seeds['reached']} of at most "
+            f"{seeds['target']} seeds a cell",
+            highlight=False,
         )
     if status["cells"]:
         heads = ("cell", f"best {study.metric}", "trial", "points", "diverged", "with")

@@ -1,4 +1,4 @@
-"""MLflow: one parent run a study, one nested run a trial. The only module that imports mlflow.
+"""MLflow: one parent run a study, one nested run a trial. With ``registry`` the only module that imports mlflow.
 
 Everything goes through ``MlflowClient`` on an explicit store; no global state of MLflow is set, and nothing else in
 searchlib knows its names.
@@ -12,7 +12,6 @@ import json
 import logging
 import math
 import os
-import subprocess
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
@@ -23,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from searchlib.data import get_dataset
 from searchlib.errors import SearchlibError, TrackingError
+from searchlib.provenance import git_state
 from searchlib.space import encode
 from searchlib.storage import LOCK_FOLDER, mask
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from searchlib.study import Study
     from searchlib.trial import TrialConfig
 
-__all__ = ["CHECKPOINT", "Tracker", "TrialRecord", "code_version", "environment", "now"]
+__all__ = ["CHECKPOINT", "Tracker", "TrialRecord", "connect"]
 
 CHECKPOINT = "checkpoint.safetensors"
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}  # its UI shows curves, not chat traces
@@ -91,7 +91,7 @@ class Tracker:
         self._monitor: Any = None
 
     def __enter__(self) -> Tracker:
-        with self._errors("can't be opened"):
+        with self.errors("can't be opened"):
             self.client = connect(self.uri)
             self.experiment = self._experiment()
         return self
@@ -101,7 +101,7 @@ class Tracker:
     ) -> None:
         if not self._started:
             return
-        with contextlib.suppress(Exception) if kind else self._errors("can't be written"):
+        with contextlib.suppress(Exception) if kind else self.errors("can't be written"):
             if self._monitor is not None:
                 self._monitor.finish()
                 self._monitor.collect_metrics()  # a last sample: a search of seconds would otherwise have none
@@ -112,7 +112,7 @@ class Tracker:
             self.client.set_terminated(self.parent, status)
 
     @contextlib.contextmanager
-    def _errors(self, what: str) -> Iterator[None]:
+    def errors(self, what: str) -> Iterator[None]:
         """Whatever MLflow and the libraries below it raise, as one line."""
         try:
             yield
@@ -141,7 +141,7 @@ class Tracker:
 
     def open_parent(self, optuna_study: optuna.Study) -> str:
         """The study's parent run: the one noted in Optuna, or found by its tags, or a new one."""
-        with self._errors("can't be written"):
+        with self.errors("can't be written"):
             self.experiment = self.experiment or self.client.create_experiment(self.study.name, tags=EXPERIMENT_TAGS)
             known = optuna_study.user_attrs.get("mlflow_run_id")
             if not (known and self._is_active(known)):
@@ -176,7 +176,7 @@ class Tracker:
     def start(self, optuna_study: optuna.Study, examples: Split, *, tags: dict[str, str]) -> None:
         """Open the parent run for a search: data inputs, study file, resolved study, tags, system metrics."""
         self.open_parent(optuna_study)
-        with self._errors("can't be written"):
+        with self.errors("can't be written"):
             from mlflow.entities import RunTag
             from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
@@ -250,7 +250,7 @@ class Tracker:
 
     def discard_runs_of(self, study_name: str, numbers: Iterable[int]) -> None:
         """Delete (MLflow can restore them) runs of trials that a killed search recorded but never finished."""
-        with self._errors("can't be written"):
+        with self.errors("can't be written"):
             for number in numbers:
                 query = (
                     f"tags.mlflow.parentRunId = '{self.parent}' and tags.`optuna.study_name` = '{study_name}' "
@@ -267,7 +267,7 @@ class Tracker:
         from mlflow.entities import Metric, Param, RunTag
 
         kind = "trial" if study_name == self.study.name else "replicate"
-        with self._errors("can't be written"):
+        with self.errors("can't be written"):
             tags = {
                 "mlflow.parentRunId": self.parent,
                 "searchlib.kind": kind,
@@ -313,7 +313,7 @@ class Tracker:
 
     def history(self, run_id: str) -> dict[str, list[tuple[int, float]]]:
         """Every metric of a run by name, as (step, value) in order of the steps."""
-        with self._errors("can't be read"):
+        with self.errors("can't be read"):
             names = self.client.get_run(run_id).data.metrics
             return {
                 name: sorted((point.step, point.value) for point in self.client.get_metric_history(run_id, name))
@@ -322,12 +322,12 @@ class Tracker:
 
     def tags(self, run_id: str) -> dict[str, str]:
         """The tags of a run."""
-        with self._errors("can't be read"):
+        with self.errors("can't be read"):
             return dict(self.client.get_run(run_id).data.tags)
 
     def log_file(self, run_id: str, path: Path) -> None:
         """Add a file to a run's artifacts, in the place of one of the same name."""
-        with self._errors("can't be written"):
+        with self.errors("can't be written"):
             self.client.log_artifact(run_id, str(path))
 
     def _parameter_names(self) -> list[str]:
@@ -362,7 +362,7 @@ class Tracker:
         """Figures of the whole study, on the parent run, in one batch; a figure already there isn't repeated."""
         from mlflow.entities import Metric, RunTag
 
-        with self._errors("can't be written"):
+        with self.errors("can't be written"):
             run = self.client.get_run(self.parent)
             known = run.data.metrics
             self.client.log_batch(
@@ -377,104 +377,10 @@ class Tracker:
             if run.info.status == "RUNNING":  # its search was killed after the last trial
                 self.client.set_terminated(self.parent, "FINISHED")
 
-    # ----------------------------------------------------------------------------------------------- champion
-
     def checkpoint(self, run_id: str) -> bytes:
         """The checkpoint of a trial's run."""
-        with self._errors("has no checkpoint of the champion"), tempfile.TemporaryDirectory() as folder:
+        with self.errors("has no checkpoint of the champion"), tempfile.TemporaryDirectory() as folder:
             return Path(self.client.download_artifacts(run_id, CHECKPOINT, folder)).read_bytes()
-
-    def register_champion(self, predictor: torch.nn.Module, example: torch.Tensor, tags: dict[str, str]) -> str:
-        """Log *predictor* as an MLflow model on the parent run and point alias ``champion`` at it; its version.
-
-        example: a few raw inputs ``[n, *shape]`` from the training split. The model is stored as an exported graph
-        and the source of ``champion_model``: nothing is pickled, nothing of searchlib is needed to load it.
-        """
-        with self._errors("can't store the champion"), tempfile.TemporaryDirectory() as folder:
-            return self._register(predictor, example, tags, Path(folder))
-
-    def _register(self, predictor: torch.nn.Module, example: torch.Tensor, tags: dict[str, str], folder: Path) -> str:
-        import mlflow
-        import numpy as np
-        import torch
-        from mlflow.entities import LoggedModelOutput
-        from mlflow.exceptions import MlflowException
-        from mlflow.models import Model, ModelSignature
-        from mlflow.types import Schema, TensorSpec
-
-        dataset = get_dataset(self.study.dataset)
-        exported = torch.export.export(predictor, (example.float(),), dynamic_shapes=({0: torch.export.Dim("batch")},))
-        exported.example_inputs = None  # the archive would hold them pickled
-        torch.export.save(exported, folder / "module.pt2")
-        raw = example.numpy()
-        signature = ModelSignature(
-            inputs=Schema([TensorSpec(raw.dtype, (-1, *dataset.shape))]),
-            outputs=Schema([TensorSpec(np.dtype(np.float32), (-1, dataset.outputs))]),
-        )
-        # The signature says what the model was made for; the model itself checks and converts other number types.
-        signature._is_signature_from_type_hint = True
-        logged = self.client.create_logged_model(self.experiment, name="champion", source_run_id=self.parent)
-        versions = {"mlflow": mlflow.__version__, "torch": torch.__version__.split("+")[0], "numpy": np.__version__}
-        try:
-            mlflow.pyfunc.save_model(
-                folder / "model",
-                python_model=str(Path(__file__).with_name("champion_model.py")),
-                artifacts={"module": str(folder / "module.pt2")},
-                model_config={"shape": list(dataset.shape), "scale": dataset.scale if raw.dtype.kind == "u" else 1.0},
-                signature=signature,
-                input_example=raw,
-                pip_requirements=[f"{name}=={version}" for name, version in versions.items()],
-                mlflow_model=Model(
-                    artifact_path=logged.artifact_location,
-                    model_uuid=logged.model_id,
-                    run_id=self.parent,
-                    model_id=logged.model_id,
-                ),
-            )
-            self.client.log_model_artifacts(logged.model_id, str(folder / "model"))
-        except BaseException:
-            self.client.finalize_logged_model(logged.model_id, "FAILED")
-            raise
-        self.client.finalize_logged_model(logged.model_id, "READY")
-        self.client.log_outputs(self.parent, [LoggedModelOutput(logged.model_id, step=0)])
-        try:
-            self.client.create_registered_model(self.study.name, description=self.study.question)
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_ALREADY_EXISTS":
-                raise
-        version: str = self.client.create_model_version(
-            self.study.name,
-            source=f"models:/{logged.model_id}",
-            run_id=self.parent,
-            model_id=logged.model_id,
-            tags=tags,
-        ).version
-        self.client.set_registered_model_alias(self.study.name, "champion", version)
-        return version
-
-    def champion_version(self, checkpoint: str) -> str | None:
-        """The registered version made from the checkpoint with this hash, if there is one."""
-        from mlflow.exceptions import MlflowException
-
-        with self._errors("can't be read"):
-            try:
-                version = self.client.get_model_version_by_alias(self.study.name, "champion")
-            except MlflowException:
-                return None
-            return str(version.version) if version.tags.get("searchlib.checkpoint") == checkpoint else None
-
-    def predict(self, inputs: Any) -> Any:
-        """The champion's soft decisions ``[N, classes]`` for raw inputs ``[N, *shape]``."""
-        import mlflow
-
-        with self._errors(f"has no champion of study {self.study.name!r}"):
-            # load_model by a registry URI has no argument for the store; a local copy of the files needs none
-            version = self.client.get_model_version_by_alias(self.study.name, "champion")
-            with tempfile.TemporaryDirectory() as folder:
-                path = mlflow.artifacts.download_artifacts(
-                    artifact_uri=version.source, dst_path=folder, tracking_uri=self.client.tracking_uri
-                )
-                return mlflow.pyfunc.load_model(path).predict(inputs)
 
 
 def connect(uri: str | None) -> MlflowClient:
@@ -500,50 +406,5 @@ def connect(uri: str | None) -> MlflowClient:
     return client
 
 
-def git_state() -> tuple[str | None, bool]:
-    """(commit, whether the tree differs from it) of the working folder; (None, False) outside git."""
-
-    def git(*arguments: str) -> str | None:
-        try:
-            done = subprocess.run(("git", *arguments), capture_output=True, text=True, timeout=10)
-        except (OSError, subprocess.SubprocessError):
-            return None
-        return done.stdout.strip() if done.returncode == 0 else None
-
-    commit = git("rev-parse", "HEAD")
-    return commit, bool(commit and git("status", "--porcelain", "--untracked-files=no"))
-
-
-def code_version() -> str:
-    """The code at work: searchlib's version and, in a git working folder, its commit, marked where it was changed."""
-    from importlib.metadata import version
-
-    commit, dirty = git_state()
-    return f"searchlib {version('searchlib')}" + (f", {commit[:12]}{' (changed)' if dirty else ''}" if commit else "")
-
-
-def environment() -> dict[str, str]:
-    """Versions and machine, as tags."""
-    import platform
-    from importlib import metadata
-
-    import torch
-
-    packages = ("searchlib", "torch", "torchvision", "optuna", "mlflow", "numpy")
-    versions = {f"version.{name}": metadata.version(name) for name in packages}
-    return {
-        **versions,
-        "version.python": platform.python_version(),
-        "platform": platform.platform(),
-        "threads": str(torch.get_num_threads()),
-        "cores": str(os.cpu_count()),
-    }
-
-
 def _ms(seconds: float) -> int:
     return int(seconds * 1000)
-
-
-def now() -> str:
-    """The time as the stores show it."""
-    return time.strftime("%Y-%m-%dT%H:%M:%S%z")

@@ -120,11 +120,13 @@ def _comparison(report: Mapping[str, Any], winner: Mapping[str, Any]) -> list[st
                 f"It isn't told apart from {_count(len(left), 'other cell')}: {_named(left)}. "
                 f"The difference from the next, {near['against_label']}, is {gap}."
             )
+            behind = len(comparisons) - len(left)
             shown = sum(one["adjusted_p"] is not None and one["adjusted_p"] <= report["alpha"] for one in comparisons)
-            if len(left) < len(comparisons):
+            if behind:
+                also = "all" if shown == behind else "none" if shown == 0 else str(shown)
                 found.append(
-                    f"With the choice of the winner corrected for, it is better than {shown} of the "
-                    f"{_count(len(comparisons), 'other cell')}."
+                    f"{_count(behind, 'cell')} fell behind, {also} of them also when corrected for the choice of the "
+                    "winner."
                 )
     if race and not race["finished"]:
         found.append(f"The replicates are under way ({race['reached']} of {race['target']} seeds), so this may change.")
@@ -171,12 +173,12 @@ def _effects(effects: Sequence[Mapping[str, Any]]) -> list[str]:
         found.append(f"The effect of {main[0]['term']}: {size(main[0])}.")
     elif main:
         rest = "; then ".join(f"{effect['term']} ({size(effect)})" for effect in main[1:])
-        found.append(f"{main[0]['term']} matters most ({size(main[0])}); then {rest}.")
+        found.append(f"What matters most is {main[0]['term']} ({size(main[0])}), then {rest}.")
     together = [effect for effect in by_size if ":" in effect["term"]]
     if together:
-        pair = " and ".join(together[0]["term"].split(":"))
-        seen = "interact" if together[0]["p"] <= 0.05 else "aren't seen to interact"
-        found.append(f"{pair} {seen} ({size(together[0])}).")
+        seen = "depends on" if together[0]["p"] <= 0.05 else "isn't seen to depend on"
+        one, other = together[0]["term"].split(":")
+        found.append(f"The effect of {one} {seen} {other} ({size(together[0])}).")
     return found
 
 
@@ -189,14 +191,6 @@ def _edges(report: Mapping[str, Any], winner: Mapping[str, Any]) -> list[str]:
                 f"Its {edge['name']}, {edge['value']:.3g}, is at the {edge['side']} end of {edge['low']:g} to "
                 f"{edge['high']:g}: try {further}."
             )
-    others = [
-        cell["label"]
-        for cell in report["cells"]
-        if cell["label"] != winner["label"] and any("try" in edge for edge in cell["edges"])
-    ]
-    if others:
-        verb = "has its best point" if len(others) == 1 else "have their best point"
-        found.append(f"{_count(len(others), 'other cell')} {verb} at the edge of a nuisance range.")
     return found
 
 

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # the tests' networks are small: threads would wait for each other
+
 
 @pytest.fixture(autouse=True)
 def clean_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

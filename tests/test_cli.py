@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+import html
+import io
 import json
 import os
 import re
@@ -80,7 +83,7 @@ def assert_refused(done: subprocess.CompletedProcess[str], *expected: str, statu
 
 def test_the_main_job_end_to_end() -> None:
     """One command; then the results, read through Optuna's and MLflow's own APIs."""
-    write_study()
+    write_study(("trials=12,", "trials=12,\n    replicates=3,"))
     write_idx(Path("data"))  # and no store at all: the command makes both
     done = searchlib("optimize", "--study", "asked")
     assert done.returncode == 0, done.stderr
@@ -94,7 +97,8 @@ def test_the_main_job_end_to_end() -> None:
     assert Path("mlflow.db").exists()
     experiment = client.get_experiment_by_name("asked")
     runs = client.search_runs([experiment.experiment_id])
-    assert sorted(found.data.tags["searchlib.kind"] for found in runs) == ["study", *["trial"] * 12]
+    kinds = [found.data.tags["searchlib.kind"] for found in runs]
+    assert sorted(kinds) == [*["replicate"] * 12, "study", *["trial"] * 12]
     parent = next(found for found in runs if found.data.tags["searchlib.kind"] == "study")
     assert "system/cpu_utilization_percentage" in parent.data.metrics
     assert {file.path for file in client.list_artifacts(parent.info.run_id, "study")} == {
@@ -115,7 +119,7 @@ def test_the_main_job_end_to_end() -> None:
     }
     best = max(trials, key=lambda trial: (trial.value, -trial.number))
     assert status["best"] == {"number": best.number, "value": best.value, "params": best.params}
-    assert status["test"]["trial"] == best.number
+    assert status["test"]["replicate"] in (1, 2, 3), "the champion is a replicate"
     assert status["test"]["accuracy"] == parent.data.metrics["test_accuracy"]
 
     again = searchlib("optimize", "--study", "asked")
@@ -128,6 +132,43 @@ def test_the_main_job_end_to_end() -> None:
     assert re.match(r"validation image 0: (low|middle|high)", predicted.stdout), predicted.stderr
     listed = searchlib("list")
     assert "12/12 trials" in listed.stdout
+
+
+def test_what_a_finished_study_says(tmp_path: Path) -> None:
+    """report, report --json, export and status agree on the same study."""
+    write_study(("trials=12,", "trials=8,\n    replicates=2,"))
+    write_idx(Path("data"))
+    assert searchlib("optimize", "--study", "asked", "--no-evaluate").returncode == 0
+    assert "Which of two?" in Path("asked.html").read_text()
+    found = json.loads(searchlib("report", "--study", "asked", "--json").stdout)
+    assert {"cells", "comparisons", "winner", "resolved", "effects", "importances", "test"} <= set(found)
+    assert [cell["n"] for cell in found["cells"]] == [2, 2, 2, 2]
+    assert found["test"] is None
+    done = searchlib("report", "--study", "asked", "--output", "page.html")
+    assert done.stdout.strip().splitlines() == [found["answer"], "written to page.html"]
+    assert found["answer"] in html.unescape(Path("page.html").read_text())
+    rows = list(csv.DictReader(io.StringIO(searchlib("export", "--study", "asked").stdout)))
+    assert [row["study"] for row in rows] == ["asked"] * 8 + ["asked.replicates"] * 8
+    winner = [float(row["value"]) for row in rows if row["source"] == str(found["winner"]["trial"])]
+    assert sum(winner) / 2 == pytest.approx(found["cells"][0]["mean"])
+    assert_refused(searchlib("export", "--study", "asked", "--format", "parquet"), "--output asked.parquet")
+    written = searchlib("export", "--study", "asked", "--format", "json", "--output", "rows.json")
+    assert (written.stdout, written.stderr) == ("", "written to rows.json\n")
+    assert len(json.loads(Path("rows.json").read_text())) == 16
+    status = json.loads(searchlib("status", "--study", "asked", "--json").stdout)
+    assert status["replicates"]["finished"] is True
+    assert status["trials"]["total"] == 8
+
+
+def test_diagnose() -> None:
+    done = searchlib("diagnose", "--initializer", "normal", "--activation", "sigmoid", "--depth", "2", "--width", "64")
+    assert done.returncode == 0, done.stderr
+    assert "saturated at initialization" in done.stdout
+    assert "plotly" in Path("diagnose.html").read_text().lower()
+    assert_refused(
+        searchlib("diagnose", "--initializer", "xavier", "--activation", "relu"), "did you mean xavier_normal"
+    )
+    assert searchlib("diagnose", "--initializer", "zeros", "--activation", "relu", "--depth", "0").returncode == 0
 
 
 def test_ctrl_c_saves_and_the_same_command_resumes() -> None:

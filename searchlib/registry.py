@@ -1,0 +1,114 @@
+"""The champion as a registered MLflow model."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from searchlib.data import get_dataset
+
+if TYPE_CHECKING:
+    import torch
+
+    from searchlib.tracking import Tracker
+
+__all__ = ["champion_version", "predict", "register_champion"]
+
+
+def register_champion(tracker: Tracker, predictor: torch.nn.Module, example: torch.Tensor, tags: dict[str, str]) -> str:
+    """Log *predictor* as an MLflow model on the parent run and point alias ``champion`` at it; its version.
+
+    example: a few raw inputs ``[n, *shape]`` from the training split. The model is stored as an exported graph
+    and the source of ``champion_model``: nothing is pickled, nothing of searchlib is needed to load it.
+    """
+    with tracker.errors("can't store the champion"), tempfile.TemporaryDirectory() as folder:
+        return _register(tracker, predictor, example, tags, Path(folder))
+
+
+def _register(
+    tracker: Tracker, predictor: torch.nn.Module, example: torch.Tensor, tags: dict[str, str], folder: Path
+) -> str:
+    import mlflow
+    import numpy as np
+    import torch
+    from mlflow.entities import LoggedModelOutput
+    from mlflow.exceptions import MlflowException
+    from mlflow.models import Model, ModelSignature
+    from mlflow.types import Schema, TensorSpec
+
+    dataset = get_dataset(tracker.study.dataset)
+    exported = torch.export.export(predictor, (example.float(),), dynamic_shapes=({0: torch.export.Dim("batch")},))
+    exported.example_inputs = None  # the archive would hold them pickled
+    torch.export.save(exported, folder / "module.pt2")
+    raw = example.numpy()
+    signature = ModelSignature(
+        inputs=Schema([TensorSpec(raw.dtype, (-1, *dataset.shape))]),
+        outputs=Schema([TensorSpec(np.dtype(np.float32), (-1, dataset.outputs))]),
+    )
+    # The signature says what the model was made for; the model itself checks and converts other number types.
+    signature._is_signature_from_type_hint = True
+    logged = tracker.client.create_logged_model(tracker.experiment, name="champion", source_run_id=tracker.parent)
+    versions = {"mlflow": mlflow.__version__, "torch": torch.__version__.split("+")[0], "numpy": np.__version__}
+    try:
+        mlflow.pyfunc.save_model(
+            folder / "model",
+            python_model=str(Path(__file__).with_name("champion_model.py")),
+            artifacts={"module": str(folder / "module.pt2")},
+            model_config={"shape": list(dataset.shape), "scale": dataset.scale if raw.dtype.kind == "u" else 1.0},
+            signature=signature,
+            input_example=raw,
+            pip_requirements=[f"{name}=={version}" for name, version in versions.items()],
+            mlflow_model=Model(
+                artifact_path=logged.artifact_location,
+                model_uuid=logged.model_id,
+                run_id=tracker.parent,
+                model_id=logged.model_id,
+            ),
+        )
+        tracker.client.log_model_artifacts(logged.model_id, str(folder / "model"))
+    except BaseException:
+        tracker.client.finalize_logged_model(logged.model_id, "FAILED")
+        raise
+    tracker.client.finalize_logged_model(logged.model_id, "READY")
+    tracker.client.log_outputs(tracker.parent, [LoggedModelOutput(logged.model_id, step=0)])
+    try:
+        tracker.client.create_registered_model(tracker.study.name, description=tracker.study.question)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    version: str = tracker.client.create_model_version(
+        tracker.study.name,
+        source=f"models:/{logged.model_id}",
+        run_id=tracker.parent,
+        model_id=logged.model_id,
+        tags=tags,
+    ).version
+    tracker.client.set_registered_model_alias(tracker.study.name, "champion", version)
+    return version
+
+
+def champion_version(tracker: Tracker, checkpoint: str) -> str | None:
+    """The registered version made from the checkpoint with this hash, if there is one."""
+    from mlflow.exceptions import MlflowException
+
+    with tracker.errors("can't be read"):
+        try:
+            version = tracker.client.get_model_version_by_alias(tracker.study.name, "champion")
+        except MlflowException:
+            return None
+        return str(version.version) if version.tags.get("searchlib.checkpoint") == checkpoint else None
+
+
+def predict(tracker: Tracker, inputs: Any) -> Any:
+    """The champion's soft decisions ``[N, classes]`` for raw inputs ``[N, *shape]``."""
+    import mlflow
+
+    with tracker.errors(f"has no champion of study {tracker.study.name!r}"):
+        # load_model by a registry URI has no argument for the store; a local copy of the files needs none
+        version = tracker.client.get_model_version_by_alias(tracker.study.name, "champion")
+        with tempfile.TemporaryDirectory() as folder:
+            path = mlflow.artifacts.download_artifacts(
+                artifact_uri=version.source, dst_path=folder, tracking_uri=tracker.client.tracking_uri
+            )
+            return mlflow.pyfunc.load_model(path).predict(inputs)
