@@ -105,22 +105,23 @@ def champion(
     replicate, of equal ones the first. Otherwise, and where that cell has none, the best trial of the search.
     """
     sources = {cell.trial: cell.trial for cell in cells(study, trials) if cell.trial is not None}
-    if race and _race_finished(race, sources):
-        first = leader(_values(sources, replicates), study.direction)
-        best = best_trial(study, [trial for trial in replicates if trial.user_attrs.get("source") == first])
+    if race and _race_finished(study, race, sources):
+        reached = race["reached"]
+        first = leader(_values(sources, replicates, reached), study.direction)
+        raced = [trial for trial in replicates if trial.params["replicate"] <= reached]
+        best = best_trial(study, [trial for trial in raced if trial.user_attrs.get("source") == first])
         if best is not None:
             return best
     return best_trial(study, trials)
 
 
-def _race_finished(race: Mapping[str, Any], sources: Mapping[int, Any]) -> bool:
+def _race_finished(study: Study, race: Mapping[str, Any], sources: Mapping[int, Any]) -> bool:
     """Whether the race is over, and still about the cells' best trials: the search may have found better ones since."""
-    return bool(race.get("finished")) and set(race.get("candidates", ())) <= set(sources)
+    wanted = list(sources)[: study.replicate_cells]
+    return bool(race.get("finished")) and set(race.get("candidates", ())) == set(wanted)
 
 
-def _values(
-    sources: Mapping[int, Any], replicates: Sequence[FrozenTrial], most: float = math.inf
-) -> dict[Any, dict[int, float]]:
+def _values(sources: Mapping[int, Any], replicates: Sequence[FrozenTrial], most: int) -> dict[Any, dict[int, float]]:
     """The values of the finished replicates of *sources* (search trial to cell), by cell and replicate."""
     found: dict[Any, dict[int, float]] = {cell: {} for cell in sources.values()}
     for trial in sorted(replicates, key=lambda trial: trial.params["replicate"]):
@@ -195,7 +196,7 @@ def _stored_replicates(study: Study, search: optuna.Study | None) -> tuple[list[
 
 def _over(study: Study, race: Mapping[str, Any], sources: Mapping[int, Any]) -> bool:
     """Whether the race is over for the study as its file has it now."""
-    return _race_finished(race, sources) and tuple(race.get("looks", ())) == looks(study.replicates)
+    return _race_finished(study, race, sources) and tuple(race.get("looks", ())) == looks(study.replicates)
 
 
 def proportion_interval(successes: int, total: int) -> tuple[float, float]:
@@ -220,7 +221,7 @@ def analyze(study: Study, storage: str) -> dict[str, Any]:
     sources = {cell.trial: tuple(cell.scientific.items()) for cell in found if cell.trial is not None}
     over = _over(study, race, sources)
     reached = int(race.get("reached", 0))
-    values = {key: of for key, of in _values(sources, replicates, math.inf if over else reached).items() if of}
+    values = {key: of for key, of in _values(sources, replicates, reached).items() if of}
     plan = looks(study.replicates) or tuple(race.get("looks", ()))
     first, compared = compare(values, study.direction, plan)
     stale = {
@@ -274,13 +275,17 @@ def analyze(study: Study, storage: str) -> dict[str, Any]:
             "fresh_mean": winner and winner["mean"],
             "fresh_low": winner and winner["low"],
             "fresh_high": winner and winner["high"],
-            "test": test and test.get("loss" if test.get("accuracy") is None else "accuracy"),
+            # of another configuration (evaluated before a race, say) it has no place beside the winner's
+            "test": test.get("loss" if test.get("accuracy") is None else "accuracy")
+            if test and winner and test["trial"] == winner["trial"]
+            else None,
         },
         "replicates": {
             "target": study.replicates,
             "reached": reached,
             "looks": list(plan),
             "finished": over,
+            "undecided": list(race.get("undecided", ())),
             "runs": sum(trial.state.is_finished() for trial in replicates),
         }
         if study.replicates or replicates
@@ -379,10 +384,19 @@ def _notes(study: Study, report: Mapping[str, Any], reasons: Sequence[str | None
         return ["no trial is finished: there is nothing to analyze yet"]
     if race is None:
         notes.append("no replicates: each cell is judged by its best trial of the search, on one seed")
+    elif not race["runs"]:
+        notes.append("the replicates have not begun: each cell is judged by its best trial of the search, on one seed")
     elif not race["finished"]:
+        state = "were stopped by the opening of the test set" if report["test_ledger"] else "are under way"
         notes.append(
-            f"the replicates are under way: {race['reached']} of at most {race['target']} seeds are complete, and only "
+            f"the replicates {state}: {race['reached']} of at most {race['target']} seeds are complete, and only "
             "these count"
+        )
+    if race and len(race["undecided"]) > 1:
+        ends = ", then ".join(map(str, race["undecided"]))
+        notes.append(
+            f"the replicates were raised after an undecided race (to {ends} seeds): each end spends alpha anew, so the "
+            "level of what is claimed is above it"
         )
     if race and not any(row["n"] for row in rows):
         notes.append("no intervals or comparisons: no look of the replicates is complete")

@@ -39,6 +39,8 @@ EARLY_SHARE = 0.2  # of alpha, for all looks before the last together
 WORTHWHILE = 0.75  # P(A>B) that the interval must reach beyond: gamma of Bouthillier 2021
 ROUND_OFF = 1e-12  # relative: 0.90 - 0.89 and 0.80 - 0.79 differ by less, and are the same difference
 
+NOT_TOLD_APART = "not told apart"
+
 Direction = Literal["maximize", "minimize"]
 Key = TypeVar("Key", bound=Hashable)
 
@@ -49,7 +51,8 @@ class Comparison(Generic[Key]):
 
     difference: mean improvement by the winner, positive where it is better, with a 95 % paired t interval.
     p: of the two-sided paired t test; adjusted_p: see ``adjusted_p_values``. probability: of the winner being better
-    with one seed, with a 95 % interval; verdict: see ``verdict``. None where n is too small, or nothing varies.
+    with one seed, with a 95 % interval; verdict: see ``verdict``, where adjusted_p allows one. told_apart: p holds at
+    the comparison's own level, which is what ``resolved`` asks of all. None where n is too small.
     """
 
     against: Key
@@ -110,12 +113,17 @@ def share(n: int, looks: Sequence[int]) -> float:
 
 
 def leader(values: Mapping[Key, Mapping[int, float]], direction: Direction) -> Key | None:
-    """The cell with the best mean among those with most replicates, of equal ones the first; None if there is none."""
-    most = max(map(len, values.values()), default=0)
+    """The cell with the best mean among those that raced farthest, of equal ones the first; None if there is none.
+
+    Farthest: to the highest replicate. One that gave no value on the way (its module failed) doesn't count against it.
+    """
+    most = max((max(found, default=0) for found in values.values()), default=0)
     if most == 0:
         return None
     sign = 1.0 if direction == "maximize" else -1.0
-    means = {cell: math.fsum(found.values()) / most for cell, found in values.items() if len(found) == most}
+    means = {
+        cell: math.fsum(found.values()) / len(found) for cell, found in values.items() if max(found, default=0) == most
+    }
     return max(means, key=lambda cell: sign * means[cell])
 
 
@@ -213,7 +221,7 @@ def compare(
                 probability=probability,
                 probability_low=low,
                 probability_high=high,
-                verdict=verdict(low, high),
+                verdict=verdict(low, high) if p is not None and p <= alpha else NOT_TOLD_APART,
                 told_apart=_told_apart(test, looks, alpha),
             )
         )
@@ -248,18 +256,20 @@ def _tests(values: Mapping[Key, Mapping[int, float]], winner: Key, direction: Di
         own = np.array([values[winner][replicate] for replicate in common])
         other = np.array([[values[cell][replicate] for replicate in common] for cell in cells])
         improvement = own - other if direction == "maximize" else other - own
-        scale = np.abs(own).max(initial=0.0) + np.abs(other).max(initial=0.0)
-        tests.update(zip(cells, _paired(improvement.reshape(len(cells), len(common)), scale), strict=True))
+        shape = (len(cells), len(common))
+        scale = np.abs(own).max(initial=0.0) + np.abs(other.reshape(shape)).max(axis=1, initial=0.0)
+        tests.update(zip(cells, _paired(improvement.reshape(shape), scale), strict=True))
     return tests
 
 
-def _paired(improvement: np.ndarray[Any, Any], scale: float) -> list[_Test]:
+def _paired(improvement: np.ndarray[Any, Any], scale: np.ndarray[Any, Any]) -> list[_Test]:
     """Two-sided t tests and 95 % intervals of the mean of each row [cells, pairs] of paired differences.
 
-    A row that doesn't vary has no t test: p is 1 where all its differences are 0, else None.
+    scale: of the values behind each row, to know a difference from round-off. A row that doesn't vary has no t test: p
+    is 1 where all its differences are 0, else that of the sign test.
     """
     import numpy as np
-    from scipy.stats import ttest_1samp
+    from scipy.stats import binomtest, ttest_1samp
 
     cells, n = improvement.shape
     if n == 0:
@@ -268,6 +278,7 @@ def _paired(improvement: np.ndarray[Any, Any], scale: float) -> list[_Test]:
     if n == 1:
         return [_Test(1, mean) for mean in means]
     varies = np.ptp(improvement, axis=1) > ROUND_OFF * scale
+    same = np.abs(improvement).max(axis=1) <= ROUND_OFF * scale
     tested: Iterator[list[float]] = iter(())
     if varies.any():
         result = ttest_1samp(improvement[varies], 0.0, axis=1)
@@ -276,8 +287,8 @@ def _paired(improvement: np.ndarray[Any, Any], scale: float) -> list[_Test]:
     return [
         _Test(n, mean, *next(tested))
         if varied
-        else _Test(n, mean, mean, mean, 1.0 if abs(mean) <= ROUND_OFF * scale else None)
-        for mean, varied in zip(means, varies.tolist(), strict=True)
+        else _Test(n, mean, mean, mean, 1.0 if equal else float(binomtest(n, n).pvalue))
+        for mean, varied, equal in zip(means, varies.tolist(), same.tolist(), strict=True)
     ]
 
 
@@ -332,7 +343,7 @@ def probability_of_improvement(
 def verdict(low: float | None, high: float | None) -> str:
     """Bouthillier 2021: ``better`` where the interval of P(A>B) excludes 0.5 and passes 0.75."""
     if low is None or high is None or low <= 0.5:
-        return "not told apart"
+        return NOT_TOLD_APART
     return "better" if high > WORTHWHILE else "slightly better"
 
 
@@ -368,9 +379,10 @@ def effects(
     """Main effects and two-way interactions of the *factors*: (terms, None), or ([], why there are none).
 
     cells: the factors' values of each cell; values: its values by replicate. Analysis of variance (type II) by
-    statsmodels over the replicates that all cells share, the replicate being a block. Each term: df, sum_sq, f, p,
-    partial_eta_squared = SS / (SS + SS residual) and omega_squared = (SS - df * MS residual) / (SS total + MS residual)
-    (Hays 1963), at least 0.
+    statsmodels over the replicates that all cells share, the replicate being a block. p is approximate: the variances
+    of all cells are pooled, and cells with the same seed start from related weights. Each term: df, sum_sq, f, p,
+    partial_eta_squared = SS / (SS + SS residual), and omega_squared, at least 0, which is
+    (SS - df * MS residual) / (SS total + MS residual) (Hays 1963).
     """
     if not factors:
         return [], "no effects: the study has no scientific dimension"

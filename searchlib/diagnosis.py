@@ -28,6 +28,7 @@ INACTIVE = 0.97  # share of inactive pairs where half is normal (ReLU and its ki
 DEAD = 0.6  # share of dead units; in a deep healthy ReLU network the share nears a half, as examples become alike
 LARGE_UPDATE = 0.1  # a step that changes weights by a tenth; about a thousandth is usual
 JUMP = 0.2  # rise since initialization of a saturated or dead share that a large step is blamed for
+LEARNT = 0.1  # of the gradient at initialization: a tenth is left where an epoch has done its work
 SMALL_UPDATE = 1e-5  # a thousand such steps change the weights by no more than one per cent
 
 
@@ -102,7 +103,7 @@ def _exploding(snapshot: dict[str, float]) -> list[str]:
             "exploding"
         )
     grown, layers = _ratio(gradients)
-    if grown > SHRINKS:
+    if SHRINKS < grown < math.inf:
         a_layer = grown ** (1 / (layers - 1))
         found.append(
             f"gradient grows {_count(grown)} times from layer {layers} to layer 1 at initialization, "
@@ -113,6 +114,10 @@ def _exploding(snapshot: dict[str, float]) -> list[str]:
 
 def _vanishing(snapshot: dict[str, float]) -> list[str]:
     gradients, signals = _by_layer(snapshot, "gradient_norm"), _by_layer(snapshot, "second_moment")
+    for by_layer in (signals, gradients):
+        grown, layers = _ratio(by_layer)
+        if grown == math.inf:
+            return [f"no signal reaches layer {layers} at initialization: vanishing"]
     grown, layers = _ratio(gradients)
     if layers > 1 and grown == 0.0:
         return ["no gradient reaches layer 1 at initialization: vanishing"]
@@ -153,7 +158,9 @@ def _saturated(config: TrialConfig, history: list[dict[str, float]]) -> list[str
         return []
     share, layer, when = found
     name = encode_for_message(config.activation).strip("'")
-    return [f"{share} of layer {layer}'s units saturated {when} ({name}' below {_percent(SATURATED)} of its maximum)"]
+    return [
+        f"{share} of layer {layer}'s activations saturated {when} ({name}' below {_percent(SATURATED)} of its maximum)"
+    ]
 
 
 def _worst(
@@ -193,12 +200,19 @@ def _learning_rate(config: TrialConfig, history: list[dict[str, float]], *, stop
             f"learning rate {config.learning_rate:g} likely too large: the last step of epoch 1 changed layer "
             f"{layer}'s weights by {_percent(updates[layer])}"
         ]
-    if layer and updates[layer] < SMALL_UPDATE and not stopped:
+    learnt = _learnt(history)
+    if layer and updates[layer] < SMALL_UPDATE and not stopped and not learnt:
         return [
-            f"learning rate {config.learning_rate:g} too small: a step changed weights by {updates[layer]:.1g} of "
-            "their size at most in epoch 1"
+            f"learning rate {config.learning_rate:g} likely too small: a step changed weights by "
+            f"{updates[layer]:.1g} of their size at most in epoch 1"
         ]
     return []
+
+
+def _learnt(history: list[dict[str, float]]) -> bool:
+    """Whether the gradient fell so much in the first epoch that small steps mean that little is left to learn."""
+    before, after = (sum(_by_layer(snapshot, "gradient_norm").values()) for snapshot in history[:2])
+    return after < LEARNT * before
 
 
 def _percent(share: float) -> str:

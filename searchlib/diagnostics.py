@@ -141,10 +141,14 @@ class Watch:
     def _of_modules(
         self, stack: ModuleStack, before: list[list[torch.Tensor]] | None, initial: bool
     ) -> list[dict[str, float]]:
-        return [
-            _of_module(module, self.inputs, self.targets, before[position] if before else None, initial)
-            for position, module in enumerate(stack.modules)
-        ]
+        found = []
+        for position, module in enumerate(stack.modules):
+            try:
+                old = before[position] if before else None
+                found.append(_of_module(module, self.inputs, self.targets, old, initial))
+            except Exception:  # what can't be measured of a study's own module is no failure of its training
+                found.append({})
+        return found
 
 
 def _weights(stack: Trainable) -> list[list[torch.Tensor]]:
@@ -315,18 +319,22 @@ def _of_module(
     from searchlib.training.stack import losses
 
     layers = _layers(module)
-    parameters = {name: value.detach().requires_grad_() for name, value in module.named_parameters()}
+    parameters = {
+        name: value.detach().requires_grad_(value.is_floating_point()) for name, value in module.named_parameters()
+    }
     buffers = {name: value.detach().clone() for name, value in module.named_buffers()}
     outputs: dict[str, list[torch.Tensor]] = {name: [] for name, _ in layers}
     modes = {part: part.training for part in module.modules()}
     hooks = [
-        layer.register_forward_hook(lambda _module, _inputs, output, name=name: outputs[name].append(output.detach()))
+        layer.register_forward_hook(
+            lambda _module, _inputs, output, name=name: outputs[name].append(output.detach().clone())
+        )
         for name, layer in layers
     ]
     try:
         for part in modes:
             part.training = initial and isinstance(part, nn.modules.batchnorm._BatchNorm)
-        result = torch.func.functional_call(module, {**parameters, **buffers}, (inputs,))
+        result = torch.func.functional_call(module, {**parameters, **buffers}, (inputs.clone(),))
     finally:
         for part, training in modes.items():
             part.training = training
@@ -334,7 +342,7 @@ def _of_module(
             hook.remove()
     weights = [parameters[name] for name, _ in layers if name in parameters]
     table = _Table(1)
-    if len(weights) != len(layers):  # a weight under two names
+    if not weights or len(weights) != len(layers):  # nothing of the kind, or a weight under two names
         return {}
     mean = losses(result[:, None, :], targets).mean()
     gradients = torch.autograd.grad(mean, weights, materialize_grads=True)

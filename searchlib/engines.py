@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from searchlib.data import Split, get_dataset
-from searchlib.errors import DeviceError
+from searchlib.errors import DeviceError, SearchlibError
 from searchlib.tracking import TrialRecord
 
 if TYPE_CHECKING:
@@ -249,7 +249,9 @@ class StackRun:
         """Train one epoch. Diverged runs leave; those that went through it are returned."""
         try:
             return self._advance()
-        except (RuntimeError, ValueError, TypeError, ArithmeticError, LookupError) as error:
+        except SearchlibError:
+            raise
+        except Exception as error:
             if not callable(self.engine.study.model):
                 raise
             self._fail(error)
@@ -257,11 +259,12 @@ class StackRun:
 
     def drop(self, numbers: set[int], outcome: str = "pruned") -> None:
         """Take runs out of training; the others go on in a smaller stack."""
-        if self._stack is None or not numbers:
+        if self._stack is None:
             return
         kept = [member.number not in numbers for member in self._stack.members]
-        for number in numbers & set(self.runs):
-            self.runs[number].outcome = outcome
+        for member, stays in zip(self._stack.members, kept, strict=True):
+            if not stays:
+                self.runs[member.number].outcome = outcome
         if not all(kept):
             self._stack.keep(kept)
 
@@ -310,7 +313,8 @@ class StackRun:
         run.curves.append(point)
         run.diagnostics.append(epoch.diagnostics[position])
         if not (math.isfinite(point["train_loss"]) and math.isfinite(point["val_loss"])):
-            run.outcome, run.diverged_step = "diverged", epoch.last_finite_step[position] + 1
+            seen = not math.isfinite(point["train_loss"])  # else it was the epoch's last step that broke the weights
+            run.outcome, run.diverged_step = "diverged", epoch.last_finite_step[position] + seen
             return
         value = point[self.engine.study.metric]
         if run.best is None or self.engine.study.better(value, run.best):

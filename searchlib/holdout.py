@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from searchlib.analysis import champion, proportion_interval
+from searchlib.analysis import champion, proportion_interval, study_status
 from searchlib.data import get_dataset, load_test, load_train, split
 from searchlib.errors import DataError, HoldoutError, SearchlibError
 from searchlib.provenance import code_version, now
@@ -75,6 +75,8 @@ def evaluate(
         stored = TestResult(**ledger["result"]) if ledger and ledger.get("result") else None
         if stored and optuna_study.user_attrs.get("champion_checkpoint") == stored.checkpoint_sha256:
             return stored
+        if ledger is None:
+            _refuse_unfinished(study, storage)
         with Tracker(study, tracking_uri) as tracker:
             if stored is None:
                 stored = _open_test_set(study, optuna_study, tracker, ledger or _proposal(best), data_root, fetch)
@@ -86,6 +88,17 @@ def evaluate(
                     f"the test set was evaluated ({measured:.4f}, stored), but MLflow can't show it yet: {error}"
                 ) from error
             return stored
+
+
+def _refuse_unfinished(study: Study, storage: str) -> None:
+    """Opening the test set ends the study: not before its replicates, which decide on the champion, are through."""
+    seeds = study_status(study, storage)["replicates"]
+    if seeds and not seeds["finished"]:
+        raise HoldoutError(
+            f"study {study.name!r} has unfinished replicates ({seeds['total'] - seeds['running']} runs so far), which "
+            f"opening the test set would end; run searchlib optimize --study {study.name} first, or set replicates=0 "
+            "in its file to evaluate the best trial of the search"
+        )
 
 
 def _best(study: Study, storage: str, optuna_study: optuna.Study) -> optuna.trial.FrozenTrial | None:

@@ -242,6 +242,7 @@ class _Search:
         ]
         epochs = max(stack.epochs for stack in stacks)
         pruner = make_pruner(self.study, epochs)
+        entered = [run for stack in stacks for run in stack.alive]
         for rung in (*halving_rungs(self.study, epochs), epochs):
             for stack in stacks:
                 while stack.alive and stack.epoch < rung:
@@ -251,10 +252,16 @@ class _Search:
                     if stack.alive:
                         yield self._progress(stacks, stack)
             if rung < epochs:
-                entered = [run for stack in stacks for run in stack.alive]
-                losers = halve(self.study, [(run.number, run.trial.params, run.best) for run in entered])
+                going = {run.number for stack in stacks for run in stack.alive}
+                # one that diverged since the last rung is among those that leave; one that is through is out of it
+                raced = [run for run in entered if run.number in going or run.outcome == "diverged"]
+                losers = halve(
+                    self.study,
+                    [(run.number, run.trial.params, run.best if run.number in going else None) for run in raced],
+                )
                 for stack in stacks:
                     stack.drop(losers)
+                entered = [run for stack in stacks for run in stack.alive]
             yield from self._record(stacks, view)
         for stack in stacks:
             stack.close()

@@ -64,6 +64,8 @@ class Race:
         candidates = self._candidates()
         with Recorder(stored, tracker) as recorder:
             self.recorder = recorder
+            if all(trial.state.is_finished() for trial in self._trials()):
+                self._note(candidates)  # an earlier run may have ended before it could
             while batch := self._next_batch(candidates):
                 yield from self._train(batch)
                 recorder.drain()
@@ -88,6 +90,7 @@ class Race:
 
     def _note(self, candidates: Sequence[int]) -> None:
         reached, left, wanted = self._plan(candidates, self._trials())
+        over = set(self.stored.user_attrs.get("race", {}).get("undecided", ()))
         self.stored.set_user_attr(
             "race",
             {
@@ -96,6 +99,7 @@ class Race:
                 "candidates": list(candidates),
                 "contenders": left,
                 "finished": not wanted,
+                "undecided": sorted(over | ({reached} if not wanted and len(left) > 1 else set())),
             },
         )
 

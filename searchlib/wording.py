@@ -29,8 +29,7 @@ def answer(report: Mapping[str, Any]) -> str:
         return f"No trial is finished yet; {running} under way." if running else "The search has not begun."
     if report["winner"] is None:
         return " ".join(["No trial completed, so there is no answer.", *_failed(report)])
-    cells = {cell["label"]: cell for cell in report["cells"]}
-    winner = cells[report["winner"]["label"]]
+    winner = report["cells"][0]
     sentences = [_lead(report, winner), *_comparison(report, winner), *_worst(report, winner), *_failed(report)]
     sentences += [*_effects(report["effects"]), *_edges(report, winner), *_optimism(report), *_test(report)]
     return " ".join(sentences)
@@ -101,7 +100,11 @@ def _comparison(report: Mapping[str, Any], winner: Mapping[str, Any]) -> list[st
     if winner["mean"] is None:
         if len(cells) == 1:
             return []
-        why = "The replicates are under way" if race else "There are no replicates"
+        why = "There are no replicates"
+        if race and race["runs"]:
+            why = "No look of the replicates is complete"
+        elif race:
+            why = "The replicates have not begun"
         return [f"{why}: without replicates the leading cells can't be told apart."]
     found = []
     comparisons = report["comparisons"]
@@ -121,14 +124,13 @@ def _comparison(report: Mapping[str, Any], winner: Mapping[str, Any]) -> list[st
                 f"The difference from the next, {near['against_label']}, is {gap}."
             )
             behind = len(comparisons) - len(left)
-            shown = sum(one["adjusted_p"] is not None and one["adjusted_p"] <= report["alpha"] for one in comparisons)
+            shown = sum(one["verdict"] != "not told apart" for one in comparisons)
             if behind:
-                also = "all" if shown == behind else "none" if shown == 0 else str(shown)
                 found.append(
-                    f"{_count(behind, 'cell')} fell behind, {also} of them also when corrected for the choice of the "
-                    "winner."
+                    f"{_count(behind, 'cell')} fell behind; corrected for the number of cells and the choice of the "
+                    f"winner, {shown}."
                 )
-    if race and not race["finished"]:
+    if race and not race["finished"] and not report["test_ledger"]:
         found.append(f"The replicates are under way ({race['reached']} of {race['target']} seeds), so this may change.")
     return found
 
@@ -144,7 +146,7 @@ def _worst(report: Mapping[str, Any], winner: Mapping[str, Any]) -> list[str]:
         return float(shown) if report["direction"] == "maximize" else -float(shown)
 
     last = min(valued, key=value)
-    if last["label"] == winner["label"]:
+    if last is winner:
         return []
     why = f": {'; '.join(last['diagnosis'])}" if last["diagnosis"] else ""
     return [f"Worst is {last['label']} with {_value(report, abs(value(last)))}{why}."]
@@ -172,8 +174,8 @@ def _effects(effects: Sequence[Mapping[str, Any]]) -> list[str]:
     if len(main) == 1:
         found.append(f"The effect of {main[0]['term']}: {size(main[0])}.")
     elif main:
-        rest = "; then ".join(f"{effect['term']} ({size(effect)})" for effect in main[1:])
-        found.append(f"What matters most is {main[0]['term']} ({size(main[0])}), then {rest}.")
+        rest = ", then ".join(f"{effect['term']} ({size(effect)})" for effect in main[1:])
+        found.append(f"The largest effect is that of {main[0]['term']} ({size(main[0])}), then {rest}.")
     together = [effect for effect in by_size if ":" in effect["term"]]
     if together:
         seen = "depends on" if together[0]["p"] <= 0.05 else "isn't seen to depend on"
@@ -212,7 +214,8 @@ def _test(report: Mapping[str, Any]) -> list[str]:
     test = report["test"]
     if test is None:
         return []
+    of = f"trial {test['trial']}" + (f", replicate {test['replicate']}" if test.get("replicate") else "")
     if test.get("accuracy") is None:
-        return [f"The test set, opened once, gives loss {test['loss']:.4g} (trial {test['trial']})."]
+        return [f"The test set, opened once, gives loss {test['loss']:.4g} ({of})."]
     interval = _interval({"metric": "val_accuracy"}, test["low"], test["high"])
-    return [f"The test set, opened once, gives accuracy {test['accuracy']:.4f} ({interval}; n = {test['n']:,})."]
+    return [f"The test set, opened once, gives accuracy {test['accuracy']:.4f} ({interval}; n = {test['n']:,}; {of})."]

@@ -115,13 +115,16 @@ def test_differences_that_do_not_vary() -> None:
     equal = {"a": series(0.9, 0.8, 0.7), "b": series(0.9, 0.8, 0.7)}
     winner, (found,) = compare(equal, "maximize", (3,))
     assert (winner, found.difference, found.p, found.told_apart) == ("a", 0.0, 1.0, False)
-    # 0.01 each, but for round-off: no t test
+    # 0.01 each, but for round-off: no t test, but the sign test of three pairs
     shifted = {"a": series(0.91, 0.81, 0.71), "b": series(0.90, 0.80, 0.70)}
     _, (found,) = compare(shifted, "maximize", (3,))
-    assert found.p is None
-    assert found.adjusted_p is None
+    assert found.p == found.adjusted_p == pytest.approx(0.25)
     assert found.told_apart is False
     assert found.difference == pytest.approx(0.01)
+    many = {"a": series(*[0.9] * 10), "b": series(*[0.5] * 10)}
+    _, (found,) = compare(many, "maximize", (10,))
+    assert found.p == pytest.approx(stats.binomtest(10, 10).pvalue)
+    assert found.told_apart
     assert contenders(shifted, "maximize", (3,)) == ["a", "b"]
 
 
@@ -133,6 +136,33 @@ def test_the_leader_is_among_those_with_most_replicates() -> None:
     assert leader({"a": {}}, "maximize") is None
     assert compare({"a": {}}, "maximize", ()) == (None, [])
     assert contenders({"a": {}, "b": {}}, "maximize", ()) == ["a", "b"]
+
+
+def test_a_huge_loss_elsewhere_hides_no_difference() -> None:
+    values = {"a": series(0.010, 0.011, 0.009), "b": series(0.020, 0.0213, 0.0189), "c": series(1e11, 2e11, 9e10)}
+    _, found = compare(values, "minimize", (3,))
+    assert found[0].against == "b"
+    assert found[0].p == pytest.approx(stats.ttest_rel(list(values["a"].values()), list(values["b"].values())).pvalue)
+
+
+def test_a_replicate_that_failed_does_not_cost_the_lead() -> None:
+    values = {"a": {1: 0.95, 2: 0.96, 4: 0.95, 5: 0.96}, "b": series(0.80, 0.81, 0.80, 0.79, 0.80)}
+    assert leader(values, "maximize") == "a"
+
+
+def test_a_verdict_needs_more_than_one_comparison_alone() -> None:
+    """Eleven equal rivals: some look better one by one; corrected for the choice of the winner they aren't."""
+    rng = np.random.default_rng(5)
+    verdicts = []
+    for _ in range(60):
+        values = {cell: series(*rng.standard_normal(10).tolist()) for cell in range(12)}
+        _, found = compare(values, "maximize", looks(10))
+        verdicts.append(any(one.verdict != "not told apart" for one in found))
+        for one in found:
+            assert one.verdict == (
+                verdict(one.probability_low, one.probability_high) if one.adjusted_p <= 0.05 else "not told apart"
+            )
+    assert sum(verdicts) <= stats.binom.isf(0.001, 60, 0.05)
 
 
 def test_contenders_spend_the_share_of_alpha_of_their_look() -> None:

@@ -406,7 +406,9 @@ def test_words_on_symmetry() -> None:
 
 def test_words_on_saturation() -> None:
     (word,) = words_at_start("normal", "sigmoid", width=784)
-    assert word.startswith("88 % of layer 1's units saturated at initialization (sigmoid' below 5 % of its maximum)")
+    assert word.startswith(
+        "88 % of layer 1's activations saturated at initialization (sigmoid' below 5 % of its maximum)"
+    )
     assert any("tanh' below" in word for word in words_at_start("normal", "tanh"))
     assert not any("saturated" in word for word in words_at_start("normal", "relu"))
 
@@ -447,7 +449,7 @@ def test_words_on_the_learning_rate() -> None:
     assert [member.config for member in stack.members] == [large, small]
     assert any(word.startswith("learning rate 30 likely too large: ") for word in diagnose_words(large, history))
     (word,) = diagnose_words(small, slow)
-    assert word.startswith("learning rate 1e-06 too small: a step changed weights by")
+    assert word.startswith("learning rate 1e-06 likely too small: a step changed weights by")
 
 
 def test_words_on_dead_units() -> None:

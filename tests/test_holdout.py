@@ -178,3 +178,19 @@ def test_an_index_outside_the_split_is_refused() -> None:
     run(study)
     with pytest.raises(StudyError, match="0 to 39"):
         predict(study, 40, tracking_uri=None, data_root=Path("data"))
+
+
+def test_the_test_set_waits_for_the_replicates() -> None:
+    """Opening it would end them, and they decide on the champion."""
+    study = small_study(trials=4, replicates=2)
+    prepare()
+    steps = search(study)
+    for progress in steps:
+        if progress.phase == "replicates":
+            break
+    steps.close()
+    with pytest.raises(HoldoutError, match="unfinished replicates.*searchlib optimize --study small.*replicates=0"):
+        evaluate(study, storage=STORAGE, tracking_uri=None, data_root=Path("data"))
+    assert stored(study).user_attrs.get("test_ledger") is None
+    result = evaluate(small_study(trials=4), storage=STORAGE, tracking_uri=None, data_root=Path("data"))
+    assert result.replicate is None

@@ -9,6 +9,7 @@ import torch
 from support import STORAGE, prepare, run, search, small_study, stored
 
 from searchlib import Choice, LogUniform, StudyError, load_study
+from searchlib.analysis import analyze
 from searchlib.data import load_train, split
 from searchlib.engines import Engine
 from searchlib.holdout import evaluate
@@ -131,6 +132,42 @@ def test_an_interrupted_race_ends_as_an_uninterrupted_one(stop: int, monkeypatch
         [connect(None).get_experiment_by_name(study.name).experiment_id], "tags.`searchlib.kind` = 'replicate'"
     )
     assert len(runs) == len(expected)
+
+
+def test_an_interruption_in_the_second_look_changes_nothing(monkeypatch, tmp_path) -> None:
+    study = small_study(trials=4, replicates=7, fixed={"momentum": 0.9, "epochs": 1})
+    run(study)
+    expected, ended = replicate_table(study), race(study)
+    assert ended["looks"] == [5, 7]
+    assert ended["reached"] == 7, "it has a second look"
+    (tmp_path / "other").mkdir()
+    monkeypatch.chdir(tmp_path / "other")
+    prepare()
+    for stop in (3, 30):  # runs: in the first look, then in the second
+        steps = search(study)
+        done = 0
+        for progress in steps:
+            done += len(progress.finished) * (progress.phase == "replicates")
+            if done >= stop or (stop == 30 and progress.phase == "replicates" and len(replicates(study)) > 20):
+                break
+        steps.close()
+        assert any(not trial.state.is_finished() for trial in replicates(study)), "it was interrupted"
+    run(study)
+    assert replicate_table(study) == expected
+    assert race(study) == ended
+
+
+def test_the_champion_of_an_extended_study_is_of_its_last_race() -> None:
+    """An old race's many seeds don't outweigh the few of the race that counts."""
+    run(small_study(trials=4, replicates=6))
+    study = small_study(trials=24, replicates=2)
+    run(study)
+    result = evaluate(study, storage=STORAGE, tracking_uri=None, data_root=Path("data"))
+    assert result.trial in race(study)["candidates"]
+    assert result.replicate in (1, 2)
+    found = analyze(study, STORAGE)
+    assert {cell["n"] for cell in found["cells"]} == {2}
+    assert found["winner"]["trial"] == result.trial
 
 
 def test_nothing_runs_when_the_race_is_over() -> None:

@@ -97,7 +97,7 @@ class ModuleStack:
         for position, module in enumerate(self.modules):
             module.eval()
             for x, y in zip(inputs.split(batch_size), targets.split(batch_size), strict=True):
-                outputs = module(x)
+                outputs = module(x.clone())  # a module may work in place, and x is a view of the data
                 loss[position] += losses(outputs[:, None, :], y).sum()
                 if not y.is_floating_point():
                     correct[position] += (outputs.argmax(dim=1) == y).sum()
