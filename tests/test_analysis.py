@@ -204,7 +204,7 @@ def test_a_finished_race() -> None:
     assert report["optimism"]["fresh_mean"] == report["cells"][0]["mean"]
     assert report["optimism"]["test"] == (0.88 if winner == 4 else None), "the test result of another one isn't its own"
     assert report["test"] == result
-    assert "accuracy 0.8800 (95 % interval 0.8735 to 0.8862; n = 10,000)" in report["answer"]
+    assert "accuracy 0.8800 (95 % interval 0.8735 to 0.8862; n = 10,000; trial 4, replicate 3)" in report["answer"]
     assert "on average over 10 fresh seeds" in report["answer"]
     assert study_status(study, STORAGE)["replicates"] == {
         "target": 10, "total": 30, "completed": 30, "pruned": 0, "diverged": 0, "failed": 0, "running": 0,
