@@ -6,7 +6,6 @@ by whoever decides what goes on: the search with its pruners, or the race of the
 
 from __future__ import annotations
 
-import contextlib
 import math
 import time
 import traceback
@@ -35,7 +34,6 @@ __all__ = [
     "Run",
     "StackRun",
     "chance_level",
-    "denormals_flushed",
     "resolve_device",
 ]
 
@@ -119,18 +117,6 @@ def resolve_device(name: str) -> str:
         there = [kind for kind, is_there in available.items() if is_there]
         raise DeviceError(f"device {name!r} isn't there; this machine has {', '.join(there)}")
     return name
-
-
-@contextlib.contextmanager
-def denormals_flushed() -> Iterator[None]:
-    """For torch's first parallel operation: its worker threads inherit the mode, and can't be told later."""
-    import torch
-
-    torch.set_flush_denormal(True)
-    try:
-        yield
-    finally:
-        torch.set_flush_denormal(False)
 
 
 class Engine:
@@ -286,7 +272,7 @@ class StackRun:
 
     def _begin(self) -> None:
         from searchlib.diagnostics import PROBE, Watch
-        from searchlib.training.loop import train
+        from searchlib.training.loop import denormals_flushed, train
         from searchlib.training.stack import Member
 
         members = [Member(run.number, run.config, run.trial.user_attrs["seed"]) for run in self.runs.values()]
@@ -295,7 +281,9 @@ class StackRun:
             run.started = time.time()
         self._stack = self.engine.build(members, data)
         watch = Watch(data.train_inputs[:PROBE], data.train_targets[:PROBE])
-        for member, snapshot in zip(self._stack.members, watch.measure(self._stack), strict=True):
+        with denormals_flushed():
+            snapshots = watch.measure(self._stack)
+        for member, snapshot in zip(self._stack.members, snapshots, strict=True):
             self.runs[member.number].diagnostics.append(snapshot)
         self._steps = train(self._stack, data, order_seed=self.order_seed, watch=watch)
 

@@ -22,7 +22,6 @@ from searchlib.engines import (
     Progress,
     Run,
     StackRun,
-    denormals_flushed,
     resolve_device,
 )
 from searchlib.errors import StorageError, StudyError
@@ -57,6 +56,8 @@ def optimize(
     however this ends. Raises SearchlibErrors: a changed study, a closed study, a device or data set that isn't
     there, a storage or tracking server that fails.
     """
+    from searchlib.training.loop import denormals_flushed
+
     deadline = Deadline(timeout)
     target = study.trials if trials is None else trials
     if target < 1:

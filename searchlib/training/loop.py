@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from searchlib.data import Dataset, Examples, Split
     from searchlib.training.stack import Member
 
-__all__ = ["EpochResult", "Tensors", "Trainable", "prepare", "train"]
+__all__ = ["EpochResult", "Tensors", "Trainable", "Watcher", "denormals_flushed", "prepare", "train"]
 
 PROBE_SIZE = 512
 
@@ -137,7 +137,7 @@ def _epoch(stack: Trainable, data: Tensors, epoch: int, order_seed: int, watch: 
     total = accumulator(len(stack.members), stack.device)
     finite = torch.ones(len(stack.members), dtype=torch.bool, device=stack.device)
     healthy = torch.zeros(len(stack.members), dtype=torch.int64, device=stack.device)
-    with _denormals_flushed():
+    with denormals_flushed():
         for step, batch in enumerate(order.split(batch_size), start=1):
             if watch is not None and step == steps:
                 watch.remember(stack)
@@ -159,8 +159,12 @@ def _epoch(stack: Trainable, data: Tensors, epoch: int, order_seed: int, watch: 
 
 
 @contextlib.contextmanager
-def _denormals_flushed() -> Iterator[None]:
-    """Numbers too small for a normalized float count as 0: a vanishing network would train many times slower."""
+def denormals_flushed() -> Iterator[None]:
+    """Numbers too small for a normalized float count as 0: a vanishing network would train many times slower.
+
+    torch's worker threads take the mode over when they start, and can't be told later: enter it before the first
+    parallel operation.
+    """
     torch.set_flush_denormal(True)
     try:
         yield
