@@ -79,7 +79,7 @@ def _register(
             raise
     version: str = tracker.client.create_model_version(
         tracker.study.name,
-        source=f"models:/{logged.model_id}",
+        source=logged.artifact_location,  # a models:/ address is looked up in MLflow's global store
         run_id=tracker.parent,
         model_id=logged.model_id,
         tags=tags,

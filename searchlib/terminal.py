@@ -167,7 +167,7 @@ def show_summary(
         cell = dict(study.cell_of(best["params"]))
         rest = {name: value for name, value in best["params"].items() if name not in cell}
         if cell:
-            rows.append(("best cell", f"{describe(cell)}, with {describe(rest)} (trial {best['number']})"))
+            rows.append(("best in search", f"{describe(cell)}, with {describe(rest)} (trial {best['number']})"))
         else:
             rows.append(("best trial", f"{describe(rest)} (trial {best['number']})"))
         extreme = "highest" if study.direction == "maximize" else "lowest"

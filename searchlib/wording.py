@@ -127,8 +127,8 @@ def _comparison(report: Mapping[str, Any], winner: Mapping[str, Any]) -> list[st
             shown = sum(one["verdict"] != "not told apart" for one in comparisons)
             if behind:
                 found.append(
-                    f"{_count(behind, 'cell')} fell behind; corrected for the number of cells and the choice of the "
-                    f"winner, {shown}."
+                    f"{_count(behind, 'cell')} fell behind, each judged alone; {shown} of {behind} are shown to be "
+                    "worse when corrected for the number of cells and the choice of the winner."
                 )
     if race and not race["finished"] and not report["test_ledger"]:
         found.append(f"The replicates are under way ({race['reached']} of {race['target']} seeds), so this may change.")
@@ -190,7 +190,7 @@ def _edges(report: Mapping[str, Any], winner: Mapping[str, Any]) -> list[str]:
         if "try" in edge:
             further = " to ".join(f"{end:.4g}" for end in edge["try"])
             found.append(
-                f"Its {edge['name']}, {edge['value']:.3g}, is at the {edge['side']} end of {edge['low']:g} to "
+                f"The winner's {edge['name']}, {edge['value']:.3g}, is at the {edge['side']} end of {edge['low']:g} to "
                 f"{edge['high']:g}: try {further}."
             )
     return found

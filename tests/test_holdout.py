@@ -194,3 +194,15 @@ def test_the_test_set_waits_for_the_replicates() -> None:
     assert stored(study).user_attrs.get("test_ledger") is None
     result = evaluate(small_study(trials=4), storage=STORAGE, tracking_uri=None, data_root=Path("data"))
     assert result.replicate is None
+
+
+def test_the_champion_goes_to_the_store_that_was_named() -> None:
+    """Also where MLflow's own default is another one."""
+    study = small_study(trials=4)
+    Path("elsewhere").mkdir()
+    uri = "sqlite:///elsewhere/runs.db"
+    run(study, tracking_uri=uri)
+    evaluate(study, storage=STORAGE, tracking_uri=uri, data_root=Path("data"))
+    version = connect(uri).get_model_version_by_alias("small", "champion")
+    assert version.tags["searchlib.study"] == "small"
+    assert connect(None).search_registered_models() == []
