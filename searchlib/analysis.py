@@ -101,7 +101,7 @@ def champion(
 ) -> FrozenTrial | None:
     """The trial whose weights are the champion: a replicate (it has ``replicate`` in its params), or the best trial.
 
-    After a finished race: of the cell with the best mean among those with most replicates the best completed
+    After a finished race: of the cell with the best mean among those that raced farthest the best completed
     replicate, of equal ones the first. Otherwise, and where that cell has none, the best trial of the search.
     """
     sources = {cell.trial: cell.trial for cell in cells(study, trials) if cell.trial is not None}
