@@ -91,9 +91,9 @@ class Watch:
             zip(trace.preactivations, trace.activations, strict=True), start=1
         ):
             _put_slopes(table, f"/layer{layer}", *_slopes(stack, layer - 1, signal, activation))
-            table.put_moments(f"preactivation/layer{layer}", signal.detach().transpose(0, 1))
-            table.put_moments(f"activation/layer{layer}", activation.detach().transpose(0, 1))
-        table.put_moments(f"preactivation/layer{stack.depth + 1}", trace.outputs.detach().transpose(0, 1))
+            table.put_moments(f"preactivation/layer{layer}", signal.detach())
+            table.put_moments(f"activation/layer{layer}", activation.detach())
+        table.put_moments(f"preactivation/layer{stack.depth + 1}", trace.outputs.detach())
         jacobian = self._jacobian_conditions(stack, statistics) if initial else []
         weights = [weight.detach() for weight in _weights(stack)[0]]
         for layer, gradient in enumerate(stack.weight_gradients(trace, self.targets), start=1):
@@ -117,17 +117,17 @@ class Watch:
         import torch
 
         trace = stack.trace(self.inputs[:JACOBIAN_EXAMPLES], statistics=statistics)
-        examples, trials, outputs = trace.outputs.shape
+        trials, outputs, _ = trace.outputs.shape
         if min(outputs, trace.inputs.shape[1]) > JACOBIAN_OUTPUTS or outputs > JACOBIAN_OUTPUTS:
             return [math.nan] * trials
         by_output = [
-            torch.autograd.grad(trace.outputs[:, :, c].sum(), trace.first, retain_graph=True, materialize_grads=True)[0]
+            torch.autograd.grad(trace.outputs[:, c].sum(), trace.first, retain_graph=True, materialize_grads=True)[0]
             for c in range(outputs)
         ]
-        back = torch.stack(by_output, dim=1).view(examples, outputs, trials, -1)
+        back = torch.stack(by_output).permute(1, 3, 0, 2)  # [K, examples, outputs, width]
         conditions = []
         for position, weight in enumerate(_weights(stack)[0][0].detach()):
-            jacobian = (back[:, :, position] @ weight).cpu().double()
+            jacobian = (back[position] @ weight).cpu().double()
             if not bool(jacobian.isfinite().all()):
                 conditions.append(math.nan)
                 continue
@@ -243,11 +243,11 @@ def _put_weight(
 def _slopes(
     stack: Stack, index: int, signal: torch.Tensor, activation: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """|phi'| on the batch ``[n, K, width]`` and on a grid around 0 ``[grid, K, 1]`` (PReLU's differs by member)."""
+    """|phi'| on the batch ``[K, width, n]`` and on a grid around 0 ``[K, 1, grid]`` (PReLU's differs by member)."""
     import torch
 
     grid = torch.linspace(-10.0, 10.0, 2001, dtype=stack.dtype, device=stack.device)
-    x = grid[:, None, None].repeat(1, len(stack.members), 1).requires_grad_()
+    x = grid.repeat(len(stack.members), 1, 1).requires_grad_()
     return _slope(activation, signal, retain=True), _slope(stack.activate(x, index), x)
 
 
@@ -263,12 +263,13 @@ def _slope(output: torch.Tensor, inputs: torch.Tensor, *, retain: bool = False) 
 def _put_slopes(table: _Table, suffix: str, slope: torch.Tensor, grid: torch.Tensor) -> None:
     import torch
 
-    steepest = grid.amax(dim=(0, 2))
-    middle = grid[len(grid) // 4 : -(len(grid) // 4), :, 0]
-    flat = (middle == 0.0).to(grid.dtype).mean(dim=0) > 0.01  # an interval: GELU's minimum is one point
-    share = (slope < SATURATED * steepest[:, None]).to(grid.dtype).mean(dim=(0, 2))
+    steepest = grid.amax(dim=(1, 2))
+    points = grid.shape[2]
+    middle = grid[:, 0, points // 4 : -(points // 4)]
+    flat = (middle == 0.0).to(grid.dtype).mean(dim=1) > 0.01  # an interval: GELU's minimum is one point
+    share = (slope < SATURATED * steepest[:, None, None]).to(grid.dtype).mean(dim=(1, 2))
     table.put(f"saturated{suffix}", torch.where(steepest > 0.0, share, math.nan))
-    dead = (slope.amax(dim=0) == 0.0).to(grid.dtype).mean(dim=1)
+    dead = (slope.amax(dim=2) == 0.0).to(grid.dtype).mean(dim=1)
     table.put(f"dead{suffix}", torch.where(flat, dead, math.nan))
 
 
@@ -344,7 +345,7 @@ def _of_module(
     table = _Table(1)
     if not weights or len(weights) != len(layers):  # nothing of the kind, or a weight under two names
         return {}
-    mean = losses(result[:, None, :], targets).mean()
+    mean = losses(result.T[None], targets).mean()
     gradients = torch.autograd.grad(mean, weights, materialize_grads=True)
     for layer, ((name, _), weight, gradient) in enumerate(zip(layers, weights, gradients, strict=True), start=1):
         if len(outputs[name]) == 1:  # a layer that runs more than once has no preactivation of its own

@@ -1,16 +1,23 @@
 """Where stacks are trained: here, in this process. Curves, diagnostics and best weights of every trial on the way.
 
-An ``Engine`` knows a study's network and data; a ``StackRun`` is one stack in training, advanced an epoch at a time
-by whoever decides what goes on: the search with its pruners, or the race of the replicates.
+An ``Engine`` knows a study's network and data; a ``StackRun`` is one stack in training. ``Workers`` advance several
+stacks side by side, an epoch at a time, for whoever decides what goes on: the search with its pruners, or the race of
+the replicates.
 """
 
 from __future__ import annotations
 
 import math
+import os
+import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
+from itertools import pairwise
+from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from searchlib.data import Split, get_dataset
@@ -33,11 +40,14 @@ __all__ = [
     "Progress",
     "Run",
     "StackRun",
+    "Workers",
     "chance_level",
     "resolve_device",
 ]
 
-MAX_STACK = 40  # trials in one stack: beyond this a CPU gains nothing, and a kill loses more
+MAX_STACK = 40  # trials in one stack: beyond this nothing is gained, and a kill loses more
+MIN_STACK = 4
+CPU_WEIGHTS = 1_250_000  # numbers of a stack's weights on a CPU core: these, their momenta and gradients fit its caches
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,7 +143,11 @@ class Engine:
         return self.study.config({name: value for name, value in trial.params.items() if name in self.study.dimensions})
 
     def group(self, trials: Sequence[FrozenTrial]) -> Iterator[list[FrozenTrial]]:
-        """Trials that train as one: grouped by fusion key, in even parts of at most ``MAX_STACK``."""
+        """Trials that train as one: grouped by fusion key, in even parts of at most ``stack_size``.
+
+        It depends on the trials and the kind of device alone, not on the speed or the cores of a machine: the same
+        stacks are formed again after an interruption, and by whoever repeats the study.
+        """
         from searchlib.models import MLP
         from searchlib.training.stack import fusion_key
 
@@ -142,15 +156,34 @@ class Engine:
             key = fusion_key(self.config(trial)) if isinstance(self.study.model, MLP) else trial.number
             groups.setdefault(key, []).append(trial)
         for group in groups.values():
-            parts = -(-len(group) // MAX_STACK)
+            parts = -(-len(group) // self.stack_size(self.config(group[0])))
             size = -(-len(group) // parts)
             yield from (group[start : start + size] for start in range(0, len(group), size))
+
+    def stack_size(self, config: TrialConfig) -> int:
+        """The most trials of one stack: on a CPU as many as the caches of a core hold (``make bench`` draws it)."""
+        from searchlib.models import layer_sizes
+
+        if not self.device.startswith("cpu"):
+            return MAX_STACK
+        sizes = layer_sizes(config, self.dataset.inputs, self.dataset.outputs)
+        weights = sum(fan_in * fan_out for fan_in, fan_out in pairwise(sizes))
+        return min(max(CPU_WEIGHTS // weights, MIN_STACK), MAX_STACK)
+
+    def workers(self) -> Workers:
+        """One thread a core on a CPU. One thread elsewhere, and for modules of a study's own, which draw their noise
+        from torch's one global generator."""
+        from searchlib.models import MLP
+
+        fused_on_cpu = self.device.startswith("cpu") and isinstance(self.study.model, MLP)
+        return Workers(available_cores() if fused_on_cpu else 1)
 
     def start(self, trials: Sequence[FrozenTrial], *, order_seed: int, keeps: Keeps) -> StackRun:
         """A stack of *trials*, which share a fusion key, before its first epoch.
 
         keeps: asked whenever a run reaches a new best value; where it says yes, the weights are kept.
         """
+        self.data(self.config(trials[0]).input_scaling)  # here, once, not by several workers at the same time
         return StackRun(self, trials, order_seed, keeps)
 
     def build(self, members: list[Member], data: Tensors) -> Trainable:
@@ -221,6 +254,7 @@ class StackRun:
         self._stack: Trainable | None = None
         self._steps: Iterator[EpochResult] = iter(())
         self._ended = False
+        self._halted: Callable[[], bool] = lambda: False
 
     @property
     def alive(self) -> list[Run]:
@@ -231,11 +265,17 @@ class StackRun:
             return list(self.runs.values())
         return [self.runs[member.number] for member in self._stack.members]
 
-    def advance(self) -> list[Run]:
-        """Train one epoch. Diverged runs leave; those that went through it are returned."""
+    def advance(self, halted: Callable[[], bool] = lambda: False) -> list[Run]:
+        """Train one epoch. Diverged runs leave; those that went through it are returned.
+
+        halted: asked before each step; where it says yes, HaltedError, and the stack is of no more use.
+        """
+        from searchlib.training.loop import HaltedError
+
+        self._halted = halted
         try:
             return self._advance()
-        except SearchlibError:
+        except (SearchlibError, HaltedError):
             raise
         except Exception as error:
             if not callable(self.engine.study.model):
@@ -285,7 +325,7 @@ class StackRun:
             snapshots = watch.measure(self._stack)
         for member, snapshot in zip(self._stack.members, snapshots, strict=True):
             self.runs[member.number].diagnostics.append(snapshot)
-        self._steps = train(self._stack, data, order_seed=self.order_seed, watch=watch)
+        self._steps = train(self._stack, data, order_seed=self.order_seed, watch=watch, halted=lambda: self._halted())
 
     def _note(self, run: Run, position: int, epoch: EpochResult) -> None:
         """Add an epoch to a run; keep the weights if they are wanted."""
@@ -317,6 +357,96 @@ class StackRun:
             run.outcome = "failed"
             run.error = "".join(traceback.format_exception(error))
         self.close()
+
+
+class Workers:
+    """Threads that train stacks side by side, each stack by one of them, on one core.
+
+    A stack of a few megabytes then stays in the caches of its core, and nothing waits for another core in the middle
+    of a step, as it would if each product were spread over all cores. Python's lock is no hindrance: torch gives it up
+    while it works. Use as a context.
+    """
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self._halt = threading.Event()
+
+    def __enter__(self) -> Workers:
+        import torch
+
+        self._threads = torch.get_num_threads()
+        if self.count > 1:
+            torch.set_num_threads(1)  # the workers take it over when they start
+        self._pool = ThreadPoolExecutor(self.count, thread_name_prefix="searchlib-worker")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        import torch
+
+        self._pool.shutdown()
+        torch.set_num_threads(self._threads)
+
+    def advance(
+        self, stacks: Iterable[StackRun], *, deadline: Deadline, until: int | None = None
+    ) -> Iterator[tuple[StackRun, list[Run]]]:
+        """Train each stack to its end, or to epoch *until*; yield it after each epoch, with the runs that went on.
+
+        *stacks* are taken when a worker is free for them. Whoever leaves before the end stops the others in the
+        middle of their epochs. OutOfTimeError when the deadline passes.
+        """
+        waiting = iter(stacks)
+        training: dict[Future[list[Run]], StackRun] = {}
+
+        def submit(stack: StackRun) -> None:
+            deadline.check()
+            training[self._pool.submit(stack.advance, self._halt.is_set)] = stack
+
+        try:
+            while True:
+                while len(training) < self.count and (stack := next(waiting, None)) is not None:
+                    submit(stack)
+                if not training:
+                    return
+                for future in wait(training, return_when=FIRST_COMPLETED).done:
+                    stack = training.pop(future)
+                    yield stack, future.result()
+                    if stack.alive and (until is None or stack.epoch < until):
+                        submit(stack)
+        finally:
+            self._halt.set()
+            wait(training)
+            self._halt.clear()
+
+    def finish(
+        self, stacks: Iterable[StackRun], *, deadline: Deadline
+    ) -> Iterator[tuple[StackRun, list[StackRun], list[StackRun]]]:
+        """Train each stack to its end; after each epoch yield its stack, the stacks that are finished, and the others.
+
+        Stacks count as finished in the order in which they came, whichever was first: what is recorded in that order
+        doesn't depend on the machine.
+        """
+        begun: deque[StackRun] = deque()
+        over: set[StackRun] = set()
+
+        def note(stack: StackRun) -> StackRun:
+            begun.append(stack)
+            return stack
+
+        for stack, _ in self.advance(map(note, stacks), deadline=deadline):
+            finished = []
+            if not stack.alive:
+                over.add(stack)
+            while begun and begun[0] in over:
+                finished.append(begun.popleft())
+            over.difference_update(finished)
+            yield stack, finished, list(begun)
+
+
+def available_cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def chance_level(study: Study, examples: Split) -> float:

@@ -223,7 +223,7 @@ def _gradients(stack: Stack, inputs: torch.Tensor, labels: torch.Tensor) -> list
     trace = stack.trace(inputs, statistics={})
     signals = [*trace.preactivations, trace.outputs]
     found = torch.autograd.grad(losses(trace.outputs, labels).sum(), signals, materialize_grads=True)
-    columns = [gradient.double().square().sum(dim=2).mean(dim=0) for gradient in found]
+    columns = [gradient.double().square().sum(dim=1).mean(dim=1) for gradient in found]
     values: list[list[float]] = torch.stack(columns, dim=1).tolist()
     return values
 

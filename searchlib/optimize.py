@@ -22,6 +22,7 @@ from searchlib.engines import (
     Progress,
     Run,
     StackRun,
+    Workers,
     resolve_device,
 )
 from searchlib.errors import StorageError, StudyError
@@ -82,10 +83,11 @@ def optimize(
             tags = {**environment(), "device": device, "optuna.storage": mask(storage)}
             tracker.start(optuna_study, examples, tags={f"searchlib.{key}": value for key, value in tags.items()})
             tracker.discard_runs_of(study.name, [trial.number for trial in unfinished])
-            with contextlib.suppress(OutOfTimeError):
+            with contextlib.suppress(OutOfTimeError), engine.workers() as workers:
                 with Recorder(optuna_study, tracker) as recorder:
-                    yield from _Search(study, optuna_study, engine, recorder, max(target, existing), deadline).run()
-                yield from race.run(engine, tracker, deadline)
+                    search = _Search(study, optuna_study, engine, workers, recorder, max(target, existing), deadline)
+                    yield from search.run()
+                yield from race.run(engine, workers, tracker, deadline)
 
 
 def _open_study(study: Study, storage: str) -> optuna.Study:
@@ -197,75 +199,105 @@ class _Search:
         study: Study,
         optuna_study: optuna.Study,
         engine: Engine,
+        workers: Workers,
         recorder: Recorder,
         target: int,
         deadline: Deadline,
     ) -> None:
         self.study, self.optuna_study, self.engine, self.recorder = study, optuna_study, engine, recorder
-        self.target, self.deadline = target, deadline
+        self.workers, self.target, self.deadline = workers, target, deadline
         self.done = sum(trial.state.is_finished() for trial in optuna_study.get_trials(deepcopy=False))
         leader = best_trial(study, optuna_study.get_trials(deepcopy=False))
         self.best = (leader.values[0], leader.number) if leader and leader.values else None
 
     def run(self) -> Iterator[Progress]:
+        if is_adaptive(self.study) or self.study.pruner != "none":  # what comes next depends on every result so far
+            for trials in self._rounds():
+                stacks = self._stacks(trials)
+                yield from self._train_apart(stacks) if self.study.pruner == "none" else self._train_in_step(stacks)
+                self.recorder.drain()
+        else:
+            yield from self._train_apart(stack for trials in self._rounds() for stack in self._stacks(trials))
+
+    def _rounds(self) -> Iterator[list[FrozenTrial]]:
+        """The trials of each round that isn't finished, created where they aren't there."""
         length = round_length(self.study)
         trials = self.optuna_study.get_trials(deepcopy=False)
         first_open = next((trial.number for trial in trials if not trial.state.is_finished()), len(trials))
         for start in range(first_open - first_open % length, self.target, length):
             numbers = range(start, min(start + length, self.target))
-            if is_adaptive(self.study) or self.study.pruner != "none":
-                self.recorder.drain()  # what comes next depends on every result so far
             trials = self.optuna_study.get_trials(deepcopy=False)
             missing = range(max(start, len(trials)), numbers.stop)
             trials.extend(ask_round(self.study, self.optuna_study, missing))
-            yield from self._round([trials[number] for number in numbers if number < len(trials)])
+            yield [trials[number] for number in numbers if number < len(trials)]
 
-    def _round(self, trials: list[FrozenTrial]) -> Iterator[Progress]:
+    def _stacks(self, trials: list[FrozenTrial]) -> Iterator[StackRun]:
+        """The stacks of a round that aren't finished.
+
+        A stack trains whole, also where some of it was told before: round-off depends on its make-up. So does a
+        round with a pruner, whose decisions depend on all of it.
+        """
+        whole = self.study.pruner != "none" and any(not trial.state.is_finished() for trial in trials)
+        for group in self.engine.group(trials):
+            if whole or any(not trial.state.is_finished() for trial in group):
+                yield self.engine.start(
+                    group, order_seed=self.study.seed, keeps=lambda run, value: self._leads(value, run.number)
+                )
+
+    def _train_apart(self, stacks: Iterator[StackRun]) -> Iterator[Progress]:
+        """Stacks side by side, none of which minds the others."""
+        for stack, finished, others in self.workers.finish(stacks, deadline=self.deadline):
+            records = []
+            for over in finished:
+                over.close()
+                records += [self._record_of(run) for run in over.runs.values() if not run.trial.state.is_finished()]
+            yield self._store(records, others, stack)
+
+    def _train_in_step(self, stacks: Iterator[StackRun]) -> Iterator[Progress]:
+        """The stacks of a round in step, so that pruning compares equals: to the next rung, else epoch by epoch.
+
+        Each pruner looks at the trials in the order of their stacks.
+        """
+        together = list(stacks)
+        runs = [run for stack in together for run in stack.runs.values()]
+        if not runs:
+            return
         view = OverlayStorage(
             self.optuna_study._storage, self.optuna_study._study_id, self.optuna_study.get_trials(deepcopy=False)
         )
-        groups = list(self.engine.group(trials))
-        # Stacks train one after another; those of a bracket of successive halving in step, rung by rung.
-        brackets = [groups] if self.study.pruner == "within_cell" else [[group] for group in groups]
-        for bracket in brackets:
-            if any(not trial.state.is_finished() for group in bracket for trial in group):
-                # All of it trains, also where some was told before: round-off and pruning depend on the make-up.
-                yield from self._train(bracket, view)
-
-    def _train(self, bracket: list[list[FrozenTrial]], view: OverlayStorage) -> Iterator[Progress]:
-        for trial in (trial for group in bracket for trial in group):
-            view.insert(_as_running(trial))
-        stacks = [
-            self.engine.start(
-                group, order_seed=self.study.seed, keeps=lambda run, value: self._leads(value, run.number)
-            )
-            for group in bracket
-        ]
-        epochs = max(stack.epochs for stack in stacks)
+        for run in runs:
+            view.insert(_as_running(run.trial))
+        epochs = max(stack.epochs for stack in together)
         pruner = make_pruner(self.study, epochs)
-        entered = [run for stack in stacks for run in stack.alive]
-        for rung in (*halving_rungs(self.study, epochs), epochs):
-            for stack in stacks:
-                while stack.alive and stack.epoch < rung:
-                    self.deadline.check()
-                    for run in stack.advance():
-                        self._prune(pruner, stack, run, view)
-                    if stack.alive:
-                        yield self._progress(stacks, stack)
-            if rung < epochs:
-                going = {run.number for stack in stacks for run in stack.alive}
-                # one that diverged since the last rung is among those that leave; one that is through is out of it
-                raced = [run for run in entered if run.number in going or run.outcome == "diverged"]
-                losers = halve(
-                    self.study,
-                    [(run.number, run.trial.params, run.best if run.number in going else None) for run in raced],
-                )
-                for stack in stacks:
-                    stack.drop(losers)
-                entered = [run for stack in stacks for run in stack.alive]
-            yield from self._record(stacks, view)
-        for stack in stacks:
+        rungs = halving_rungs(self.study, epochs)
+        for epoch in (*rungs, epochs) if pruner is None else range(1, epochs + 1):
+            entered = [run for stack in together for run in stack.alive]
+            going = [stack for stack in together if stack.alive]
+            went: dict[int, tuple[StackRun, Run]] = {}
+            for stack, through in self.workers.advance(going, deadline=self.deadline, until=epoch):
+                went |= {run.number: (stack, run) for run in through}
+                yield self._progress(together, stack)
+            if pruner is not None:
+                for number in (number for stack in going for number in stack.runs if number in went):
+                    self._prune(pruner, *went[number], view)
+            elif epoch in rungs:
+                self._halve(together, entered)
+            records = self._records_in_step(together, view)
+            if records:
+                yield self._store(records, together, None)
+        for stack in together:
             stack.close()
+
+    def _halve(self, stacks: Sequence[StackRun], entered: Sequence[Run]) -> None:
+        """Drop the worse half of each cell's points among the runs that *entered* the rung."""
+        going = {run.number for stack in stacks for run in stack.alive}
+        # one that diverged since the last rung is among those that leave; one that is through is out of it
+        raced = [run for run in entered if run.number in going or run.outcome == "diverged"]
+        losers = halve(
+            self.study, [(run.number, run.trial.params, run.best if run.number in going else None) for run in raced]
+        )
+        for stack in stacks:
+            stack.drop(losers)
 
     def _prune(self, pruner: optuna.pruners.BasePruner | None, stack: StackRun, run: Run, view: OverlayStorage) -> None:
         if pruner is None:
@@ -274,34 +306,37 @@ class _Search:
         if stack.epoch < stack.epochs and prunes(pruner, self.study, self.optuna_study, view, run.trial._trial_id):
             stack.drop({run.number})
 
-    def _record(self, stacks: Sequence[StackRun], view: OverlayStorage) -> Iterator[Progress]:
-        """Record what has ended since the last call."""
-        for stack in stacks:
-            in_training = {run.number for run in stack.alive}
-            ended = [run for run in stack.runs.values() if run.number not in in_training and not run.recorded]
-            for run in ended:
-                if run.trial.state.is_finished():  # told by an earlier run: pruners see it finished, as they did then
-                    view.insert(run.trial)
-            records = [self._record_of(run, view) for run in ended if not run.trial.state.is_finished()]
-            for run in ended:
-                run.recorded = True
-            for record in records:
-                view.insert(_as_finished(view.get_trial(record.trial_id), record))
-                self.recorder.put(record)
-            self.done += len(records)
-            if records:
-                yield self._progress(stacks, None, records)
+    def _records_in_step(self, stacks: Sequence[StackRun], view: OverlayStorage) -> list[TrialRecord]:
+        """The records of what has ended since the last call; the pruners see it finished from now on."""
+        records = []
+        in_training = {run.number for stack in stacks for run in stack.alive}
+        for run in (run for stack in stacks for run in stack.runs.values()):
+            if run.number in in_training or run.recorded:
+                continue
+            run.recorded = True
+            if run.trial.state.is_finished():  # told by an earlier run: seen as it was then
+                view.insert(run.trial)
+                continue
+            notes = {
+                name: value
+                for name, value in view.get_trial_system_attrs(run.trial._trial_id).items()
+                if name not in run.trial.system_attrs
+            }
+            records.append(self._record_of(run, notes))
+            view.insert(_as_finished(view.get_trial(run.trial._trial_id), records[-1]))
+        return records
 
-    def _record_of(self, run: Run, view: OverlayStorage) -> TrialRecord:
+    def _record_of(self, run: Run, pruner_notes: dict[str, Any] | None = None) -> TrialRecord:
         leads = run.outcome == "completed" and run.state is not None and self._leads(run.best, run.number)
         if leads and run.best is not None:
             self.best = (run.best, run.number)
-        notes = {
-            name: value
-            for name, value in view.get_trial_system_attrs(run.trial._trial_id).items()
-            if name not in run.trial.system_attrs
-        }
-        return self.engine.record(run, keep_state=leads, pruner_notes=notes)
+        return self.engine.record(run, keep_state=leads, pruner_notes=pruner_notes)
+
+    def _store(self, records: Sequence[TrialRecord], under_way: Sequence[StackRun], stack: StackRun | None) -> Progress:
+        for record in records:
+            self.recorder.put(record)
+        self.done += len(records)
+        return self._progress(under_way, stack, records)
 
     def _leads(self, value: float | None, number: int) -> bool:
         """Whether a trial would be the study's best; of equal ones the first is."""

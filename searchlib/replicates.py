@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from searchlib.analysis import cells, outcome
 from searchlib.comparison import looks, next_runs
 from searchlib.data import Examples, split
-from searchlib.engines import Deadline, Engine, Progress, Run, StackRun
+from searchlib.engines import Deadline, Engine, Progress, Run, StackRun, Workers
 from searchlib.recorder import Recorder
 from searchlib.sampling import distribution
 from searchlib.storage import replicates_name
@@ -50,13 +50,13 @@ class Race:
         wanted = {"looks": list(self.looks), "candidates": self._candidates(), "finished": True}
         return all(noted.get(name) == value for name, value in wanted.items())
 
-    def run(self, engine: Engine, tracker: Tracker, deadline: Deadline) -> Iterator[Progress]:
+    def run(self, engine: Engine, workers: Workers, tracker: Tracker, deadline: Deadline) -> Iterator[Progress]:
         """Run what is missing. OutOfTimeError when the deadline passes; what was recorded stays."""
         if self.finished:
             return
         stored = self._open(create=True)
         assert stored is not None
-        self.stored, self.engine, self.deadline = stored, engine, deadline
+        self.stored, self.engine, self.workers, self.deadline = stored, engine, workers, deadline
         tracker.discard_runs_of(
             stored.study_name, [trial.number for trial in self._trials() if not trial.state.is_finished()]
         )
@@ -162,14 +162,34 @@ class Race:
     def _train(self, trials: Sequence[FrozenTrial]) -> Iterator[Progress]:
         """Train what is open of a batch: a stack for each seed and fusion key, formed as before an interruption."""
         self.done, self.target = sum(trial.state.is_finished() for trial in trials), len(trials)
+        for stack, finished, others in self.workers.finish(self._stacks(trials), deadline=self.deadline):
+            records = [record for over in finished for record in self._record(over)]
+            self.done += len(records)
+            yield self._progress(stack, others, records)
+
+    def _stacks(self, trials: Sequence[FrozenTrial]) -> Iterator[StackRun]:
         for replicate in sorted({trial.params["replicate"] for trial in trials}):
             paired = [trial for trial in trials if trial.params["replicate"] == replicate]
             if all(trial.state.is_finished() for trial in paired):
                 continue
             engine = self._engine(replicate)
+            order_seed = derive_seed(self.study.seed, "replicate", replicate)
             for group in engine.group(paired):
                 if any(not trial.state.is_finished() for trial in group):
-                    yield from self._train_stack(engine, group, replicate)
+                    yield engine.start(group, order_seed=order_seed, keeps=self._leads)
+
+    def _record(self, stack: StackRun) -> list[TrialRecord]:
+        """Record a stack at its end."""
+        stack.close()
+        records = []
+        for run in stack.runs.values():
+            if not run.trial.state.is_finished():
+                leads = run.outcome == "completed" and run.best is not None and self._leads(run, run.best)
+                if leads and run.best is not None:
+                    self.best[run.trial.user_attrs["source"]] = run.best
+                records.append(stack.engine.record(run, keep_state=leads))
+                self.recorder.put(records[-1])
+        return records
 
     def _engine(self, replicate: int) -> Engine:
         """The search's own, or one on a split that this replicate draws."""
@@ -184,26 +204,6 @@ class Race:
         seed = derive_seed(self.study.split_seed, "replicate", replicate) % 2**32
         drawn = split(whole, seed=seed, fraction=self.study.validation_fraction)
         return Engine(self.study, drawn, self.engine.device)
-
-    def _train_stack(self, engine: Engine, group: Sequence[FrozenTrial], replicate: int) -> Iterator[Progress]:
-        order_seed = derive_seed(self.study.seed, "replicate", replicate)
-        stack = engine.start(group, order_seed=order_seed, keeps=self._leads)
-        while stack.alive:
-            self.deadline.check()
-            stack.advance()
-            if stack.alive:
-                yield self._progress(stack)
-        stack.close()
-        records = []
-        for run in stack.runs.values():
-            if not run.trial.state.is_finished():
-                leads = run.outcome == "completed" and run.best is not None and self._leads(run, run.best)
-                if leads and run.best is not None:
-                    self.best[run.trial.user_attrs["source"]] = run.best
-                records.append(engine.record(run, keep_state=leads))
-                self.recorder.put(records[-1])
-        self.done += len(records)
-        yield self._progress(stack, records)
 
     def _best_by_source(self) -> dict[int, float]:
         """The best replicate so far of each repeated trial."""
@@ -220,13 +220,13 @@ class Race:
         source: int = run.trial.user_attrs["source"]
         return source not in self.best or self.study.better(value, self.best[source])
 
-    def _progress(self, stack: StackRun, finished: Sequence[TrialRecord] = ()) -> Progress:
-        under_way = 0.0 if finished else len(stack.runs) * stack.epoch / stack.epochs
+    def _progress(self, stack: StackRun, under_way: Sequence[StackRun], finished: Sequence[TrialRecord]) -> Progress:
+        trained = sum(len(each.runs) * each.epoch / each.epochs for each in under_way)
         return Progress(
             phase="replicates",
             done=self.done,
             target=self.target,
-            fraction=min((self.done + under_way) / self.target, 1.0),
+            fraction=min((self.done + trained) / self.target, 1.0),
             stack=len(stack.alive),
             epoch=stack.epoch,
             epochs=stack.epochs,

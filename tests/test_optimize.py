@@ -94,7 +94,7 @@ def test_an_interrupted_search_ends_as_an_uninterrupted_one(variant: str, monkey
     again.mkdir()
     monkeypatch.chdir(again)
     prepare()
-    for patience in itertools.chain((1, 2, 3), itertools.repeat(5)):  # steps until the next interruption
+    for patience in itertools.chain((1, 2, 3), itertools.count(5, 5)):  # steps until the next interruption
         steps = search(study)
         taken = sum(1 for _ in itertools.islice(steps, patience))
         steps.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -12,14 +12,14 @@ import torch
 from torch import Tensor
 
 from searchlib.models import input_scale
-from searchlib.training.stack import accumulator
+from searchlib.training.stack import accumulator_dtype
 from searchlib.trial import derive_seed
 
 if TYPE_CHECKING:
     from searchlib.data import Dataset, Examples, Split
     from searchlib.training.stack import Member
 
-__all__ = ["EpochResult", "Tensors", "Trainable", "Watcher", "denormals_flushed", "prepare", "train"]
+__all__ = ["EpochResult", "HaltedError", "Tensors", "Trainable", "Watcher", "denormals_flushed", "prepare", "train"]
 
 PROBE_SIZE = 512
 
@@ -113,46 +113,60 @@ class Watcher(Protocol):
     def measure(self, stack: Trainable) -> list[dict[str, float]]: ...
 
 
-def train(stack: Trainable, data: Tensors, *, order_seed: int, watch: Watcher | None = None) -> Iterator[EpochResult]:
+class HaltedError(Exception):
+    """Training was told to stop in the middle of an epoch; what it had done of it is gone."""
+
+
+def train(
+    stack: Trainable,
+    data: Tensors,
+    *,
+    order_seed: int,
+    watch: Watcher | None = None,
+    halted: Callable[[], bool] = lambda: False,
+) -> Iterator[EpochResult]:
     """Train all members of *stack* for their number of epochs; yield after each.
 
     Between two epochs the caller may drop members with ``stack.keep``; when none is left the training ends. The
     order of the examples depends on (order_seed, epoch) alone: all trials with one seed see the same batches.
-    watch: is shown the stack before the last step of each epoch and after it.
+    watch: is shown the stack before the last step of each epoch and after it. halted: asked before each step; where
+    it says yes, HaltedError.
     """
     for epoch in range(1, stack.members[0].config.epochs + 1):
         if not stack.members:
             return
-        yield _epoch(stack, data, epoch, order_seed, watch)
+        yield _epoch(stack, data, epoch, order_seed, watch, halted)
 
 
-def _epoch(stack: Trainable, data: Tensors, epoch: int, order_seed: int, watch: Watcher | None) -> EpochResult:
+def _epoch(
+    stack: Trainable, data: Tensors, epoch: int, order_seed: int, watch: Watcher | None, halted: Callable[[], bool]
+) -> EpochResult:
     started = time.perf_counter()
     count, batch_size = len(data.train_inputs), stack.members[0].config.batch_size
-    steps = -(-count // batch_size)
     rates = [member.config.learning_rate_at(epoch) for member in stack.members]
     rate = torch.tensor(rates, dtype=stack.dtype, device=stack.device)
     generator = torch.Generator().manual_seed(derive_seed(order_seed, "order", epoch))
     order = torch.randperm(count, generator=generator).to(stack.device)
-    total = accumulator(len(stack.members), stack.device)
-    finite = torch.ones(len(stack.members), dtype=torch.bool, device=stack.device)
-    healthy = torch.zeros(len(stack.members), dtype=torch.int64, device=stack.device)
+    batches = order.split(batch_size)
+    losses = torch.empty(len(batches), len(stack.members), dtype=stack.dtype, device=stack.device)
     with denormals_flushed():
-        for step, batch in enumerate(order.split(batch_size), start=1):
-            if watch is not None and step == steps:
+        for step, batch in enumerate(batches):
+            if halted():
+                raise HaltedError
+            if watch is not None and step == len(batches) - 1:
                 watch.remember(stack)
-            loss = stack.step(data.train_inputs[batch], data.train_targets[batch], rate)
-            total += loss * len(batch)
-            healthy += finite.logical_and_(loss.isfinite())
+            losses[step] = stack.step(data.train_inputs[batch], data.train_targets[batch], rate)
         val_loss, val_accuracy = stack.evaluate(data.val_inputs, data.val_targets)
         diagnostics: list[dict[str, float]] = [{} for _ in rates] if watch is None else watch.measure(stack)
+    total = losses[:-1].to(accumulator_dtype(stack.device)).sum(dim=0) * batch_size + losses[-1] * len(batches[-1])
+    healthy = losses.isfinite().long().cumprod(dim=0).sum(dim=0)
     return EpochResult(
         epoch=epoch,
         train_loss=(total / count).tolist(),
         val_loss=val_loss.tolist(),
         val_accuracy=None if val_accuracy is None else val_accuracy.tolist(),
         learning_rate=rates,
-        last_finite_step=(healthy + (epoch - 1) * steps).tolist(),
+        last_finite_step=(healthy + (epoch - 1) * len(batches)).tolist(),
         diagnostics=diagnostics,
         seconds=time.perf_counter() - started,
     )

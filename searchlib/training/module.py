@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from searchlib.errors import StudyError
 from searchlib.initializers import initialize_layer
-from searchlib.training.stack import Member, accumulator, losses
+from searchlib.training.stack import Member, accumulator_dtype, losses
 from searchlib.trial import TrialConfig, derive_seed
 
 __all__ = ["ModuleStack"]
@@ -83,7 +83,7 @@ class ModuleStack:
             optimizer.zero_grad()
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(self.noise[position])
-                loss = losses(module(inputs)[:, None, :], targets).mean()
+                loss = losses(module(inputs).T[None], targets).mean()
                 self.noise[position] += 1
             loss.backward()
             optimizer.step()
@@ -92,13 +92,13 @@ class ModuleStack:
 
     @torch.no_grad()
     def evaluate(self, inputs: Tensor, targets: Tensor, *, batch_size: int = 1000) -> tuple[Tensor, Tensor | None]:
-        loss = accumulator(len(self.members), self.device)
+        loss = torch.zeros(len(self.members), dtype=accumulator_dtype(self.device), device=self.device)
         correct = torch.zeros(len(self.members), dtype=torch.int64, device=self.device)
         for position, module in enumerate(self.modules):
             module.eval()
             for x, y in zip(inputs.split(batch_size), targets.split(batch_size), strict=True):
                 outputs = module(x.clone())  # a module may work in place, and x is a view of the data
-                loss[position] += losses(outputs[:, None, :], y).sum()
+                loss[position] += losses(outputs.T[None], y).sum()
                 if not y.is_floating_point():
                     correct[position] += (outputs.argmax(dim=1) == y).sum()
         accuracy = None if targets.is_floating_point() else correct.cpu().double() / len(inputs)

@@ -1,14 +1,16 @@
 """SGD, Adam, AdamW and RMSprop over a stack, each trial with its own hyperparameters.
 
-Every parameter has the trials along its first dimension; a hyperparameter is a column that broadcasts along the
-others. Each formula is ``torch.optim``'s (its documentation gives it as pseudocode, term for term), so that a
-trial of a stack takes the same steps as one alone. The update is element-wise: what happens to one trial, an
-overflow included, stays in its own slice.
+Every parameter has the trials along its first dimension. Where torch has a fused kernel for its own optimizer, the
+stack takes that one: it reads and writes each weight once. A kernel takes one number for each hyperparameter, so
+trials that differ get a call each, and SGD, which is linear in the gradient, one call for all: there the learning
+rates are in the gradient already. Each update is element-wise: what happens to one trial, an overflow included,
+stays in its own slice.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 import torch
@@ -22,54 +24,55 @@ Tensors = Mapping[str, torch.Tensor]
 
 
 class StackOptimizer:
-    """Base: hyperparameters by trial, state by parameter.
+    """Base: a stack's parameters and gradients, updated in place, with state tensors that start at zero."""
 
-    columns: names of the ``TrialConfig`` fields that the update uses beside the learning rate.
-    slots: names of the state tensors, one of each a parameter, zero at the start.
-    """
-
-    columns: tuple[str, ...] = ()
-    slots: tuple[str, ...] = ()
-
-    def __init__(self, parameters: Tensors, configs: Sequence[TrialConfig]) -> None:
-        like = next(iter(parameters.values()))
+    def __init__(self, parameters: Tensors, gradients: Tensors, configs: Sequence[TrialConfig]) -> None:
         self.steps = 0
-        self.hyper = {
-            name: torch.tensor([getattr(config, name) for config in configs], dtype=like.dtype, device=like.device)
-            for name in self.columns
-        }
-        self.nesterov = any(config.nesterov for config in configs)
-        self._choose_terms()
-        self.state = {
-            slot: {name: torch.zeros_like(parameter) for name, parameter in parameters.items()} for slot in self._used()
-        }
+        slots = self.slots(configs)
+        self.state = {slot: {name: torch.zeros_like(w) for name, w in parameters.items()} for slot in slots}
+        self._rate: torch.Tensor | None = None
+        self.attach(parameters, gradients, configs)
 
-    def _choose_terms(self) -> None:
-        """Note, once, which terms are zero for every trial, so that a step can leave them out."""
-        self.decays = bool(self.hyper["weight_decay"].any())
-        self.moves = "momentum" in self.hyper and bool(self.hyper["momentum"].any())
+    def slots(self, configs: Sequence[TrialConfig]) -> tuple[str, ...]:
+        """Names of the state tensors that these trials need, one of each a parameter."""
+        raise AssertionError("an optimizer defines slots")
 
-    def _used(self) -> tuple[str, ...]:
-        return self.slots
+    def attach(self, parameters: Tensors, gradients: Tensors, configs: Sequence[TrialConfig]) -> None:
+        """Work on these tensors from now on: their numbers change, they stay where they are."""
+        self.parameters, self.gradients, self.configs = parameters, gradients, configs
+        self.decays = any(config.weight_decay for config in configs)
 
-    def keep(self, index: torch.Tensor) -> None:
-        """Keep the trials at *index* (along the first dimension of everything)."""
-        self.hyper = {name: column[index] for name, column in self.hyper.items()}
-        self.state = {
-            slot: {name: value[index] for name, value in values.items()} for slot, values in self.state.items()
-        }
+    def keep(
+        self, index: torch.Tensor, parameters: Tensors, gradients: Tensors, configs: Sequence[TrialConfig]
+    ) -> None:
+        """Go on with the trials at *index*, whose tensors and configurations follow."""
+        self.state = {slot: {name: s[index] for name, s in states.items()} for slot, states in self.state.items()}
+        self._rate = None if self._rate is None else self._rate[index]
+        self.attach(parameters, gradients, configs)
 
-    def step(self, parameters: Tensors, gradients: Tensors, learning_rate: torch.Tensor) -> None:
-        """One update in place. *learning_rate* is ``[trials]``; the gradients may be overwritten."""
+    def gradient_scale(self, learning_rate: torch.Tensor) -> torch.Tensor | None:
+        """What each trial's loss is to be multiplied by before its gradient is taken, ``[K]``; None is 1."""
+        return None
+
+    def step(self, learning_rate: torch.Tensor) -> None:
+        """One update by the gradients, which may be overwritten. *learning_rate*, ``[K]``, is one tensor an epoch."""
+        if learning_rate is not self._rate:
+            self.change_rate(self._rate, learning_rate)
+            self._rate = learning_rate
         self.steps += 1
-        for name, parameter in parameters.items():
-            self.update(name, parameter, gradients[name], learning_rate)
+        self.update()
 
-    def update(self, name: str, w: torch.Tensor, g: torch.Tensor, lr: torch.Tensor) -> None:
+    def change_rate(self, before: torch.Tensor | None, after: torch.Tensor) -> None:
+        """Note the learning rates of the steps to come, once an epoch."""
+        self.rates: list[float] = after.tolist()
+
+    def update(self) -> None:
         raise AssertionError("an optimizer defines update")
 
-    def column(self, name: str, like: torch.Tensor) -> torch.Tensor:
-        return _column(self.hyper[name], like)
+    def column(self, hyperparameter: str, like: torch.Tensor) -> torch.Tensor:
+        """A hyperparameter by trial, as a column that broadcasts along the rest of *like*."""
+        values = [getattr(config, hyperparameter) for config in self.configs]
+        return _column(torch.tensor(values, dtype=like.dtype, device=like.device), like)
 
 
 def _column(values: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
@@ -77,70 +80,133 @@ def _column(values: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
 
 
 class SGD(StackOptimizer):
-    """``torch.optim.SGD``: momentum (dampening 0), Nesterov, L2."""
+    """``torch.optim.SGD``: momentum (dampening 0), Nesterov, L2.
 
-    columns = ("momentum", "weight_decay")
-    slots = ("momentum_buffer",)
+    The gradients come multiplied by the learning rates, and so does what the momentum buffer holds: a step is then
+    w -= buffer (or, Nesterov, gradient + momentum * buffer) for all trials at once. When a rate changes between
+    epochs its buffer is rescaled, which is torch's rule: there the rate multiplies the whole buffer.
+    """
 
-    def _used(self) -> tuple[str, ...]:
-        return self.slots if self.moves else ()
+    def slots(self, configs: Sequence[TrialConfig]) -> tuple[str, ...]:
+        return ("momentum_buffer",) if any(config.momentum for config in configs) else ()
 
-    def update(self, name: str, w: torch.Tensor, g: torch.Tensor, lr: torch.Tensor) -> None:
+    def attach(self, parameters: Tensors, gradients: Tensors, configs: Sequence[TrialConfig]) -> None:
+        super().attach(parameters, gradients, configs)
+        runs, start = [], 0
+        for momentum, group in groupby(configs, key=lambda config: config.momentum):
+            stop = start + len(list(group))
+            buffers = self.state["momentum_buffer"] if momentum else {}
+            tensors = ([t[start:stop] for t in by_name.values()] for by_name in (parameters, gradients, buffers))
+            runs.append((momentum, *tensors))
+            start = stop
+        self.runs = runs
+
+    def gradient_scale(self, learning_rate: torch.Tensor) -> torch.Tensor | None:
+        return learning_rate
+
+    def change_rate(self, before: torch.Tensor | None, after: torch.Tensor) -> None:
+        if before is not None:
+            ratio = torch.where(before > 0.0, after / before, 0.0)
+            for buffer in self.state.get("momentum_buffer", {}).values():
+                buffer.mul_(_column(ratio, buffer))
         if self.decays:
-            g = g.addcmul_(w, self.column("weight_decay", w))
-        if self.moves:
-            momentum, buffer = self.column("momentum", w), self.state["momentum_buffer"][name]
-            torch.addcmul(g, buffer, momentum, out=buffer)
-            g = g.addcmul_(buffer, momentum) if self.nesterov else buffer
-        w.addcmul_(g, _column(lr, w), value=-1.0)
+            self.decay = {
+                name: self.column("weight_decay", w) * _column(after, w) for name, w in self.parameters.items()
+            }
+
+    def update(self) -> None:
+        if self.decays:
+            for name, w in self.parameters.items():
+                self.gradients[name].addcmul_(w, self.decay[name])
+        for momentum, parameters, gradients, buffers in self.runs:
+            torch._fused_sgd_(
+                parameters,
+                gradients,
+                buffers,
+                weight_decay=0.0,
+                momentum=momentum,
+                lr=1.0,
+                dampening=0.0,
+                nesterov=self.configs[0].nesterov,
+                maximize=False,
+                is_first_step=False,  # the buffers start at 0, which is the same
+            )
 
 
 class Adam(StackOptimizer):
     """``torch.optim.Adam`` (Kingma & Ba 2015), weight decay as L2."""
 
-    columns = ("beta1", "beta2", "eps", "weight_decay")
-    slots = ("exp_avg", "exp_avg_sq")
+    kernel: Callable[..., object] = staticmethod(torch._fused_adam_)
 
-    def decay(self, w: torch.Tensor, g: torch.Tensor, lr: torch.Tensor) -> None:
-        g.addcmul_(w, self.column("weight_decay", w))
+    def slots(self, configs: Sequence[TrialConfig]) -> tuple[str, ...]:
+        return ("exp_avg", "exp_avg_sq")
 
-    def update(self, name: str, w: torch.Tensor, g: torch.Tensor, lr: torch.Tensor) -> None:
-        if self.decays:
-            self.decay(w, g, lr)
-        beta1, beta2, eps = (self.column(key, w) for key in ("beta1", "beta2", "eps"))
-        mean, square = self.state["exp_avg"][name], self.state["exp_avg_sq"][name]
-        mean.lerp_(g, 1.0 - beta1)
-        square.mul_(beta2).addcmul_(g * (1.0 - beta2), g)
-        step_size = _column(lr, w) / (1.0 - beta1**self.steps)
-        denominator = square.sqrt().div_((1.0 - beta2**self.steps).sqrt()).add_(eps)
-        w.sub_((mean * step_size).div_(denominator))
+    def attach(self, parameters: Tensors, gradients: Tensors, configs: Sequence[TrialConfig]) -> None:
+        super().attach(parameters, gradients, configs)
+        like = next(iter(parameters.values()))
+        self.count = torch.tensor(float(self.steps), device=like.device)
+        self.trials = [
+            [
+                [tensor[k] for tensor in by_name.values()]
+                for by_name in (parameters, gradients, self.state["exp_avg"], self.state["exp_avg_sq"])
+            ]
+            for k in range(len(configs))
+        ]
+
+    def update(self) -> None:
+        self.count += 1.0
+        for config, rate, (w, g, mean, square) in zip(self.configs, self.rates, self.trials, strict=True):
+            self.kernel(
+                w,
+                g,
+                mean,
+                square,
+                [],
+                [self.count] * len(w),
+                lr=rate,
+                beta1=config.beta1,
+                beta2=config.beta2,
+                weight_decay=config.weight_decay,
+                eps=config.eps,
+                amsgrad=False,
+                maximize=False,
+            )
 
 
 class AdamW(Adam):
     """``torch.optim.AdamW`` (Loshchilov & Hutter 2019): decoupled weight decay."""
 
-    def decay(self, w: torch.Tensor, g: torch.Tensor, lr: torch.Tensor) -> None:
-        w.mul_(1.0 - _column(lr, w) * self.column("weight_decay", w))
+    kernel: Callable[..., object] = staticmethod(torch._fused_adamw_)
 
 
 class RMSprop(StackOptimizer):
-    """``torch.optim.RMSprop``, not centred, with momentum and L2."""
+    """``torch.optim.RMSprop``, not centred, with momentum and L2. torch has no fused kernel of it."""
 
-    columns = ("alpha", "eps", "momentum", "weight_decay")
-    slots = ("square_avg", "momentum_buffer")
+    def slots(self, configs: Sequence[TrialConfig]) -> tuple[str, ...]:
+        moves = any(config.momentum for config in configs)
+        return ("square_avg", "momentum_buffer") if moves else ("square_avg",)
 
-    def _used(self) -> tuple[str, ...]:
-        return self.slots if self.moves else ("square_avg",)
+    def attach(self, parameters: Tensors, gradients: Tensors, configs: Sequence[TrialConfig]) -> None:
+        super().attach(parameters, gradients, configs)
+        self.columns = {
+            name: [self.column(key, w) for key in ("weight_decay", "alpha", "eps", "momentum")]
+            for name, w in parameters.items()
+        }
 
-    def update(self, name: str, w: torch.Tensor, g: torch.Tensor, lr: torch.Tensor) -> None:
-        if self.decays:
-            g = g.addcmul_(w, self.column("weight_decay", w))
-        alpha, square = self.column("alpha", w), self.state["square_avg"][name]
-        square.mul_(alpha).addcmul_(g * (1.0 - alpha), g)
-        g = g.div_(square.sqrt().add_(self.column("eps", w)))
-        if self.moves:
-            g = self.state["momentum_buffer"][name].mul_(self.column("momentum", w)).add_(g)
-        w.addcmul_(g, _column(lr, w), value=-1.0)
+    def change_rate(self, before: torch.Tensor | None, after: torch.Tensor) -> None:
+        self.rate = after
+
+    def update(self) -> None:
+        for name, w in self.parameters.items():
+            g, square = self.gradients[name], self.state["square_avg"][name]
+            decay, alpha, eps, momentum = self.columns[name]
+            if self.decays:
+                g.addcmul_(w, decay)
+            square.mul_(alpha).addcmul_(g * (1.0 - alpha), g)
+            g.div_(square.sqrt().add_(eps))
+            if "momentum_buffer" in self.state:
+                g = self.state["momentum_buffer"][name].mul_(momentum).add_(g)
+            w.addcmul_(g, _column(self.rate, w), value=-1.0)
 
 
 OPTIMIZERS: dict[str, type[StackOptimizer]] = {"adam": Adam, "adamw": AdamW, "rmsprop": RMSprop, "sgd": SGD}

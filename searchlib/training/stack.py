@@ -1,14 +1,18 @@
 """K networks of the same shape, trained as one.
 
-Trials lie along the first dimension of every parameter. The first layer is one matrix product for all of them,
-``X[B, in] @ W[K * hidden, in]ᵀ``; later layers are batched products over ``[K, out, in]``. Trials are ordered by
-activation, so that each activation runs once on a contiguous slice. The loss is the sum over trials of the mean
-over the batch: each trial keeps the gradient that it would have alone, and nothing couples one to another.
+Trials lie along the first dimension of every tensor, the batch along the last: a signal is ``[K, width, B]``. The
+first layer is then one matrix product for all of them, ``W[K * width, in] @ X[B, in]ᵀ``; later layers are batched
+products; nothing is ever transposed in memory. Trials are ordered by activation, so that each activation runs once on
+a contiguous slice. The loss is the sum over trials of the mean over the batch: each trial keeps the gradient that it
+would have alone, and nothing couples one to another.
+
+``Stack.step`` takes its gradients by hand, layer by layer, into the same memory in each step. What stands between two
+products, a layer's normalization, activation and dropout, has a kernel (``KERNELS``) or goes through autograd.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -20,13 +24,14 @@ from searchlib.activations import Activation, get_activation
 from searchlib.initializers import initialize
 from searchlib.models import build_mlp, layer_sizes
 from searchlib.space import encode
+from searchlib.training.kernels import KERNELS
 from searchlib.training.optimizers import OPTIMIZERS
 from searchlib.trial import derive_seed
 
 if TYPE_CHECKING:
     from searchlib.trial import TrialConfig
 
-__all__ = ["Member", "Stack", "Trace", "accumulator", "fusion_key", "losses"]
+__all__ = ["Member", "Stack", "Trace", "accumulator_dtype", "fusion_key", "losses"]
 
 
 @dataclass(frozen=True)
@@ -43,10 +48,10 @@ class Trace:
     """The signals of one batch in a stack, in evaluation mode, with autograd's graph through them.
 
     inputs: the batch, ``[n, inputs]``.
-    first: what the first linear layer gives, ``[n, K * width]``: the root of the graph.
-    preactivations: what enters each hidden activation (after normalization), ``[n, K, width]`` by layer.
+    first: what the first linear layer gives, ``[K, width, n]``: the root of the graph.
+    preactivations: what enters each hidden activation (after normalization), ``[K, width, n]`` by layer.
     activations: what leaves it.
-    outputs: ``[n, K, outputs]``.
+    outputs: ``[K, outputs, n]``.
     """
 
     inputs: Tensor
@@ -54,6 +59,9 @@ class Trace:
     preactivations: list[Tensor]
     activations: list[Tensor]
     outputs: Tensor
+
+
+Pullback = Callable[[Tensor], Tensor]  # from the gradient by what a part gave to the gradient by what it got
 
 
 def fusion_key(config: TrialConfig) -> tuple[object, ...]:
@@ -71,20 +79,31 @@ def fusion_key(config: TrialConfig) -> tuple[object, ...]:
 
 
 def losses(outputs: Tensor, targets: Tensor) -> Tensor:
-    """The loss of each example and trial, ``[B, K]``, from outputs ``[B, K, C]``.
+    """The loss of each trial and example, ``[K, B]``, from outputs ``[K, C, B]``.
 
     Cross-entropy for class indices ``[B]``; for real targets ``[B, C]`` the squared error, averaged over C.
     """
-    batch, trials, _ = outputs.shape
+    trials, _, batch = outputs.shape
     if targets.is_floating_point():
-        return (outputs - targets[:, None, :]).square().mean(dim=2)
-    repeated = targets[:, None].expand(batch, trials).reshape(-1)
-    return F.cross_entropy(outputs.reshape(batch * trials, -1), repeated, reduction="none").view(batch, trials)
+        return (outputs - targets.T).square().mean(dim=1)
+    return F.cross_entropy(outputs, targets.expand(trials, batch), reduction="none")
 
 
-def accumulator(count: int, device: torch.device) -> Tensor:
-    """Zeros ``[count]`` to sum up in: float64, but on Apple's MPS, which has none, float32."""
-    return torch.zeros(count, dtype=torch.float32 if device.type == "mps" else torch.float64, device=device)
+def losses_and_gradients(outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """``losses``, and the gradient of each by its outputs, ``[K, C, B]``."""
+    trials, classes, batch = outputs.shape
+    if targets.is_floating_point():
+        error = outputs - targets.T
+        return error.square().mean(dim=1), error.mul_(2.0 / classes)
+    logarithms = outputs.log_softmax(dim=1)
+    loss = -logarithms.gather(1, targets.expand(trials, 1, batch)).view(trials, batch)
+    hot = torch.eye(classes, dtype=outputs.dtype, device=outputs.device)[targets].T
+    return loss, logarithms.exp_().sub_(hot)
+
+
+def accumulator_dtype(device: torch.device) -> torch.dtype:
+    """What to sum up in: float64, but on Apple's MPS, which has none, float32."""
+    return torch.float32 if device.type == "mps" else torch.float64
 
 
 class Stack:
@@ -116,8 +135,8 @@ class Stack:
         self.parameters, self.buffers = self._draw(sizes, probe.cpu())
         self.noise = [torch.Generator(self.device).manual_seed(derive_seed(m.seed, "noise")) for m in self.members]
         self.batches = 0
-        self.optimizer = OPTIMIZERS[config.optimizer](self.parameters, [member.config for member in self.members])
         self._refresh()
+        self.optimizer = OPTIMIZERS[config.optimizer](self.parameters, self.gradients, self._configs)
 
     def _draw(self, sizes: tuple[int, ...], probe: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Parameters and buffers by name, ``[K, ...]``, each trial's drawn alone from its own generator."""
@@ -154,40 +173,140 @@ class Stack:
                 parameters[f"activation{index}.weight"] = full(1, 0.25)
         return parameters, buffers
 
+    @property
+    def _configs(self) -> list[TrialConfig]:
+        return [member.config for member in self.members]
+
     def _refresh(self) -> None:
-        """Recompute what follows from the members: slices by activation, the first gradient's place, who is trained."""
-        self._slices = list(_slices([member.config for member in self.members]))
-        self._first_gradient = torch.empty_like(self.parameters["linear0.weight"])
+        """Recompute what follows from the members: slices by activation, memory for gradients and signals."""
+        self._slices = list(_slices(self._configs))
+        self.gradients = {name: torch.empty_like(value) for name, value in self.parameters.items()}
+        self._memory: dict[tuple[str, tuple[int, ...]], Tensor] = {}
         for name, parameter in self.parameters.items():
             parameter.requires_grad_(not name.startswith("linear0."))
 
-    def forward(self, inputs: Tensor, *, training: bool) -> Tensor:
-        """``[B, inputs]`` to ``[B, K, outputs]``."""
-        return self._after_first(self._first(inputs), training)
+    def _scratch(self, name: str, *shape: int) -> Tensor:
+        """Memory for a signal, the same in each step: fresh megabytes would cost as much as the products do."""
+        key = (name, shape)
+        if key not in self._memory:
+            self._memory[key] = torch.empty(shape, dtype=self.dtype, device=self.device)
+        return self._memory[key]
 
-    def _first(self, inputs: Tensor) -> Tensor:
-        """The first layer of all trials as one product, ``[B, K * width]``."""
-        weight, bias = self.parameters["linear0.weight"], self.parameters["linear0.bias"]
-        return torch.addmm(bias.view(-1), inputs, weight.view(-1, weight.shape[2]).T)
+    # ------------------------------------------------------------------------------------------------ one step
 
-    def _after_first(self, signal: Tensor, training: bool) -> Tensor:
-        signal = signal.view(len(signal), len(self.members), -1)
+    @torch.no_grad()
+    def step(self, inputs: Tensor, targets: Tensor, learning_rate: Tensor) -> Tensor:
+        """One optimizer step on a batch, each trial at its own rate ``[K]``; returns their mean losses ``[K]``.
+
+        learning_rate: the same tensor until the rates change.
+        """
+        outputs, pullbacks = self._follow(inputs)
+        loss, gradient = losses_and_gradients(outputs, targets)
+        scale = self.optimizer.gradient_scale(learning_rate)
+        gradient.mul_(1.0 / len(inputs) if scale is None else (scale / len(inputs)).view(-1, 1, 1))
+        for pullback in reversed(pullbacks):
+            gradient = pullback(gradient)
+        self.optimizer.step(learning_rate)
+        self.batches += 1
+        return loss.mean(dim=1)
+
+    def _follow(self, inputs: Tensor) -> tuple[Tensor, list[Pullback]]:
+        """The outputs ``[K, C, B]`` in training, and the way back: each part's pullback, in the order of the parts."""
+        signal, pullback = self._first_layer(inputs)
+        pullbacks = [pullback]
         for index in range(self.depth):
+            signal, between = self._between(signal, index)
+            signal, linear = self._linear_layer(signal, index + 1)
+            pullbacks += [between, linear]
+        return signal, pullbacks
+
+    def _first_layer(self, inputs: Tensor) -> tuple[Tensor, Pullback]:
+        weight = self.parameters["linear0.weight"]
+        trials, width, fan_in = weight.shape
+        signal = self._scratch("signal0", trials, width, len(inputs))
+        self._first(inputs, out=signal)
+
+        def pullback(gradient: Tensor) -> Tensor:
+            flat = gradient.view(trials * width, -1)
+            torch.mm(flat, inputs, out=self.gradients["linear0.weight"].view(-1, fan_in))
+            torch.sum(gradient, dim=2, out=self.gradients["linear0.bias"])
+            return gradient
+
+        return signal, pullback
+
+    def _linear_layer(self, signal: Tensor, index: int) -> tuple[Tensor, Pullback]:
+        weight, bias = self.parameters[f"linear{index}.weight"], self.parameters[f"linear{index}.bias"]
+        trials, width, fan_in = weight.shape
+        output = self._scratch(f"signal{index}", trials, width, signal.shape[2])
+        torch.baddbmm(bias[:, :, None], weight, signal, out=output)
+
+        def pullback(gradient: Tensor) -> Tensor:
+            torch.bmm(gradient, signal.transpose(1, 2), out=self.gradients[f"linear{index}.weight"])
+            torch.sum(gradient, dim=2, out=self.gradients[f"linear{index}.bias"])
+            before = self._scratch(f"gradient{index}", trials, fan_in, signal.shape[2])
+            return torch.bmm(weight.transpose(1, 2), gradient, out=before)
+
+        return output, pullback
+
+    def _between(self, signal: Tensor, index: int) -> tuple[Tensor, Pullback]:
+        """What stands between two products, in training: normalization, activation, dropout."""
+        kernels = [KERNELS.get(type(module)) for *_, module in self._slices]
+        if self.batch_norm or self.has_dropout or None in kernels:
+            return self._between_by_autograd(signal, index)
+        output = self._scratch(f"activation{index}", *signal.shape)
+        for (start, stop, _, module), kernel in zip(self._slices, kernels, strict=True):
+            assert kernel is not None
+            kernel.forward(module, signal[start:stop], output[start:stop])
+
+        def pullback(gradient: Tensor) -> Tensor:
+            for (start, stop, _, module), kernel in zip(self._slices, kernels, strict=True):
+                assert kernel is not None
+                kernel.backward(module, gradient[start:stop], signal[start:stop], output[start:stop])
+            return gradient
+
+        return output, pullback
+
+    def _between_by_autograd(self, signal: Tensor, index: int) -> tuple[Tensor, Pullback]:
+        own = (f"norm{index}.weight", f"norm{index}.bias", f"activation{index}.weight")
+        names = [name for name in own if name in self.parameters]
+        with torch.enable_grad():
+            start = signal.detach().requires_grad_()
+            output = start
             if self.batch_norm:
-                signal = self._normalize(signal, index, self.buffers, training)
-            signal = self.activate(signal, index, training=training)
-            if self.has_dropout and training:
-                signal = self._drop(signal)
-            signal = self._linear(signal, index + 1)
-        return signal
+                output = self._normalize(output, index, self.buffers, training=True)
+            output = self.activate(output, index, training=True)
+            if self.has_dropout:
+                output = self._drop(output)
+
+        def pullback(gradient: Tensor) -> Tensor:
+            if not output.requires_grad:  # a function of the study's own without a gradient
+                return torch.zeros_like(signal)
+            before, *rest = torch.autograd.grad(
+                output, [start, *(self.parameters[name] for name in names)], gradient, materialize_grads=True
+            )
+            for name, value in zip(names, rest, strict=True):
+                self.gradients[name].copy_(value)
+            return before.contiguous()
+
+        return output.detach().contiguous(), pullback
+
+    # ------------------------------------------------------------------------------------ evaluation and a trace
+
+    def _first(self, inputs: Tensor, out: Tensor | None = None) -> Tensor:
+        """The first layer of all trials as one product, ``[K, width, B]``."""
+        weight, bias = self.parameters["linear0.weight"], self.parameters["linear0.bias"]
+        trials, width, fan_in = weight.shape
+        flat = None if out is None else out.view(trials * width, -1)
+        product = torch.mm(weight.view(-1, fan_in), inputs.T, out=flat)
+        return product.view(trials, width, -1).add_(bias[:, :, None])
 
     def _linear(self, signal: Tensor, index: int) -> Tensor:
         weight, bias = self.parameters[f"linear{index}.weight"], self.parameters[f"linear{index}.bias"]
-        return torch.baddbmm(bias[:, None, :], signal.transpose(0, 1), weight.transpose(1, 2)).transpose(0, 1)
+        return torch.baddbmm(bias[:, :, None], weight, signal)
 
     def _normalize(self, signal: Tensor, index: int, buffers: dict[str, Tensor], training: bool) -> Tensor:
         return F.batch_norm(
-            signal.reshape(len(signal), -1),
+            signal.reshape(1, -1, signal.shape[2]),
             buffers[f"norm{index}.running_mean"].view(-1),
             buffers[f"norm{index}.running_var"].view(-1),
             self.parameters[f"norm{index}.weight"].view(-1),
@@ -196,60 +315,38 @@ class Stack:
         ).view(signal.shape)
 
     def activate(self, signal: Tensor, index: int, *, training: bool = False) -> Tensor:
-        """Each member's activation of hidden layer *index* (from 0) on a signal ``[n, K, any]``."""
-        pieces = signal.split([stop - start for start, stop, _, _ in self._slices], dim=1)
+        """Each member's activation of hidden layer *index* (from 0) on a signal ``[K, any, n]``."""
         parts = [
-            self._activate(piece, slice(start, stop), activation, module, index, training)
-            for piece, (start, stop, activation, module) in zip(pieces, self._slices, strict=True)
+            self._activate(signal[start:stop], slice(start, stop), activation, module, index, training)
+            for start, stop, activation, module in self._slices
         ]
-        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
-
-    def _drop(self, signal: Tensor) -> Tensor:
-        masks = [
-            torch.empty_like(signal[:, k]).bernoulli_(kept, generator=self.noise[k]).div_(kept)
-            for k, kept in enumerate(1.0 - member.config.dropout for member in self.members)
-        ]
-        return signal * torch.stack(masks, dim=1)
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def _activate(
         self, signal: Tensor, trials: slice, activation: Activation, module: torch.nn.Module, index: int, training: bool
     ) -> Tensor:
         if activation.trained:
-            return F.prelu(signal, self.parameters[f"activation{index}.weight"][trials].view(-1))
+            slopes = self.parameters[f"activation{index}.weight"][trials]
+            return F.prelu(signal.transpose(0, 1), slopes.view(-1)).transpose(0, 1)
         if activation.noisy and training:
             return torch.stack(
                 [
-                    _rrelu(signal[:, offset], self.noise[trial])
-                    for offset, trial in enumerate(range(trials.start, trials.stop))
-                ],
-                dim=1,
+                    _rrelu(piece.T, self.noise[trial]).T
+                    for piece, trial in zip(signal, range(trials.start, trials.stop), strict=True)
+                ]
             )
         output: Tensor = module(signal)
         return output
 
-    def step(self, inputs: Tensor, targets: Tensor, learning_rate: Tensor) -> Tensor:
-        """One optimizer step on a batch, each trial at its own rate ``[K]``; returns their mean losses ``[K]``."""
-        first = self._first(inputs).requires_grad_()
-        mean = losses(self._after_first(first, training=True), targets).mean(dim=0)
-        gradients = self._gradients(mean, first, inputs)
-        with torch.no_grad():
-            self.optimizer.step(self.parameters, gradients, learning_rate)
-        self.batches += 1
-        return mean.detach()
-
-    def _gradients(self, mean: Tensor, first: Tensor, inputs: Tensor) -> dict[str, Tensor]:
-        """The gradient of each member's mean loss by its own parameters; the first weight's lasts until the next call.
-
-        The first layer holds most of the numbers. Its gradient is written by hand, always into the same memory:
-        autograd would have the system map and clear megabytes anew in each step, at several times the cost.
-        """
-        later = {name: parameter for name, parameter in self.parameters.items() if parameter.requires_grad}
-        signal, *rest = torch.autograd.grad(mean.sum(), [first, *later.values()], materialize_grads=True)
-        with torch.no_grad():
-            gradient = self._first_gradient
-            torch.mm(signal.T, inputs, out=gradient.view(-1, gradient.shape[2]))
-            bias = signal.sum(dim=0).view_as(self.parameters["linear0.bias"])
-        return {"linear0.weight": gradient, "linear0.bias": bias, **dict(zip(later, rest, strict=True))}
+    def _drop(self, signal: Tensor) -> Tensor:
+        """Dropout, each member's drawn as torch.nn.Dropout would on its own ``[B, width]``."""
+        masks = [
+            torch.empty_like(signal[k].T, memory_format=torch.contiguous_format)
+            .bernoulli_(kept, generator=self.noise[k])
+            .div_(kept)
+            for k, kept in enumerate(1.0 - member.config.dropout for member in self.members)
+        ]
+        return signal * torch.stack(masks).transpose(1, 2)
 
     def trace(self, inputs: Tensor, *, statistics: dict[str, Tensor] | None = None) -> Trace:
         """Follow a batch ``[n, inputs]`` through the stack in evaluation mode, without a trace left in it.
@@ -260,12 +357,12 @@ class Stack:
         """
         buffers = self.buffers if statistics is None else statistics
         first = self._first(inputs).requires_grad_()
-        signal = first.view(len(first), len(self.members), -1)
+        signal = first
         preactivations, activations = [], []
         for index in range(self.depth):
             if self.batch_norm:
                 if f"norm{index}.running_mean" not in buffers:
-                    variance, mean = torch.var_mean(signal.detach(), dim=0, correction=0)
+                    variance, mean = torch.var_mean(signal.detach(), dim=2, correction=0)
                     buffers |= {f"norm{index}.running_mean": mean, f"norm{index}.running_var": variance}
                 signal = self._normalize(signal, index, buffers, training=False)
             preactivations.append(signal)
@@ -277,23 +374,35 @@ class Stack:
     def weight_gradients(self, trace: Trace, targets: Tensor) -> list[Tensor]:
         """The gradient of each member's mean loss by its weights, ``[K, out, in]`` by layer.
 
-        Uses the trace's graph up. The first tensor is overwritten by the next step.
+        It uses the trace's graph up.
         """
-        gradients = self._gradients(losses(trace.outputs, targets).mean(dim=0), trace.first, trace.inputs)
-        return [gradients[f"linear{index}.weight"] for index in range(self.depth + 1)]
+        later = [self.parameters[f"linear{index}.weight"] for index in range(1, self.depth + 1)]
+        mean = losses(trace.outputs, targets).mean(dim=1)
+        signal, *rest = torch.autograd.grad(mean.sum(), [trace.first, *later], materialize_grads=True)
+        first = torch.mm(signal.flatten(0, 1), trace.inputs)
+        return [first.view_as(self.parameters["linear0.weight"]), *rest]
 
     @torch.no_grad()
-    def evaluate(self, inputs: Tensor, targets: Tensor, *, batch_size: int = 2000) -> tuple[Tensor, Tensor | None]:
+    def evaluate(self, inputs: Tensor, targets: Tensor, *, batch_size: int = 1000) -> tuple[Tensor, Tensor | None]:
         """Mean loss ``[K]`` and accuracy ``[K]`` (None for real targets) over a whole split, in evaluation mode."""
-        loss = accumulator(len(self.members), self.device)
+        loss = torch.zeros(len(self.members), dtype=accumulator_dtype(self.device), device=self.device)
         correct = torch.zeros(len(self.members), dtype=torch.int64, device=self.device)
         for x, y in zip(inputs.split(batch_size), targets.split(batch_size), strict=True):
-            outputs = self.forward(x, training=False)
-            loss += losses(outputs, y).sum(dim=0)
+            outputs = self.outputs(x)
+            loss += losses(outputs, y).sum(dim=1)
             if not y.is_floating_point():
-                correct += (outputs.argmax(dim=2) == y[:, None]).sum(dim=0)
+                correct += (outputs.argmax(dim=1) == y).sum(dim=1)
         accuracy = None if targets.is_floating_point() else correct.cpu().double() / len(inputs)
         return loss / len(inputs), accuracy
+
+    def outputs(self, inputs: Tensor) -> Tensor:
+        """``[B, inputs]`` to ``[K, outputs, B]``, in evaluation mode."""
+        signal = self._first(inputs)
+        for index in range(self.depth):
+            if self.batch_norm:
+                signal = self._normalize(signal, index, self.buffers, training=False)
+            signal = self._linear(self.activate(signal, index), index + 1)
+        return signal
 
     def keep(self, kept: Sequence[bool]) -> None:
         """Go on with the members where *kept* is true; the others' memory and work are given back."""
@@ -303,8 +412,8 @@ class Stack:
         with torch.no_grad():
             self.parameters = {name: value[index] for name, value in self.parameters.items()}
             self.buffers = {name: value[index] for name, value in self.buffers.items()}
-            self.optimizer.keep(index)
         self._refresh()
+        self.optimizer.keep(index, self.parameters, self.gradients, self._configs)
 
     def state(self, position: int) -> dict[str, Tensor]:
         """The state dict of the plain module of ``members[position]``: copies, on the CPU."""
