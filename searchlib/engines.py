@@ -42,6 +42,7 @@ __all__ = [
     "StackRun",
     "Workers",
     "chance_level",
+    "check_precision",
     "resolve_device",
 ]
 
@@ -127,6 +128,20 @@ def resolve_device(name: str) -> str:
         there = [kind for kind, is_there in available.items() if is_there]
         raise DeviceError(f"device {name!r} isn't there; this machine has {', '.join(there)}")
     return name
+
+
+def check_precision(precision: str, device: str) -> None:
+    """DeviceError where *device* hasn't the instructions for a precision: torch itself would go on in float32."""
+    import torch
+
+    found = torch.cpu.get_capabilities()
+    if precision == "bfloat16" and not (
+        device.startswith("cpu") and (found.get("avx512_bf16", False) or found.get("amx_bf16", False))
+    ):
+        raise DeviceError(
+            f"precision='bfloat16' isn't there on device {device!r}: it needs a CPU with AVX512_BF16 or AMX; take "
+            "precision='float32'"
+        )
 
 
 class Engine:
@@ -250,7 +265,8 @@ class StackRun:
             for trial in sorted(trials, key=lambda trial: trial.number)
         }
         self.epoch = 0
-        self.epochs = next(iter(self.runs.values())).config.epochs
+        config = next(iter(self.runs.values())).config
+        self.epochs, self.precision = config.epochs, config.precision
         self._stack: Trainable | None = None
         self._steps: Iterator[EpochResult] = iter(())
         self._ended = False
@@ -375,6 +391,7 @@ class Workers:
         import torch
 
         self._threads = torch.get_num_threads()
+        self._precision = _products().fp32_precision
         if self.count > 1:
             torch.set_num_threads(1)  # the workers take it over when they start
         self._pool = ThreadPoolExecutor(self.count, thread_name_prefix="searchlib-worker")
@@ -387,6 +404,7 @@ class Workers:
 
         self._pool.shutdown()
         torch.set_num_threads(self._threads)
+        _products().fp32_precision = self._precision
 
     def advance(
         self, stacks: Iterable[StackRun], *, deadline: Deadline, until: int | None = None
@@ -394,21 +412,28 @@ class Workers:
         """Train each stack to its end, or to epoch *until*; yield it after each epoch, with the runs that went on.
 
         *stacks* are taken when a worker is free for them. Whoever leaves before the end stops the others in the
-        middle of their epochs. OutOfTimeError when the deadline passes.
+        middle of their epochs. OutOfTimeError when the deadline passes. Stacks of two precisions, which torch has one
+        setting for, never train at the same time.
         """
         waiting = iter(stacks)
         training: dict[Future[list[Run]], StackRun] = {}
+        precision = ""
 
         def submit(stack: StackRun) -> None:
             deadline.check()
             training[self._pool.submit(stack.advance, self._halt.is_set)] = stack
 
         try:
-            while True:
-                while len(training) < self.count and (stack := next(waiting, None)) is not None:
-                    submit(stack)
-                if not training:
-                    return
+            upcoming = next(waiting, None)
+            while upcoming is not None or training:
+                while upcoming is not None and len(training) < self.count:
+                    if upcoming.precision != precision:
+                        if training:
+                            break
+                        precision = upcoming.precision
+                        _products().fp32_precision = {"bfloat16": "bf16", "float32": "ieee"}[precision]
+                    submit(upcoming)
+                    upcoming = next(waiting, None)
                 for future in wait(training, return_when=FIRST_COMPLETED).done:
                     stack = training.pop(future)
                     yield stack, future.result()
@@ -442,6 +467,14 @@ class Workers:
                 finished.append(begun.popleft())
             over.difference_update(finished)
             yield stack, finished, list(begun)
+
+
+def _products() -> Any:
+    """torch's setting for oneDNN: to multiply float32 numbers rounded to bfloat16, or as they are; sums are float32."""
+    import torch
+
+    mkldnn: Any = torch.backends.mkldnn
+    return mkldnn.matmul
 
 
 def available_cores() -> int:

@@ -23,6 +23,7 @@ from searchlib.engines import (
     Run,
     StackRun,
     Workers,
+    check_precision,
     resolve_device,
 )
 from searchlib.errors import StorageError, StudyError
@@ -77,6 +78,8 @@ def optimize(
             load_train(study.dataset, data_root), seed=study.split_seed, fraction=study.validation_fraction
         )
         _check_against_data(study, examples)
+        for precision in _possible(study, "precision"):
+            check_precision(precision, device)
         optuna_study.set_user_attr("target", max(target, existing))
         engine = Engine(study, examples, device)
         with Tracker(study, tracking_uri) as tracker:

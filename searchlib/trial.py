@@ -23,6 +23,7 @@ __all__ = ["FIELDS", "TrialConfig", "derive_seed"]
 OPTIMIZERS = ("adam", "adamw", "rmsprop", "sgd")
 LR_SCHEDULES = ("constant", "cosine", "step")
 INPUT_SCALINGS = ("standard", "symmetric", "unit")
+PRECISIONS = ("bfloat16", "float32")
 
 Check = Callable[[Any], Any]
 
@@ -161,6 +162,11 @@ class TrialConfig:
     lr_step: int = _option(1, _integer(least=1), "epochs between two steps of the schedule 'step'")
     batch_size: int = _option(100, _integer(least=1), "examples a step; the last batch of an epoch may be smaller")
     epochs: int = _option(5, _integer(least=1), "passes over the training split")
+    precision: str = _option(
+        "float32",
+        _one_of("precision", PRECISIONS),
+        "of the factors of matrix products: 'float32', or 'bfloat16' on CPUs that have it (sums and weights: float32)",
+    )
 
     def __post_init__(self) -> None:
         for name, spec in FIELDS.items():

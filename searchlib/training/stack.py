@@ -75,6 +75,7 @@ def fusion_key(config: TrialConfig) -> tuple[object, ...]:
         config.dropout > 0.0,
         config.batch_norm,
         config.input_scaling,
+        config.precision,
     )
 
 
