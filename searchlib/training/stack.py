@@ -12,6 +12,7 @@ products, a layer's normalization, activation and dropout, has a kernel (``KERNE
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -98,8 +99,12 @@ def losses_and_gradients(outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tens
         return error.square().mean(dim=1), error.mul_(2.0 / classes)
     logarithms = outputs.log_softmax(dim=1)
     loss = -logarithms.gather(1, targets.expand(trials, 1, batch)).view(trials, batch)
-    hot = torch.eye(classes, dtype=outputs.dtype, device=outputs.device)[targets].T
-    return loss, logarithms.exp_().sub_(hot)
+    return loss, logarithms.exp_().sub_(_one_hot_rows(classes, outputs.dtype, outputs.device)[targets].T)
+
+
+@functools.lru_cache(maxsize=8)
+def _one_hot_rows(classes: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    return torch.eye(classes, dtype=dtype, device=device)
 
 
 def accumulator_dtype(device: torch.device) -> torch.dtype:
