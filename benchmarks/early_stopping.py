@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -58,7 +58,7 @@ def search(study: Study, rule: str, data: Data) -> Search:
 
 
 @contextmanager
-def one_epoch(*, of_each_cell: bool):  # type: ignore[no-untyped-def]
+def one_epoch(*, of_each_cell: bool) -> Iterator[None]:
     """Egele 2023: every trial gets one epoch, the best go on to the end: one of each cell, or as many of all.
 
     In the place of ``within_cell``'s rungs and its halves: the rest of the search is the same. A bracket has eight
@@ -76,7 +76,7 @@ def one_epoch(*, of_each_cell: bool):  # type: ignore[no-untyped-def]
         return {number for number, _, _ in ranked} - set(best.values())
 
     with (
-        mock.patch("searchlib.optimize.halving_rungs", lambda study, epochs: [1]),
+        mock.patch("searchlib.optimize.halving_rungs", return_value=[1]),
         mock.patch("searchlib.optimize.halve", losers),
     ):
         yield

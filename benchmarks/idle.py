@@ -45,7 +45,7 @@ def study(trials: int) -> Study:
 
 
 class Idle:
-    """A stack that trains nothing: its accuracy follows from trial and epoch, and its diagnostics are a real stack's."""
+    """A stack that trains nothing. Its accuracy follows from seed and epoch; its diagnostics are a real stack's."""
 
     def __init__(self, members: Sequence[Member], snapshot: dict[str, float]) -> None:
         self.members, self.snapshot = list(members), snapshot
@@ -86,7 +86,7 @@ def no_training() -> Iterator[None]:
     with (
         mock.patch.object(Engine, "build", idle),
         mock.patch.object(Watch, "measure", lambda watch, stack: [dict(stack.snapshot) for _ in stack.members]),
-        mock.patch.object(Watch, "remember", lambda watch, stack: None),
+        mock.patch.object(Watch, "remember"),
     ):
         yield
 

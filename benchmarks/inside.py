@@ -12,6 +12,7 @@ import sys
 import time
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from benchmarks.measuring import peak_memory
 
@@ -31,10 +32,10 @@ def end_at_first_step(file: Path) -> None:
             file.write_text(json.dumps({"time": time.time()}), encoding="utf-8")
             os._exit(0)
 
-        stack.step = first  # type: ignore[method-assign]
+        mock.patch.object(stack, "step", first).start()
         return stack
 
-    Engine.build = watched  # type: ignore[method-assign]
+    mock.patch.object(Engine, "build", watched).start()
 
 
 def main() -> None:

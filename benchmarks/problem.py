@@ -184,9 +184,8 @@ def model(member: Member, data: Tensors) -> torch.nn.Sequential:
     )
     with torch.no_grad():
         for index, (weight, bias) in enumerate(drawn):
-            layer = module.get_submodule(f"linear{index}")
-            layer.weight.copy_(weight)
-            layer.bias.copy_(bias)
+            module.get_parameter(f"linear{index}.weight").copy_(weight)
+            module.get_parameter(f"linear{index}.bias").copy_(bias)
     return module
 
 

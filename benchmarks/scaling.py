@@ -198,9 +198,10 @@ def _mlflow_answers(folder: Path) -> float:
 def _answers(folder: Path, start: Callable[[], Any], path: str, query: bytes | None = None) -> float:
     """Seconds from the start of a server, as ``searchlib ui`` starts it, until what a study's page asks is there."""
     from searchlib import servers
+    from searchlib.storage import LOCK_FOLDER
 
     with contextlib.chdir(folder), ExitStack() as left:
-        servers.LOCK_FOLDER.mkdir(exist_ok=True)
+        LOCK_FOLDER.mkdir(exist_ok=True)
         started = time.perf_counter()
         server = start()
         left.callback(servers._stop, server)

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from benchmarks.measuring import ROOT, Settings, Table, in_turn, ratios, seconds_of, spread
@@ -48,7 +48,7 @@ def run(settings: Settings) -> list[Table]:
     def command(*arguments: str) -> float:
         return seconds_of(lambda: python(arguments, settings.folder))
 
-    contenders = {
+    contenders: dict[str, Callable[[int], float]] = {
         "python: nothing": lambda repeat: command("-c", "pass"),
         FLOOR: lambda repeat: command("-c", "import torch, optuna, mlflow"),
         "searchlib --help": lambda repeat: command("-m", "searchlib", "--help"),

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.measuring import Settings, Table, cores, in_turn, processes, ratios, say, spread
@@ -49,6 +48,8 @@ def run(settings: Settings) -> list[Table]:
             times_optimize=ratios(taken, command),
             trial_epochs_a_repeat=runs[0].trial_epochs,
         )
+    if RAY not in outcomes:
+        table.add(contender=RAY, ms_a_trial_epoch="not run, see below")
     table.notes += [ray_note, f"{settings.repeats} repeats, every contender once in each; ratios are taken by repeat."]
     table.notes.append("Where fewer trial-epochs ran: one trial of each batch size, another one in each repeat.")
     return [table, compared(outcomes, 0.05 if settings.quick else TOLERANCE)]
@@ -85,17 +86,24 @@ def _contenders(settings: Settings, data: Data, left: ExitStack) -> tuple[dict[s
         VMAP: lambda repeat: vmapper.submit(vmapped.vmapped, study, data).result(),
     }
     note = tune.missing()
-    if note:
-        note = f"{RAY}: {note}"
-    else:
-        contenders[RAY], note = _ray(process(), chosen, few, data, warm, epochs, folder, left)
+    if not note:
+        ray = process()
+        try:
+            seconds = ray.submit(tune.start, cores()).result()
+            left.callback(lambda: ray.submit(tune.stop).result())
+            for images in (warm, data):
+                ray.submit(tune.ray_tune, few, images, 1, folder).result()
+            contenders[RAY] = lambda repeat: ray.submit(tune.ray_tune, chosen, data, epochs, folder).result()
+            note = f"timed from fit() to its end, all warm; starting Ray takes {seconds:.1f} s before that."
+        except Exception as error:  # whatever keeps Ray from running here, its row says it
+            note = f"not run: {type(error).__name__}: {error}"
     contenders[TUTORIAL] = lambda repeat: loops.submit(
         tutorial.tutorial, one_a_batch_size(chosen, repeat), data, 1
     ).result()
     contenders[f"{OPTUNA}={cores()}"] = lambda repeat: jobs.submit(
         tutorial.under_optuna, study, one_a_batch_size(chosen, repeat), data, 1, cores(), folder
     ).result()
-    return contenders, note
+    return contenders, f"{RAY}: {note}"
 
 
 def _load(data: Data) -> None:
@@ -113,30 +121,6 @@ def _experts(pool: ProcessPoolExecutor, chosen: Sequence[Member], data: Data, ep
     started = time.perf_counter()
     accuracy = dict(pool.map(expert.expert_job, jobs, [data] * len(jobs), [epochs] * len(jobs)))
     return Outcome(seconds=time.perf_counter() - started, accuracy=accuracy)
-
-
-def _ray(
-    pool: ProcessPoolExecutor,
-    chosen: Sequence[Member],
-    few: Sequence[Member],
-    data: Data,
-    warm: Data,
-    epochs: int,
-    folder: Path,
-    left: ExitStack,
-) -> tuple[Callable[[int], Outcome], str]:
-    """Ray in a process of its own, started and warm; how long its start took."""
-    from benchmarks import tune
-
-    seconds = pool.submit(tune.start, cores()).result()
-    left.callback(lambda: pool.submit(tune.stop).result())
-    for images in (warm, data):
-        pool.submit(tune.ray_tune, few, images, 1, folder).result()
-
-    def contender(repeat: int) -> Outcome:
-        return pool.submit(tune.ray_tune, chosen, data, epochs, folder).result()
-
-    return contender, f"{RAY}: timed from fit() to its end, all warm; starting Ray takes {seconds:.1f} s before that."
 
 
 def compared(outcomes: dict[str, list[Outcome]], tolerance: float) -> Table:

@@ -47,7 +47,9 @@ def trainable(parameters: dict[str, Any], chosen: list[Member], arrays: dict[str
 
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
-    fields = {name: torch.from_numpy(value) if hasattr(value, "shape") else value for name, value in arrays.items()}
+    fields: dict[str, Any] = {
+        name: torch.from_numpy(value) if hasattr(value, "shape") else value for name, value in arrays.items()
+    }
     accuracy: list[float] = []
 
     def report(value: float) -> None:

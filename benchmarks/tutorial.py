@@ -1,6 +1,6 @@
 """The loop of the tutorials: torchvision's data set with its transforms, a DataLoader, one model after another.
 
-Alone, and under Optuna with its own parallel jobs. Threads as torch has them by default.
+Alone, and under Optuna with its own parallel jobs. Threads and loader as torch has them by default.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 import optuna
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, Dataset, Subset
+from torch.utils.data import DataLoader, Subset
 from torchvision import datasets, transforms
 
 from benchmarks.problem import Data, Outcome, model, places, tensors
@@ -21,7 +21,7 @@ from searchlib import Study
 from searchlib.sampling import suggest
 from searchlib.training.stack import Member
 
-Images = Dataset[tuple[torch.Tensor, int]]
+Images = Subset[tuple[torch.Tensor, int]]
 
 
 @functools.cache
