@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -13,35 +12,13 @@ from unittest import mock
 
 import torch
 
+from benchmarks.idle_study import NAME
 from benchmarks.measuring import ROOT, peak_memory, say
-from benchmarks.problem import init_vs_act
-from searchlib import MLP, Dataset, Examples, Study
 from searchlib.diagnostics import Watch
 from searchlib.engines import Engine
 from searchlib.study import load_study
 from searchlib.training.loop import Tensors, Trainable
 from searchlib.training.stack import Member
-
-EPOCHS = 5
-NAME = "idle"
-
-
-def _tiny(root: Path) -> Examples:
-    """Numbers that nobody learns from; enough for the largest batch."""
-    return Examples(inputs=torch.arange(1440.0).view(360, 4) / 1440.0, targets=torch.arange(360) % 2)
-
-
-def study(trials: int) -> Study:
-    """init_vs_act on data of no size, sampler balanced, five epochs a trial."""
-    whole = init_vs_act()
-    return dataclasses.replace(
-        whole,
-        question="What does a trial cost that trains nothing?",
-        dataset=Dataset(name="tiny", outputs=2, shape=(4,), scale=1.0, train=_tiny, test=_tiny),
-        model=MLP(hidden=(4,)),
-        fixed={**whole.fixed, "epochs": EPOCHS},
-        trials=trials,
-    )
 
 
 class Idle:
@@ -132,7 +109,7 @@ def make_store(folder: Path, trials: int) -> dict[str, float]:
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "studies" / f"{NAME}.py"
     file.parent.mkdir(exist_ok=True)
-    file.write_text(f"from benchmarks.idle import study\n\nSTUDY = study({trials})\n", encoding="utf-8")
+    file.write_text(f"from benchmarks.idle_study import study\n\nSTUDY = study({trials})\n", encoding="utf-8")
     with ExitStack() as left:
         left.enter_context(chdir(folder))
         left.enter_context(no_training())

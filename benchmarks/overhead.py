@@ -57,17 +57,16 @@ def _share(settings: Settings) -> tuple[Table, float]:
 
 def _by_trials(settings: Settings, training: float) -> Table:
     from benchmarks import idle
+    from benchmarks.idle_study import EPOCHS, NAME
 
     counts = COUNTS[:1] if settings.quick else COUNTS
-    table = Table(
-        f"Overhead: milliseconds a trial where training is free, {idle.EPOCHS} epochs, MLflow SQLite, journal"
-    )
+    table = Table(f"Overhead: milliseconds a trial where training is free, {EPOCHS} epochs, MLflow SQLite, journal")
     base: dict[str, list[float]] = {}
     for count in counts:
         found: list[dict[str, float]] = []
         for repeat in range(settings.repeats if count < 10_000 else 1):
             say(f"{count:,} trials, repeat {repeat + 1}")
-            folder = settings.folder / f"idle-{count}"
+            folder = settings.folder / f"{NAME}-{count}"
             shutil.rmtree(folder, ignore_errors=True)
             with processes(1) as pool:
                 found.append(pool.submit(idle.make_store, folder, count).result())

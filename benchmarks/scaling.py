@@ -12,6 +12,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from benchmarks.idle_study import NAME
 from benchmarks.measuring import Settings, Table, in_turn, peak_memory, processes, ratios, say, seconds_of, spread
 from benchmarks.start import python
 
@@ -137,7 +138,7 @@ def _commands(settings: Settings) -> Table:
     counts = (36, 100) if settings.quick else (100, STORED)
     stores: dict[int, Path] = {}
     for count in counts:
-        stores[count] = settings.folder / f"{idle.NAME}-{count}"
+        stores[count] = settings.folder / f"{NAME}-{count}"
         if not (stores[count] / "mlflow.db").exists():
             say(f"a store of {count:,} trials, which the part overhead leaves too")
             with processes(1) as pool:
@@ -169,8 +170,6 @@ def _commands(settings: Settings) -> Table:
 
 def _command(folder: Path, *arguments: str) -> dict[str, float]:
     """Wall time and peak memory of one of searchlib's commands."""
-    from benchmarks.idle import NAME
-
     study = [arguments[0], "--study", NAME, "--studies", "studies", *arguments[1:]]
     seconds = seconds_of(lambda: python(["-m", "benchmarks.inside", "inside.json", *study], folder))
     return {"seconds": seconds, **json.loads((folder / "inside.json").read_text(encoding="utf-8"))}
