@@ -62,6 +62,7 @@ def _by_trials(settings: Settings, training: float) -> Table:
     counts = COUNTS[:1] if settings.quick else COUNTS
     table = Table(f"Overhead: milliseconds a trial where training is free, {EPOCHS} epochs, MLflow SQLite, journal")
     base: dict[str, list[float]] = {}
+    earlier = (0, 0.0)  # the count before, and its wall time in all
     for count in counts:
         found: list[dict[str, float]] = []
         for repeat in range(settings.repeats if count < 10_000 else 1):
@@ -72,9 +73,11 @@ def _by_trials(settings: Settings, training: float) -> Table:
                 found.append(pool.submit(idle.make_store, folder, count).result())
         values = {name: [one[name] for one in found] for name in found[0]}
         base = base or values
+        total = count * spread(values["wall"]).median
         table.add(
             trials=count,
             wall=spread(values["wall"]),
+            wall_of_those_added=(total - earlier[1]) / (count - earlier[0]),
             processor=spread(values["processor"]),
             of_it_mlflow=spread(values["mlflow"]),
             of_it_optuna=spread(values["optuna"]),
@@ -83,6 +86,8 @@ def _by_trials(settings: Settings, training: float) -> Table:
             wall_against_training=spread(values["wall"]).median / training,
             peak_memory_MB=spread(value / 1e6 for value in values["peak"]),
         )
+        earlier = (count, total)
+    table.notes.append("Of those added: by the difference to the row before, without what a search costs once.")
     table.notes.append(
         f"Against training: {training:.0f} ms, the training of one trial in the table before. mlflow, optuna: "
         "processor time inside calls of MlflowClient, and of Optuna's study, trial and storage."
