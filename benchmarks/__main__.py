@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import sys
 import tempfile
 import time
 from contextlib import ExitStack
@@ -51,6 +52,9 @@ def main() -> None:
             print(*sections[part], sep="\n", flush=True)
             say(f"{part}: {time.monotonic() - started:.0f} s")
             write_json(options.json, settings, sections)
+    failures = [table.failure for tables in sections.values() for table in tables if table.failure]
+    if failures:
+        sys.exit(f"FAILED: {'; '.join(failures)}")
 
 
 if __name__ == "__main__":

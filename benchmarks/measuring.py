@@ -62,11 +62,15 @@ def ratios(values: Sequence[float], base: Sequence[float]) -> Spread:
 
 @dataclass
 class Table:
-    """One section's result: a line a row, ``{column: text, number or Spread}``; notes are printed below."""
+    """One section's result: a line a row, ``{column: text, number or Spread}``; notes are printed below.
+
+    failure: what is wrong with the measurement itself; the whole run then ends with an error, once all is printed.
+    """
 
     title: str
     rows: list[dict[str, Any]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    failure: str = ""
 
     def add(self, **cells: Any) -> None:
         """Add a row; an underscore in a column's name is printed as a space."""
@@ -77,7 +81,10 @@ class Table:
         lines = [columns, *([_text(row.get(name, "")) for name in columns] for row in self.rows)]
         widths = [max(len(line[position]) for line in lines) for position in range(len(columns))]
         body = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in lines]
-        return "\n".join(["", self.title, "-" * len(self.title), *(line.rstrip() for line in body), *self.notes])
+        ending = [f"FAILED: {self.failure}"] if self.failure else []
+        return "\n".join(
+            ["", self.title, "-" * len(self.title), *(line.rstrip() for line in body), *self.notes, *ending]
+        )
 
 
 def _text(value: Any) -> str:
