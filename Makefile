@@ -3,7 +3,7 @@ PYTHON ?= python3
 STUDY ?= quickstart
 BIN := .venv/bin
 
-.PHONY: study test calibrate setup ui clean
+.PHONY: study test bench calibrate setup ui clean
 
 study: .venv/installed  ## run a study: make study STUDY=init_vs_act
 	$(BIN)/searchlib optimize --study $(STUDY)
@@ -13,6 +13,9 @@ test: .venv/installed-dev  ## lint, types, tests
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest
+
+bench: .venv/installed-bench  ## how fast it is, against other ways; takes hours on a quiet machine
+	$(BIN)/python -m benchmarks
 
 calibrate: .venv/installed  ## the statistics on synthetic studies: level and power
 	$(BIN)/python -m benchmarks.calibration
@@ -31,6 +34,10 @@ setup: .venv/installed
 
 .venv/installed-dev: .venv/installed
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	touch $@
+
+.venv/installed-bench: .venv/installed
+	$(BIN)/python -m pip install --quiet --editable '.[bench]' || echo "no Ray Tune here: its row will say so"
 	touch $@
 
 clean:  ## remove the environment and caches; results and data stay

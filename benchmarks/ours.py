@@ -1,0 +1,60 @@
+"""searchlib as a contender: its training alone, and the whole command."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from optuna.trial import FrozenTrial
+
+from benchmarks.problem import Data, Outcome, engine, trials
+from searchlib import Study
+from searchlib.engines import Engine
+from searchlib.optimize import optimize
+from searchlib.sampling import round_length
+from searchlib.tracking import TrialRecord
+
+
+def fused(trainer: Engine, chosen: Sequence[FrozenTrial]) -> dict[int, list[float]]:
+    """Train *chosen* as the search does, with nothing recorded: validation accuracy after each epoch, by trial."""
+    accuracy: dict[int, list[float]] = {}
+    for group in trainer.group(chosen):
+        stack = trainer.start(group, order_seed=trainer.study.seed, keeps=lambda run, value: False)
+        while stack.alive:
+            stack.advance()
+        accuracy |= {number: [point["val_accuracy"] for point in run.curves] for number, run in stack.runs.items()}
+        stack.close()
+    return accuracy
+
+
+def training_only(study: Study, data: Data) -> Outcome:
+    """``fused`` on all trials of *study*, round by round; the data is in memory before the clock starts."""
+    trainer, asked, length = engine(study, data), trials(study), round_length(study)
+    trainer.data(str(study.fixed["input_scaling"]))
+    started = time.perf_counter()
+    accuracy: dict[int, list[float]] = {}
+    for start in range(0, len(asked), length):
+        accuracy |= fused(trainer, asked[start : start + length])
+    return Outcome(seconds=time.perf_counter() - started, accuracy=accuracy)
+
+
+def whole_command(study: Study, data: Data) -> Outcome:
+    """``searchlib optimize`` from its call to its end: data read, MLflow's store made, all recorded."""
+    started = time.perf_counter()
+    finished = searched(study, data)
+    seconds = time.perf_counter() - started
+    accuracy = {record.number: [point["val_accuracy"] for point in record.curves] for record in finished}
+    return Outcome(seconds=seconds, accuracy=accuracy)
+
+
+def searched(study: Study, data: Data, folder: Path | None = None) -> list[TrialRecord]:
+    """Run the search in *folder*, or in a temporary one: a journal file, MLflow on SQLite. The finished trials."""
+    asked = dataclasses.replace(study, dataset=data.dataset)
+    with tempfile.TemporaryDirectory() as temporary, contextlib.chdir(folder or temporary):
+        store = f"sqlite:///{Path.cwd()}/mlflow.db"  # MLflow keeps one connection a name in a process
+        progress = optimize(asked, storage="optuna.journal", tracking_uri=store, data_root=data.root)
+        return [record for step in progress for record in step.finished]
