@@ -6,39 +6,44 @@ import contextlib
 import dataclasses
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from optuna.trial import FrozenTrial
 
 from benchmarks.problem import Data, Outcome, engine, trials
 from searchlib import Study
-from searchlib.engines import Engine
+from searchlib.engines import Deadline, Engine
 from searchlib.optimize import optimize
 from searchlib.sampling import round_length
 from searchlib.tracking import TrialRecord
 
 
-def fused(trainer: Engine, chosen: Sequence[FrozenTrial]) -> dict[int, list[float]]:
-    """Train *chosen* as the search does, with nothing recorded: validation accuracy after each epoch, by trial."""
+def fused(trainer: Engine, rounds: Iterable[Sequence[FrozenTrial]]) -> dict[int, list[float]]:
+    """Train trials as the search does, with nothing recorded: validation accuracy after each epoch, by trial."""
+    stacks = (
+        trainer.start(group, order_seed=trainer.study.seed, keeps=lambda run, value: False)
+        for trials in rounds
+        for group in trainer.group(trials)
+    )
     accuracy: dict[int, list[float]] = {}
-    for group in trainer.group(chosen):
-        stack = trainer.start(group, order_seed=trainer.study.seed, keeps=lambda run, value: False)
-        while stack.alive:
-            stack.advance()
-        accuracy |= {number: [point["val_accuracy"] for point in run.curves] for number, run in stack.runs.items()}
-        stack.close()
+    with trainer.workers() as workers:
+        for _, finished, _ in workers.finish(stacks, deadline=Deadline(None)):
+            for stack in finished:
+                accuracy |= {
+                    number: [point["val_accuracy"] for point in run.curves] for number, run in stack.runs.items()
+                }
+                stack.close()
     return accuracy
 
 
 def training_only(study: Study, data: Data) -> Outcome:
-    """``fused`` on all trials of *study*, round by round; the data is in memory before the clock starts."""
+    """``fused`` on all trials of *study*, in its rounds; the data is in memory before the clock starts."""
     trainer, asked, length = engine(study, data), trials(study), round_length(study)
     trainer.data(str(study.fixed["input_scaling"]))
+    rounds = [asked[start : start + length] for start in range(0, len(asked), length)]
     started = time.perf_counter()
-    accuracy: dict[int, list[float]] = {}
-    for start in range(0, len(asked), length):
-        accuracy |= fused(trainer, asked[start : start + length])
+    accuracy = fused(trainer, rounds)
     return Outcome(seconds=time.perf_counter() - started, accuracy=accuracy)
 
 
