@@ -29,6 +29,7 @@ from searchlib.sources import (
 )
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
 
 Part: TypeAlias = Literal["train", "test"]
@@ -88,21 +89,62 @@ def split(examples: Examples, *, seed: int, fraction: float = 1 / 6) -> Split:
     too small to be cut.
     """
     import numpy as np
-    from sklearn.model_selection import train_test_split
 
     if not 0 < fraction < 1:
         raise StudyError(f"validation fraction {fraction!r}; it must lie between 0 and 1, such as 1/6")
     if not 0 <= seed < 2**32:
         raise StudyError(f"split seed {seed!r}; it must be an integer from 0 to 2**32 - 1")
-    targets = None if examples.targets.is_floating_point() else examples.targets.numpy()
     size = max(1, round(len(examples) * fraction))
-    try:
-        train, validation = train_test_split(
-            np.arange(len(examples)), test_size=size, random_state=seed, stratify=targets
-        )
-    except ValueError as error:
-        raise DataError(f"{len(examples):,} examples can't be split, {size:,} to validate on: {error}") from None
+    if len(examples) <= size:
+        raise DataError(f"{len(examples):,} examples can't be split, {size:,} to validate on: none is left to train on")
+    draw = np.random.RandomState(seed)
+    if examples.targets.is_floating_point():
+        shuffled = draw.permutation(len(examples))
+        validation, train = shuffled[:size], shuffled[size:]
+    else:
+        train, validation = _stratified(examples.targets.numpy(), size, draw)
     return Split(train=examples.take(train), validation=examples.take(validation), seed=seed, fraction=fraction)
+
+
+def _stratified(labels: np.ndarray, size: int, draw: np.random.RandomState) -> tuple[np.ndarray, np.ndarray]:
+    """The indices to train and, *size* of them, to validate on.
+
+    They are those of scikit-learn's ``train_test_split(stratify=labels)``, whose import would take two seconds.
+    """
+    import numpy as np
+
+    classes, labels, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    for problem, wrong in (
+        (f"class {classes[counts.argmin()]} has only one example", counts.min() < 2),
+        (f"there are {len(classes)} classes", min(size, len(labels) - size) < len(classes)),
+    ):
+        if wrong:
+            raise DataError(f"{len(labels):,} examples can't be split, {size:,} to validate on: {problem}")
+    trains = _shares(counts, len(labels) - size, draw)
+    validates = _shares(counts - trains, size, draw)
+    train, validation = [], []
+    members = np.split(np.argsort(labels, kind="stable"), np.cumsum(counts)[:-1])
+    for mine, first, second in zip(members, trains, validates, strict=True):
+        shuffled = mine[draw.permutation(len(mine))]
+        train.append(shuffled[:first])
+        validation.append(shuffled[first : first + second])
+    return draw.permutation(np.concatenate(train)), draw.permutation(np.concatenate(validation))
+
+
+def _shares(counts: np.ndarray, total: int, draw: np.random.RandomState) -> np.ndarray:
+    """*total* shared out in proportion to *counts*: rounded down, then one more to the largest remainders."""
+    import numpy as np
+
+    exact = counts / counts.sum() * total
+    shares: np.ndarray = np.floor(exact)
+    remainders, missing = exact - shares, int(total - shares.sum())
+    for remainder in np.unique(remainders)[::-1]:
+        (equal,) = np.nonzero(remainders == remainder)
+        chosen = min(len(equal), missing)
+        if chosen:
+            shares[draw.choice(equal, size=chosen, replace=False)] += 1
+            missing -= chosen
+    return shares.astype(int)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,7 +28,7 @@ from searchlib.errors import StorageError, StudyError
 from searchlib.provenance import environment
 from searchlib.recorder import Recorder
 from searchlib.replicates import Race
-from searchlib.sampling import ask_round, halve, halving_rungs, is_adaptive, make_pruner, prunes, round_length
+from searchlib.sampling import ask_round, halve, halving_rungs, is_adaptive, make_pruner, prunes, round_length, warm_up
 from searchlib.storage import OverlayStorage, StudyLock, mask, open_storage
 from searchlib.study import Study
 from searchlib.tracking import Tracker, TrialRecord
@@ -53,8 +53,9 @@ def optimize(
     """Search until the study has *trials* (default: the study's own number), then run its replicates.
 
     Stops cleanly when *timeout* seconds are over; runs nothing when nothing is left to do. What was recorded stays,
-    however this ends. Raises SearchlibErrors: a changed study, a closed study, a device or data set that isn't
-    there, a storage or tracking server that fails.
+    however this ends. MLflow is opened while the first stack trains; nothing is recorded before. Raises
+    SearchlibErrors: a changed study, a closed study, a device or data set that isn't there, a storage or tracking
+    server that fails.
     """
     from searchlib.training.loop import denormals_flushed
 
@@ -62,6 +63,7 @@ def optimize(
     target = study.trials if trials is None else trials
     if target < 1:
         raise StudyError(f"trials={target}: expected 1 or more")
+    tracker = Tracker(study, tracking_uri)
     device = resolve_device(device)
     with denormals_flushed(), StudyLock(storage, study.name, "optimize"):
         optuna_study = _open_study(study, storage)
@@ -78,13 +80,21 @@ def optimize(
         _check_against_data(study, examples)
         optuna_study.set_user_attr("target", max(target, existing))
         engine = Engine(study, examples, device)
-        with Tracker(study, tracking_uri) as tracker:
-            tags = {**environment(), "device": device, "optuna.storage": mask(storage)}
-            tracker.start(optuna_study, examples, tags={f"searchlib.{key}": value for key, value in tags.items()})
-            tracker.discard_runs_of(study.name, [trial.number for trial in unfinished])
+        warm_up(study)  # before another thread competes for the interpreter
+        tags = {**environment(), "device": device, "optuna.storage": mask(storage)}
+        with contextlib.ExitStack() as opened:
+
+            def open_tracker() -> None:  # seconds, in which the first stack trains
+                opened.enter_context(tracker)
+                tracker.start(optuna_study, examples, tags={f"searchlib.{key}": value for key, value in tags.items()})
+                tracker.discard_runs_of(study.name, [trial.number for trial in unfinished])
+
             with contextlib.suppress(OutOfTimeError):
-                with Recorder(optuna_study, tracker) as recorder:
-                    yield from _Search(study, optuna_study, engine, recorder, max(target, existing), deadline).run()
+                with Recorder(optuna_study, tracker, begin=open_tracker) as recorder:
+                    search = _Search(study, optuna_study, engine, recorder, max(target, existing), deadline)
+                    for progress in search.run():
+                        recorder.check()
+                        yield progress
                 yield from race.run(engine, tracker, deadline)
 
 

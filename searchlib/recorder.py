@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import math
 import queue
+import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import optuna
@@ -21,45 +22,57 @@ if TYPE_CHECKING:
 __all__ = ["Recorder"]
 
 MOST = 64  # trials in one write
+PATIENCE = 0.0002  # seconds that the training thread, back from one of torch's operations, waits for this one's Python
 
 
 class Recorder:
     """Writes finished trials to MLflow and Optuna on a thread of its own, in the order given, those waiting as one.
 
     MLflow first: a trial that Optuna calls finished has its run. An error stops the thread and is raised to
-    whoever puts or drains next.
+    whoever checks, puts or drains next.
+
+    begin: called on the thread before it writes anything, to open what may take seconds to open.
     """
 
-    def __init__(self, optuna_study: optuna.Study, tracker: Tracker) -> None:
-        self.optuna_study, self.tracker = optuna_study, tracker
+    def __init__(self, optuna_study: optuna.Study, tracker: Tracker, begin: Callable[[], None] | None = None) -> None:
+        self.optuna_study, self.tracker, self.begin = optuna_study, tracker, begin
         self.queue: queue.Queue[TrialRecord | None] = queue.Queue()
         self.error: BaseException | None = None
         self.thread = threading.Thread(target=self._work, name="searchlib-recorder", daemon=True)
+        self.switch_interval = sys.getswitchinterval()
 
     def __enter__(self) -> Recorder:
+        sys.setswitchinterval(PATIENCE)
         self.thread.start()
         return self
 
+    def check(self) -> None:
+        """Raise what went wrong on the thread."""
+        if self.error is not None:
+            raise self.error
+
     def put(self, record: TrialRecord) -> None:
-        self._raise()
+        self.check()
         self.queue.put(record)
 
     def drain(self) -> None:
         """Wait until everything put so far is written."""
         self.queue.join()
-        self._raise()
+        self.check()
 
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
         self.queue.put(None)
         self.thread.join()
+        sys.setswitchinterval(self.switch_interval)
         if kind is None:
-            self._raise()
-
-    def _raise(self) -> None:
-        if self.error is not None:
-            raise self.error
+            self.check()
 
     def _work(self) -> None:
+        try:
+            if self.begin is not None:
+                self.begin()
+        except BaseException as error:
+            self.error = error
         going = True
         while going:
             records = [self.queue.get()]

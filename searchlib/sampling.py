@@ -34,6 +34,7 @@ __all__ = [
     "is_adaptive",
     "make_pruner",
     "round_length",
+    "warm_up",
 ]
 
 DESIGNS = ("balanced", "grid", "qmc")
@@ -139,6 +140,12 @@ def ask_round(study: Study, optuna_study: optuna.Study, numbers: range) -> list[
             )
         )
     return optuna_study._storage.get_all_trials(optuna_study._study_id, deepcopy=False)[numbers.start : numbers.stop]
+
+
+def warm_up(study: Study) -> None:
+    """Import and draw what the first trials need, in a second, so that ``ask_round`` takes none."""
+    if study.sampler in DESIGNS:
+        Design(study)[0]
 
 
 def trial_seed(study: Study, number: int, replicate: int = 0) -> int:

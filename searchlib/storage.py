@@ -128,7 +128,8 @@ class _Journal:
 
     @contextlib.contextmanager
     def together(self) -> Iterator[None]:
-        self._held.logs = logs = []
+        logs: list[dict[str, Any]] = []
+        self._held.logs = logs
         try:
             yield
         finally:

@@ -80,12 +80,13 @@ class TrialRecord:
 
 
 class Tracker:
-    """The MLflow side of one study. Use as a context; ``start`` opens the parent run for a search.
+    """The MLflow side of one study. Use as a context, which opens the store; ``start`` is for a search.
 
     uri: as ``--tracking-uri``; None is MLflow's own default, ``mlflow.db`` and ``mlruns/`` in the working folder.
     """
 
     def __init__(self, study: Study, uri: str | None) -> None:
+        _check(uri)
         self.study, self.uri = study, uri
         self.parent = ""
         self._started = False
@@ -289,7 +290,7 @@ class Tracker:
         }
         if record.diagnosis:
             tags["searchlib.diagnosis"] = "; ".join(record.diagnosis)[:TAG_LENGTH]
-        metrics = [
+        metrics: list[tuple[str, float, int, int]] = [
             (name, point[name], _ms(point["time"]), int(point["epoch"]))
             for point in record.curves
             for name in ("train_loss", "val_loss", "val_accuracy", "learning_rate")
@@ -408,11 +409,7 @@ def connect(uri: str | None) -> MlflowClient:
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "4")  # 30 s; seven, the default, are four minutes
-    named = uri or os.environ.get("MLFLOW_TRACKING_URI", "")
-    if named.startswith("sqlite:///"):
-        folder = Path(named.removeprefix("sqlite:///")).parent
-        if not folder.is_dir():
-            raise TrackingError(f"MLflow store {named!r}: the folder {str(folder)!r} isn't there; create it first")
+    _check(uri)
     from filelock import FileLock
     from mlflow import MlflowClient
 
@@ -423,6 +420,15 @@ def connect(uri: str | None) -> MlflowClient:
         client = MlflowClient(tracking_uri=uri, registry_uri=uri)
         client.search_experiments(max_results=1)
     return client
+
+
+def _check(uri: str | None) -> None:
+    """Refuse at once what needs no MLflow to be refused."""
+    named = uri or os.environ.get("MLFLOW_TRACKING_URI", "")
+    if named.startswith("sqlite:///"):
+        folder = Path(named.removeprefix("sqlite:///")).parent
+        if not folder.is_dir():
+            raise TrackingError(f"MLflow store {named!r}: the folder {str(folder)!r} isn't there; create it first")
 
 
 def _ms(seconds: float) -> int:

@@ -27,6 +27,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from sklearn.model_selection import train_test_split
 
 from searchlib import data, sources
 from searchlib.errors import DataError, IntegrityError, StudyError
@@ -684,6 +685,31 @@ def test_split_is_a_function_of_its_seed():
     first, again, other = (data.split(unbalanced(), seed=seed) for seed in (1, 1, 2))
     assert (first.train.digest, first.validation.digest) == (again.train.digest, again.validation.digest)
     assert first.validation.digest != other.validation.digest
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2**32 - 1])
+@pytest.mark.parametrize("counts", [(6, 6), (50, 50, 50, 50), (101, 7, 33, 2), (600,) * 10, (3, 2, 2, 999)])
+@pytest.mark.parametrize("fraction", [1 / 6, 0.3, 0.5, 0.77])
+def test_split_is_that_of_scikit_learn(seed, counts, fraction):
+    """Splits made when it drew them are drawn again."""
+    labels = torch.repeat_interleave(torch.arange(len(counts)) * 3, torch.tensor(counts))
+    labels = labels[torch.randperm(len(labels), generator=torch.Generator().manual_seed(1))]
+    examples = data.Examples(inputs=torch.arange(len(labels)).view(-1, 1).float(), targets=labels)
+    size = max(1, round(len(labels) * fraction))
+    for stratify in (labels.numpy(), None):
+        whole = (
+            examples if stratify is not None else floats(targets=torch.zeros(len(labels), 1), inputs=examples.inputs)
+        )
+        try:
+            expected = train_test_split(np.arange(len(labels)), test_size=size, random_state=seed, stratify=stratify)
+        except ValueError:
+            with pytest.raises(DataError, match="can't be split"):
+                data.split(whole, seed=seed, fraction=fraction)
+            continue
+        cut = data.split(whole, seed=seed, fraction=fraction)
+        assert [part.inputs.flatten().int().tolist() for part in (cut.train, cut.validation)] == [
+            part.tolist() for part in expected
+        ]
 
 
 def test_split_of_regression_data():
