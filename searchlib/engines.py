@@ -402,6 +402,7 @@ class Workers:
     ) -> None:
         import torch
 
+        self._halt.set()
         self._pool.shutdown()
         torch.set_num_threads(self._threads)
         _products().fp32_precision = self._precision

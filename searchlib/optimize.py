@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +30,7 @@ from searchlib.errors import StorageError, StudyError
 from searchlib.provenance import environment
 from searchlib.recorder import Recorder
 from searchlib.replicates import Race
-from searchlib.sampling import ask_round, halve, halving_rungs, is_adaptive, make_pruner, prunes, round_length
+from searchlib.sampling import ask_round, halve, halving_rungs, is_adaptive, make_pruner, prunes, round_length, warm_up
 from searchlib.storage import OverlayStorage, StudyLock, mask, open_storage
 from searchlib.study import Study
 from searchlib.tracking import Tracker, TrialRecord
@@ -55,8 +55,9 @@ def optimize(
     """Search until the study has *trials* (default: the study's own number), then run its replicates.
 
     Stops cleanly when *timeout* seconds are over; runs nothing when nothing is left to do. What was recorded stays,
-    however this ends. Raises SearchlibErrors: a changed study, a closed study, a device or data set that isn't
-    there, a storage or tracking server that fails.
+    however this ends. MLflow is opened while the first stack trains; nothing is recorded before. Raises
+    SearchlibErrors: a changed study, a closed study, a device or data set that isn't there, a storage or tracking
+    server that fails.
     """
     from searchlib.training.loop import denormals_flushed
 
@@ -64,6 +65,7 @@ def optimize(
     target = study.trials if trials is None else trials
     if target < 1:
         raise StudyError(f"trials={target}: expected 1 or more")
+    tracker = Tracker(study, tracking_uri)
     device = resolve_device(device)
     with denormals_flushed(), StudyLock(storage, study.name, "optimize"):
         optuna_study = _open_study(study, storage)
@@ -82,14 +84,22 @@ def optimize(
             check_precision(precision, device)
         optuna_study.set_user_attr("target", max(target, existing))
         engine = Engine(study, examples, device)
-        with Tracker(study, tracking_uri) as tracker:
-            tags = {**environment(), "device": device, "optuna.storage": mask(storage)}
-            tracker.start(optuna_study, examples, tags={f"searchlib.{key}": value for key, value in tags.items()})
-            tracker.discard_runs_of(study.name, [trial.number for trial in unfinished])
+        warm_up(study)  # before another thread competes for the interpreter
+        tags = {**environment(), "device": device, "optuna.storage": mask(storage)}
+        with contextlib.ExitStack() as opened:
+
+            def open_tracker() -> None:  # seconds, in which the first stack trains
+                opened.enter_context(tracker)
+                tracker.start(optuna_study, examples, tags={f"searchlib.{key}": value for key, value in tags.items()})
+                tracker.discard_runs_of(study.name, [trial.number for trial in unfinished])
+
             with contextlib.suppress(OutOfTimeError), engine.workers() as workers:
-                with Recorder(optuna_study, tracker) as recorder:
+                with Recorder(optuna_study, tracker, begin=open_tracker) as recorder:
                     search = _Search(study, optuna_study, engine, workers, recorder, max(target, existing), deadline)
-                    yield from search.run()
+                    with contextlib.closing(search.run()) as steps:
+                        for progress in steps:
+                            recorder.check()
+                            yield progress
                 yield from race.run(engine, workers, tracker, deadline)
 
 
@@ -213,7 +223,7 @@ class _Search:
         leader = best_trial(study, optuna_study.get_trials(deepcopy=False))
         self.best = (leader.values[0], leader.number) if leader and leader.values else None
 
-    def run(self) -> Iterator[Progress]:
+    def run(self) -> Generator[Progress, None, None]:
         if is_adaptive(self.study) or self.study.pruner != "none":  # what comes next depends on every result so far
             for trials in self._rounds():
                 stacks = self._stacks(trials)

@@ -2,99 +2,137 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import queue
+import sys
 import threading
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import optuna
 from optuna.trial import TrialState
 
 from searchlib.errors import StorageError
-from searchlib.storage import mask
+from searchlib.storage import mask, written_together
 
 if TYPE_CHECKING:
     from searchlib.tracking import Tracker, TrialRecord
 
 __all__ = ["Recorder"]
 
+MOST = 64  # trials in one write
+PATIENCE = 0.0002  # seconds that the training thread, back from one of torch's operations, waits for this one's Python
+
 
 class Recorder:
-    """Writes finished trials to MLflow and Optuna on a thread of its own, in the order given.
+    """Writes finished trials to MLflow and Optuna on a thread of its own, in the order given, those waiting as one.
 
     MLflow first: a trial that Optuna calls finished has its run. An error stops the thread and is raised to
-    whoever puts or drains next.
+    whoever checks, puts or drains next.
+
+    begin: called on the thread before it writes anything, to open what may take seconds to open.
     """
 
-    def __init__(self, optuna_study: optuna.Study, tracker: Tracker) -> None:
-        self.optuna_study, self.tracker = optuna_study, tracker
+    def __init__(self, optuna_study: optuna.Study, tracker: Tracker, begin: Callable[[], None] | None = None) -> None:
+        self.optuna_study, self.tracker, self.begin = optuna_study, tracker, begin
         self.queue: queue.Queue[TrialRecord | None] = queue.Queue()
         self.error: BaseException | None = None
         self.thread = threading.Thread(target=self._work, name="searchlib-recorder", daemon=True)
+        self.switch_interval = sys.getswitchinterval()
 
     def __enter__(self) -> Recorder:
+        sys.setswitchinterval(PATIENCE)
         self.thread.start()
         return self
 
+    def check(self) -> None:
+        """Raise what went wrong on the thread."""
+        if self.error is not None:
+            raise self.error
+
     def put(self, record: TrialRecord) -> None:
-        self._raise()
+        self.check()
         self.queue.put(record)
 
     def drain(self) -> None:
         """Wait until everything put so far is written."""
         self.queue.join()
-        self._raise()
+        self.check()
 
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
         self.queue.put(None)
         self.thread.join()
+        sys.setswitchinterval(self.switch_interval)
         if kind is None:
-            self._raise()
-
-    def _raise(self) -> None:
-        if self.error is not None:
-            raise self.error
+            self.check()
 
     def _work(self) -> None:
-        while (record := self.queue.get()) is not None:
+        try:
+            if self.begin is not None:
+                self.begin()
+        except BaseException as error:
+            self.error = error
+        going = True
+        while going:
+            records = [self.queue.get()]
+            with contextlib.suppress(queue.Empty):
+                while len(records) < MOST:
+                    records.append(self.queue.get_nowait())
             try:
                 if self.error is None:
-                    self._write(record)
+                    self._write([record for record in records if record is not None])
             except BaseException as error:
                 self.error = error
             finally:
-                self.queue.task_done()
+                going = None not in records
+                for _ in records:
+                    self.queue.task_done()
 
-    def _write(self, record: TrialRecord) -> None:
-        run_id, checkpoint = self.tracker.log_trial(record, self.optuna_study.study_name)
+    def _write(self, records: Sequence[TrialRecord]) -> None:
+        if not records:
+            return
+        stored = self.tracker.log_trials(records, self.optuna_study.study_name)
+        storage = self.optuna_study._storage
         try:
-            trial = optuna.trial.Trial(self.optuna_study, record.trial_id)
-            known = self.optuna_study._storage.get_trial(record.trial_id).intermediate_values  # of a killed recorder
-            for point in record.curves:
-                value = point.get(self.tracker.study.metric, math.nan)
-                if math.isfinite(value) and int(point["epoch"]) not in known:
-                    trial.report(value, int(point["epoch"]))
-            attributes: dict[str, Any] = {
-                "mlflow_run_id": run_id,
-                "outcome": record.outcome,
-                "epochs_run": len(record.curves),
-                "best_epoch": record.best_epoch,
-                "diagnosis": record.diagnosis,
-                **({"diverged_step": record.diverged_step} if record.diverged_step is not None else {}),
-                **({"checkpoint_sha256": checkpoint} if checkpoint else {}),
-            }
-            for name, attribute in attributes.items():
-                trial.set_user_attr(name, attribute)
-            for name, note in record.pruner_notes.items():
-                self.optuna_study._storage.set_trial_system_attr(record.trial_id, name, note)
-            if record.outcome in ("pruned", "failed"):
-                state = TrialState.PRUNED if record.outcome == "pruned" else TrialState.FAIL
-                self.optuna_study.tell(trial, state=state)
-            else:
-                self.optuna_study.tell(trial, record.value)
+            with written_together(storage):
+                for record, (run_id, checkpoint) in zip(records, stored, strict=True):
+                    self._describe(record, run_id, checkpoint)
+            with written_together(storage):  # Optuna reads what was reported when it is told of a pruned trial
+                for record in records:
+                    self._tell(record)
         except Exception as error:  # a journal raises OSError, each database its driver's own kinds
             reason = " ".join(str(error).split("\n")[0].split()) or type(error).__name__
             raise StorageError(
-                f"trial {record.number} can't be stored ({mask(reason)}); mend the storage or free some space, "
+                f"trial {records[0].number} can't be stored ({mask(reason)}); mend the storage or free some space, "
                 "then run the same command again: everything before it is saved"
             ) from error
+
+    def _describe(self, record: TrialRecord, run_id: str, checkpoint: str | None) -> None:
+        """Report the curve and set the attributes, as far as a killed recorder hasn't."""
+        storage, trial_id = self.optuna_study._storage, record.trial_id
+        known = storage.get_trial(trial_id).intermediate_values
+        for point in record.curves:
+            value = point.get(self.tracker.study.metric, math.nan)
+            if math.isfinite(value) and int(point["epoch"]) not in known:
+                storage.set_trial_intermediate_value(trial_id, int(point["epoch"]), value)
+        attributes: dict[str, Any] = {
+            "mlflow_run_id": run_id,
+            "outcome": record.outcome,
+            "epochs_run": len(record.curves),
+            "best_epoch": record.best_epoch,
+            "diagnosis": record.diagnosis,
+            **({"diverged_step": record.diverged_step} if record.diverged_step is not None else {}),
+            **({"checkpoint_sha256": checkpoint} if checkpoint else {}),
+        }
+        for name, attribute in attributes.items():
+            storage.set_trial_user_attr(trial_id, name, attribute)
+        for name, note in record.pruner_notes.items():
+            storage.set_trial_system_attr(trial_id, name, note)
+
+    def _tell(self, record: TrialRecord) -> None:
+        if record.outcome in ("pruned", "failed"):
+            state = TrialState.PRUNED if record.outcome == "pruned" else TrialState.FAIL
+            self.optuna_study.tell(record.number, state=state)
+        else:
+            self.optuna_study.tell(record.number, record.value)

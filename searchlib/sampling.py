@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import inspect
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from searchlib.errors import StudyError
@@ -34,6 +34,7 @@ __all__ = [
     "is_adaptive",
     "make_pruner",
     "round_length",
+    "warm_up",
 ]
 
 DESIGNS = ("balanced", "grid", "qmc")
@@ -115,27 +116,36 @@ def round_length(study: Study) -> int:
     return -(-size // block) * block
 
 
-def ask_round(study: Study, optuna_study: optuna.Study, numbers: range) -> Iterator[FrozenTrial]:
+def ask_round(study: Study, optuna_study: optuna.Study, numbers: range) -> list[FrozenTrial]:
     """Draw the trials *numbers* and create each in the storage, with all its parameters, by one write.
 
     The earlier trials of a round, still without result, are visible to the sampler as running.
     """
     from optuna.trial import TrialState, create_trial
 
+    if not numbers:
+        return []
     draw = _draw_design(study) if study.sampler in DESIGNS else _draw_optuna(study, optuna_study, numbers)
+    distributions = {name: distribution(dimension) for name, dimension in study.dimensions.items()}
     for number in numbers:
         params, system_attrs = draw(number)
-        study.config(params)  # a combination that TrialConfig refuses stops the search before it is recorded
+        config = study.config(params)  # a combination that TrialConfig refuses stops the search before it is recorded
         optuna_study.add_trial(
             create_trial(
                 state=TrialState.RUNNING,
                 params=params,
-                distributions={name: distribution(study.dimensions[name]) for name in params},
-                user_attrs={"seed": trial_seed(study, number), "signature": study.config(params).signature},
+                distributions={name: distributions[name] for name in params},
+                user_attrs={"seed": trial_seed(study, number), "signature": config.signature},
                 system_attrs=system_attrs,
             )
         )
-        yield optuna_study._storage.get_all_trials(optuna_study._study_id, deepcopy=False)[number]
+    return optuna_study._storage.get_all_trials(optuna_study._study_id, deepcopy=False)[numbers.start : numbers.stop]
+
+
+def warm_up(study: Study) -> None:
+    """Import and draw what the first trials need, in a second, so that ``ask_round`` takes none."""
+    if study.sampler in DESIGNS:
+        Design(study)[0]
 
 
 def trial_seed(study: Study, number: int, replicate: int = 0) -> int:

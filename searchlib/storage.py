@@ -1,8 +1,8 @@
 """Optuna's storage: opening it, the one coordinator of a study, and a storage that keeps its changes in memory.
 
-Searchlib leans on Optuna's storage in three places where the public API stops: a lock for the journal that survives
-a killed owner, a torn last line, and samplers or pruners that must see trials which the storage doesn't hold (yet).
-All three are here.
+Searchlib leans on Optuna's storage in four places where the public API stops: a lock for the journal that survives
+a killed owner, a torn last line, many records in one write, and samplers or pruners that must see trials which the
+storage doesn't hold (yet). All four are here.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import json
 import os
 import re
 import socket
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from datetime import datetime
@@ -26,6 +27,7 @@ from searchlib.errors import BusyError, StorageError
 if TYPE_CHECKING:
     import optuna
     from optuna.storages import BaseStorage
+    from optuna.storages.journal import BaseJournalBackend
     from optuna.storages.journal._file import BaseJournalFileLock
     from optuna.trial import FrozenTrial, TrialState
 
@@ -40,6 +42,7 @@ __all__ = [
     "mask",
     "open_storage",
     "replicates_name",
+    "written_together",
 ]
 
 DEFAULT_STORAGE = "optuna.journal"
@@ -97,12 +100,53 @@ def _open_journal(path: Path) -> BaseStorage:
         if path.exists():
             lock.acquire()  # mends the end of the file before Optuna reads it
             lock.release()
-        return JournalStorage(JournalFileBackend(place, lock_obj=cast("BaseJournalFileLock", lock)))
+        backend = JournalFileBackend(place, lock_obj=cast("BaseJournalFileLock", lock))
+        return JournalStorage(cast("BaseJournalBackend", _Journal(backend)))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StorageError(
             f"storage {str(path)!r} can't be opened ({error}); expected a journal file of Optuna in a folder that "
             "can be written; give another with --storage"
         ) from None
+
+
+class _Journal:
+    """A backend of Optuna's journal in which a thread can hold its writes back, to make them all by one."""
+
+    def __init__(self, backend: BaseJournalBackend) -> None:
+        self._backend = backend
+        self._held = threading.local()
+
+    def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:
+        return iter(self._backend.read_logs(log_number_from))
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        held: list[dict[str, Any]] | None = getattr(self._held, "logs", None)
+        if held is None:
+            self._backend.append_logs(logs)
+        else:
+            held.extend(logs)
+
+    @contextlib.contextmanager
+    def together(self) -> Iterator[None]:
+        logs: list[dict[str, Any]] = []
+        self._held.logs = logs
+        try:
+            yield
+        finally:
+            del self._held.logs
+        if logs:
+            self._backend.append_logs(logs)
+
+
+@contextlib.contextmanager
+def written_together(storage: BaseStorage) -> Iterator[None]:
+    """Make this thread's writes at the end, by one append and one fsync, or none of them after an exception.
+
+    Until then nobody sees them, this thread neither. For a journal only: a database writes each at once, as ever.
+    """
+    journal = getattr(storage, "_backend", None)
+    with journal.together() if isinstance(journal, _Journal) else contextlib.nullcontext():
+        yield
 
 
 def check_journal(path: Path) -> None:

@@ -14,7 +14,7 @@ import math
 import os
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -24,6 +24,7 @@ from searchlib.data import get_dataset
 from searchlib.errors import SearchlibError, TrackingError
 from searchlib.provenance import git_state
 from searchlib.space import encode
+from searchlib.sqlite_runs import FinishedRun, store_of
 from searchlib.storage import LOCK_FOLDER, mask
 
 if TYPE_CHECKING:
@@ -79,12 +80,13 @@ class TrialRecord:
 
 
 class Tracker:
-    """The MLflow side of one study. Use as a context; ``start`` opens the parent run for a search.
+    """The MLflow side of one study. Use as a context, which opens the store; ``start`` is for a search.
 
     uri: as ``--tracking-uri``; None is MLflow's own default, ``mlflow.db`` and ``mlruns/`` in the working folder.
     """
 
     def __init__(self, study: Study, uri: str | None) -> None:
+        _check(uri)
         self.study, self.uri = study, uri
         self.parent = ""
         self._started = False
@@ -94,6 +96,7 @@ class Tracker:
         with self.errors("can't be opened"):
             self.client = connect(self.uri)
             self.experiment = self._experiment()
+            self._sqlite = store_of(self.client.tracking_uri)
         return self
 
     def __exit__(
@@ -259,57 +262,74 @@ class Tracker:
                 while run_id := self._find(query):
                     self.client.delete_run(run_id)
 
-    def log_trial(self, record: TrialRecord, study_name: str) -> tuple[str, str | None]:
-        """Record a finished trial of an Optuna study (the search, or its replicates) as a nested run.
+    def log_trials(self, records: Sequence[TrialRecord], study_name: str) -> list[tuple[str, str | None]]:
+        """Record finished trials of an Optuna study (the search, or its replicates), each as a nested run.
 
-        Returns (run id, SHA-256 of its checkpoint or None).
+        Returns (run id, SHA-256 of its checkpoint or None) of each.
         """
-        from mlflow.entities import Metric, Param, RunTag
-
-        kind = "trial" if study_name == self.study.name else "replicate"
         with self.errors("can't be written"):
-            tags = {
-                "mlflow.parentRunId": self.parent,
-                "searchlib.kind": kind,
-                "searchlib.outcome": record.outcome,
-                "optuna.study_name": study_name,
-                "optuna.trial_number": str(record.number),
-            }
-            if record.diagnosis:
-                tags["searchlib.diagnosis"] = "; ".join(record.diagnosis)[:TAG_LENGTH]
-            run = self.client.create_run(
-                self.experiment, start_time=_ms(record.started), run_name=f"{kind}-{record.number}", tags=tags
-            )
-            run_id: str = run.info.run_id
-            names = ("train_loss", "val_loss", "val_accuracy", "learning_rate")
-            metrics = [
-                Metric(name, point[name], _ms(point["time"]), int(point["epoch"]))
-                for point in record.curves
-                for name in names
-                if name in point and math.isfinite(point[name])
-            ]
-            times = [record.started, *(point["time"] for point in record.curves)]
-            metrics += [
-                Metric(name, value, _ms(seconds), step)
-                for step, (snapshot, seconds) in enumerate(zip(record.diagnostics, times, strict=False))
-                for name, value in snapshot.items()
-            ]
-            if record.best is not None:
-                ended = _ms(record.ended)
-                metrics.append(Metric(f"best_{self.study.metric}", record.best, ended, record.best_epoch))
-                metrics.append(Metric("best_epoch", record.best_epoch, ended, record.best_epoch))
-            chosen = {name: encode(getattr(record.config, name)) for name in self._parameter_names()}
-            params = [Param(name, str(value)) for name, value in {**chosen, **record.params}.items()]
-            extra = [RunTag("searchlib.seed", str(record.seed)), RunTag("searchlib.signature", record.config.signature)]
-            self.client.log_batch(run_id, metrics=metrics[:BATCH], params=params, tags=extra)
-            for start in range(BATCH, len(metrics), BATCH):
-                self.client.log_batch(run_id, metrics=metrics[start : start + BATCH])
-            checkpoint = self._save_checkpoint(run_id, record) if record.state else None
-            if record.error:
-                self._log_text(run_id, record.error, "traceback.txt")
-            status = {"pruned": "KILLED", "failed": "FAILED"}.get(record.outcome, "FINISHED")
-            self.client.set_terminated(run_id, status, end_time=_ms(record.ended))
-        return run_id, checkpoint
+            runs = [self._run_of(record, study_name) for record in records]
+            ids = self._sqlite.add(runs, self.parent) if self._sqlite else [self._add(run) for run in runs]
+            checkpoints = []
+            for record, run_id in zip(records, ids, strict=True):
+                checkpoints.append(self._save_checkpoint(run_id, record) if record.state else None)
+                if record.error:
+                    self._log_text(run_id, record.error, "traceback.txt")
+        return list(zip(ids, checkpoints, strict=True))
+
+    def _run_of(self, record: TrialRecord, study_name: str) -> FinishedRun:
+        kind = "trial" if study_name == self.study.name else "replicate"
+        tags = {
+            "mlflow.parentRunId": self.parent,
+            "searchlib.kind": kind,
+            "searchlib.outcome": record.outcome,
+            "searchlib.seed": str(record.seed),
+            "searchlib.signature": record.config.signature,
+            "optuna.study_name": study_name,
+            "optuna.trial_number": str(record.number),
+        }
+        if record.diagnosis:
+            tags["searchlib.diagnosis"] = "; ".join(record.diagnosis)[:TAG_LENGTH]
+        metrics: list[tuple[str, float, int, int]] = [
+            (name, point[name], _ms(point["time"]), int(point["epoch"]))
+            for point in record.curves
+            for name in ("train_loss", "val_loss", "val_accuracy", "learning_rate")
+            if name in point
+        ]
+        times = [record.started, *(point["time"] for point in record.curves)]
+        metrics += [
+            (name, value, _ms(seconds), step)
+            for step, (snapshot, seconds) in enumerate(zip(record.diagnostics, times, strict=False))
+            for name, value in snapshot.items()
+        ]
+        if record.best is not None:
+            ended = _ms(record.ended)
+            metrics.append((f"best_{self.study.metric}", record.best, ended, record.best_epoch))
+            metrics.append(("best_epoch", record.best_epoch, ended, record.best_epoch))
+        chosen = {name: encode(getattr(record.config, name)) for name in self._parameter_names()}
+        return FinishedRun(
+            name=f"{kind}-{record.number}",
+            status={"pruned": "KILLED", "failed": "FAILED"}.get(record.outcome, "FINISHED"),
+            started=_ms(record.started),
+            ended=_ms(record.ended),
+            tags=tags,
+            params={name: str(value) for name, value in {**chosen, **record.params}.items()},
+            metrics=[metric for metric in metrics if math.isfinite(metric[1])],
+        )
+
+    def _add(self, run: FinishedRun) -> str:
+        """Store a run through MLflow's client; its id."""
+        from mlflow.entities import Metric, Param
+
+        made = self.client.create_run(self.experiment, start_time=run.started, run_name=run.name, tags=dict(run.tags))
+        run_id: str = made.info.run_id
+        metrics = [Metric(*metric) for metric in run.metrics]
+        params = [Param(name, value) for name, value in run.params.items()]
+        self.client.log_batch(run_id, metrics=metrics[:BATCH], params=params)
+        for start in range(BATCH, len(metrics), BATCH):
+            self.client.log_batch(run_id, metrics=metrics[start : start + BATCH])
+        self.client.set_terminated(run_id, run.status, end_time=run.ended)
+        return run_id
 
     def history(self, run_id: str) -> dict[str, list[tuple[int, float]]]:
         """Every metric of a run by name, as (step, value) in order of the steps."""
@@ -389,11 +409,7 @@ def connect(uri: str | None) -> MlflowClient:
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "4")  # 30 s; seven, the default, are four minutes
-    named = uri or os.environ.get("MLFLOW_TRACKING_URI", "")
-    if named.startswith("sqlite:///"):
-        folder = Path(named.removeprefix("sqlite:///")).parent
-        if not folder.is_dir():
-            raise TrackingError(f"MLflow store {named!r}: the folder {str(folder)!r} isn't there; create it first")
+    _check(uri)
     from filelock import FileLock
     from mlflow import MlflowClient
 
@@ -404,6 +420,15 @@ def connect(uri: str | None) -> MlflowClient:
         client = MlflowClient(tracking_uri=uri, registry_uri=uri)
         client.search_experiments(max_results=1)
     return client
+
+
+def _check(uri: str | None) -> None:
+    """Refuse at once what needs no MLflow to be refused."""
+    named = uri or os.environ.get("MLFLOW_TRACKING_URI", "")
+    if named.startswith("sqlite:///"):
+        folder = Path(named.removeprefix("sqlite:///")).parent
+        if not folder.is_dir():
+            raise TrackingError(f"MLflow store {named!r}: the folder {str(folder)!r} isn't there; create it first")
 
 
 def _ms(seconds: float) -> int:

@@ -33,7 +33,7 @@ EDGES = {  # third-party package -> the modules that may import it
 ORDER = [  # data flows down: a module imports, while it is loaded, from those above it only
     "errors", "space", "activations", "initializers", "trial", "sources", "data", "models", "study",
     "training", "training.optimizers", "training.stack", "training.loop", "training.module", "diagnosis",
-    "meanfield", "diagnostics", "storage", "sampling", "provenance", "tracking", "registry",
+    "meanfield", "diagnostics", "storage", "sampling", "provenance", "sqlite_runs", "tracking", "registry",
     "comparison", "edges", "wording", "analysis",
     "holdout", "engines", "recorder", "replicates", "optimize", "export", "figures", "network_figures",
     "nuisance_figures", "material", "dashboard", "report", "cli", "__main__",

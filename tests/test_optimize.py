@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
+import threading
+from collections import deque
 from pathlib import Path
 
 import pytest
@@ -13,10 +15,10 @@ from support import prepare, run, search, small_study, stored, table
 
 from searchlib import Choice, Dataset, Examples, LogUniform, StudyError
 from searchlib.analysis import best_trial, cells, study_status
-from searchlib.engines import resolve_device
-from searchlib.errors import BusyError, DeviceError
+from searchlib.engines import Progress, resolve_device
+from searchlib.errors import BusyError, DeviceError, TrackingError
 from searchlib.storage import StudyLock
-from searchlib.tracking import connect
+from searchlib.tracking import Tracker, connect
 
 
 def test_every_trial_is_in_optuna_with_its_contract() -> None:
@@ -296,3 +298,47 @@ def test_regression_minimizes_the_validation_loss() -> None:
     assert optuna_study.direction.name == "MINIMIZE"
     assert best_trial(study, optuna_study.trials).values[0] == min(trial.value for trial in optuna_study.trials)
     assert "val_accuracy" not in connect(None).get_run(optuna_study.trials[0].user_attrs["mlflow_run_id"]).data.metrics
+
+
+def test_a_tracking_store_that_cannot_be_opened_ends_the_search_soon() -> None:
+    """It is opened beside the training: the error comes with the next epoch, and no trial was told."""
+    prepare()
+    Path("garbage.db").write_bytes(b"no database at all" * 100)
+    study = small_study(trials=4, fixed={"momentum": 0.9, "epochs": 20_000})
+    seen: deque[Progress] = deque(maxlen=1)
+    with pytest.raises(TrackingError, match=r"garbage\.db' can't be opened"):
+        seen.extend(search(study, tracking_uri="sqlite:///garbage.db"))
+    assert all(progress.epoch < 10_000 for progress in seen)
+    assert not any(trial.state.is_finished() for trial in stored(study).trials)
+
+
+def test_a_folder_that_is_not_there_is_refused_before_anything_is_made() -> None:
+    prepare()
+    with pytest.raises(TrackingError, match="the folder 'nowhere' isn't there"):
+        next(search(small_study(), tracking_uri="sqlite:///nowhere/mlflow.db"))
+    assert not Path("optuna.journal").exists()
+
+
+def test_nothing_is_recorded_before_the_parent_run_is_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store that opens slowly: the stacks train on, and their trials are recorded once it is open."""
+    prepare()
+    start = Tracker.start
+    waited = threading.Event()
+
+    def slowly(self: Tracker, *arguments: object, **settings: object) -> None:
+        assert waited.wait(60)
+        start(self, *arguments, **settings)
+
+    monkeypatch.setattr(Tracker, "start", slowly)
+    study, done = small_study(trials=12), 0
+    for progress in search(study):
+        done += len(progress.finished)
+        if not waited.is_set():
+            assert not any(trial.state.is_finished() for trial in stored(study).trials)
+        if done == 8:
+            waited.set()
+    assert done == 12
+    trials = stored(study).trials
+    assert [trial.state.name for trial in trials] == ["COMPLETE"] * 12
+    parents = {connect(None).get_run(t.user_attrs["mlflow_run_id"]).data.tags["mlflow.parentRunId"] for t in trials}
+    assert parents == {stored(study).user_attrs["mlflow_run_id"]}

@@ -1,0 +1,105 @@
+"""Finished runs into MLflow's own SQLite file, many in one transaction.
+
+MLflow's client needs three calls a run and 70 ms of CPU, most of it SQLAlchemy's objects for a few hundred metric
+points. The rows made here are those that it would write, as a test says, at 1 ms a run. They go into tables that
+MLflow doesn't promise: where these aren't as known, or the store isn't such a file, ``store_of`` finds none, and the
+client does the work.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import unquote
+
+__all__ = ["FinishedRun", "SqliteRuns", "store_of"]
+
+PATIENCE = 20.0  # seconds to wait for another writer: MLflow's own patience
+OWN = ("run_uuid", "name", "status", "start_time", "end_time", "artifact_uri")  # of a run; the rest is its parent's
+COLUMNS = {
+    "tags": ("key", "value", "run_uuid"),
+    "params": ("key", "value", "run_uuid"),
+    "metrics": ("key", "value", "timestamp", "step", "run_uuid", "is_nan"),
+    "latest_metrics": ("key", "value", "timestamp", "step", "run_uuid", "is_nan"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinishedRun:
+    """A run as it shall be stored. Times in ms; metrics: (name, finite value, time, step), each name and step once."""
+
+    name: str
+    status: str
+    started: int
+    ended: int
+    tags: Mapping[str, str]
+    params: Mapping[str, str]
+    metrics: Sequence[tuple[str, float, int, int]]
+
+
+@dataclass(frozen=True)
+class SqliteRuns:
+    """MLflow's SQLite file at *path*."""
+
+    path: Path
+
+    def add(self, runs: Sequence[FinishedRun], parent: str) -> list[str]:
+        """Store *runs* beside the run with the id *parent*, all or none; their ids."""
+        ids = [uuid.uuid4().hex for _ in runs]
+        with contextlib.closing(sqlite3.connect(self.path, timeout=PATIENCE)) as connection, connection:
+            connection.execute("PRAGMA foreign_keys = ON")
+            found = connection.execute("SELECT * FROM runs WHERE run_uuid = ?", (parent,))
+            names = [column[0] for column in found.description]
+            template = dict(zip(names, found.fetchone(), strict=True))
+            _insert(
+                connection, "runs", names, [_row(template, run, run_id) for run, run_id in zip(runs, ids, strict=True)]
+            )
+            for table, rows in _rows(runs, ids).items():
+                _insert(connection, table, COLUMNS[table], rows)
+        return ids
+
+
+def store_of(uri: str) -> SqliteRuns | None:
+    """MLflow's store at *uri*, if it is an SQLite file with the tables known here."""
+    place, _, options = uri.removeprefix("sqlite:///").partition("?")
+    path = Path(unquote(place))
+    if not uri.startswith("sqlite:///") or options or not path.is_file():
+        return None
+    with contextlib.closing(sqlite3.connect(path, timeout=PATIENCE)) as connection:
+
+        def columns(table: str) -> set[str]:
+            return {row[1] for row in connection.execute(f"PRAGMA table_info({table})")}
+
+        known = columns("runs") >= {*OWN} and all(columns(table) == {*names} for table, names in COLUMNS.items())
+    return SqliteRuns(path) if known else None
+
+
+def _row(template: Mapping[str, object], run: FinishedRun, run_id: str) -> tuple[object, ...]:
+    """The row of a run: its parent's, but for what is its own."""
+    artifacts = str(template["artifact_uri"]).replace(str(template["run_uuid"]), run_id)
+    own = (run_id, run.name, run.status, run.started, run.ended, artifacts)
+    return tuple({**template, **dict(zip(OWN, own, strict=True))}.values())
+
+
+def _rows(runs: Sequence[FinishedRun], ids: Sequence[str]) -> dict[str, list[tuple[object, ...]]]:
+    rows: dict[str, list[tuple[object, ...]]] = {table: [] for table in COLUMNS}
+    for run, run_id in zip(runs, ids, strict=True):
+        tags = {**run.tags, "mlflow.runName": run.name}
+        rows["tags"] += [(name, value, run_id) for name, value in tags.items()]
+        rows["params"] += [(name, value, run_id) for name, value in run.params.items()]
+        points = [(name, value, time, step, run_id, False) for name, value, time, step in run.metrics]
+        rows["metrics"] += points
+        latest = {point[0]: point for point in sorted(points, key=lambda point: (point[3], point[2]))}
+        rows["latest_metrics"] += latest.values()
+    return rows
+
+
+def _insert(
+    connection: sqlite3.Connection, table: str, columns: Sequence[str], rows: Sequence[tuple[object, ...]]
+) -> None:
+    names, places = ", ".join(f'"{name}"' for name in columns), ", ".join("?" for _ in columns)
+    connection.executemany(f"INSERT INTO {table} ({names}) VALUES ({places})", rows)
