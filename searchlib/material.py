@@ -136,9 +136,13 @@ def _read_runs(
         with Tracker(study, tracking_uri) as tracker:
             if material.run_id:
                 material.tags.update(tracker.tags(material.run_id))
-            for index, cell in enumerate(material.data["cells"]):
-                if run_id := runs.get(cell["trial"]):
-                    material.histories[index] = tracker.history(run_id)
+            best = {
+                index: run_id
+                for index, cell in enumerate(material.data["cells"])
+                if (run_id := runs.get(cell["trial"]))
+            }
+            histories = tracker.histories(list(best.values()))
+            material.histories.update({index: histories[run_id] for index, run_id in best.items()})
             leader = _champion_trial(study, optuna_study, trials, replicated)
             if leader is None:
                 material.gaps["weights"] = "No champion's weights are stored."

@@ -331,14 +331,18 @@ class Tracker:
         self.client.set_terminated(run_id, run.status, end_time=run.ended)
         return run_id
 
-    def history(self, run_id: str) -> dict[str, list[tuple[int, float]]]:
-        """Every metric of a run by name, as (step, value) in order of the steps."""
+    def histories(self, run_ids: Sequence[str]) -> dict[str, dict[str, list[tuple[int, float]]]]:
+        """By run every metric by name, as (step, value) in order of the steps."""
         with self.errors("can't be read"):
-            names = self.client.get_run(run_id).data.metrics
-            return {
-                name: sorted((point.step, point.value) for point in self.client.get_metric_history(run_id, name))
-                for name in sorted(names)
-            }
+            found = self._sqlite.histories(run_ids) if self._sqlite else {}
+            return {run_id: found[run_id] if run_id in found else self._history(run_id) for run_id in run_ids}
+
+    def _history(self, run_id: str) -> dict[str, list[tuple[int, float]]]:
+        names = self.client.get_run(run_id).data.metrics
+        return {
+            name: sorted((point.step, point.value) for point in self.client.get_metric_history(run_id, name))
+            for name in sorted(names)
+        }
 
     def tags(self, run_id: str) -> dict[str, str]:
         """The tags of a run."""

@@ -114,6 +114,8 @@ def test_a_run_written_into_the_file_equals_one_of_the_client() -> None:
         again = tracker.log_trials(records, study.name)
     for calls in (stored, again):
         assert [checkpoint is not None for _, checkpoint in calls] == [False, False, False, False, True]
+        ids = [run_id for run_id, _ in again]
+        assert store_of(tracker.client.tracking_uri).histories([*ids, "gone"]) == tracker.histories(ids)
     assert len(written) == len(OUTCOMES)
     assert written == runs_of(study)
     assert written["trial-4"]["files"] == ["checkpoint.safetensors"]
