@@ -2,8 +2,8 @@
 
 MLflow's client needs three calls a run and 70 ms of CPU, most of it SQLAlchemy's objects for a few hundred metric
 points, and 50 ms to read them again. The rows made here are those that it would write, as a test says, at 8 ms for one
-run and 4 ms for each of many. They go into tables that MLflow doesn't promise: where these aren't as known, or the store isn't such a file,
-``store_of`` finds none, and the client does the work.
+run and 4 ms for each of many. They go into tables that MLflow doesn't promise: where these aren't as known, or the
+store isn't such a file, ``store_of`` finds none, and the client does the work.
 """
 
 from __future__ import annotations
