@@ -48,6 +48,7 @@ __all__ = [
 
 MAX_STACK = 40  # trials in one stack: beyond this nothing is gained, and a kill loses more
 MIN_STACK = 4
+MOST_WAITING = 6  # stacks a worker, begun and not yet recorded
 CPU_WEIGHTS = 1_250_000  # numbers of a stack's weights on a CPU core: these, their momenta and gradients fit its caches
 
 
@@ -186,12 +187,25 @@ class Engine:
         return min(max(CPU_WEIGHTS // weights, MIN_STACK), MAX_STACK)
 
     def workers(self) -> Workers:
-        """One thread a core on a CPU. One thread elsewhere, and for modules of a study's own, which draw their noise
-        from torch's one global generator."""
+        """A worker a core on a CPU, each on one of torch's threads, however many cores there are.
+
+        One worker elsewhere, and for modules and functions of a study's own: these may draw from torch's one global
+        generator, and what they draw must not depend on who is first.
+        """
         from searchlib.models import MLP
 
-        fused_on_cpu = self.device.startswith("cpu") and isinstance(self.study.model, MLP)
-        return Workers(available_cores() if fused_on_cpu else 1)
+        own = not isinstance(self.study.model, MLP) or any(
+            callable(value) for name in ("activation", "initializer") for value in self._values(name)
+        )
+        if own or not self.device.startswith("cpu"):
+            return Workers(1, threads=None)
+        return Workers(available_cores(), threads=1)
+
+    def _values(self, name: str) -> Sequence[Any]:
+        """What a hyperparameter may be in this study, where the study says it."""
+        if name in self.study.dimensions:
+            return self.study.dimensions[name].extremes()
+        return [self.study.fixed[name]] if name in self.study.fixed else []
 
     def start(self, trials: Sequence[FrozenTrial], *, order_seed: int, keeps: Keeps) -> StackRun:
         """A stack of *trials*, which share a fusion key, before its first epoch.
@@ -335,9 +349,9 @@ class StackRun:
         data = self.engine.data(members[0].config.input_scaling)
         for run in self.runs.values():
             run.started = time.time()
-        self._stack = self.engine.build(members, data)
         watch = Watch(data.train_inputs[:PROBE], data.train_targets[:PROBE])
         with denormals_flushed():
+            self._stack = self.engine.build(members, data)
             snapshots = watch.measure(self._stack)
         for member, snapshot in zip(self._stack.members, snapshots, strict=True):
             self.runs[member.number].diagnostics.append(snapshot)
@@ -381,10 +395,12 @@ class Workers:
     A stack of a few megabytes then stays in the caches of its core, and nothing waits for another core in the middle
     of a step, as it would if each product were spread over all cores. Python's lock is no hindrance: torch gives it up
     while it works. Use as a context.
+
+    threads: torch's own threads within one operation, for each worker; None leaves them as they are.
     """
 
-    def __init__(self, count: int) -> None:
-        self.count = count
+    def __init__(self, count: int, *, threads: int | None = 1) -> None:
+        self.count, self.threads = count, threads
         self._halt = threading.Event()
 
     def __enter__(self) -> Workers:
@@ -392,8 +408,8 @@ class Workers:
 
         self._threads = torch.get_num_threads()
         self._precision = _products().fp32_precision
-        if self.count > 1:
-            torch.set_num_threads(1)  # the workers take it over when they start
+        if self.threads is not None:
+            torch.set_num_threads(self.threads)  # the workers take it over when they start
         self._pool = ThreadPoolExecutor(self.count, thread_name_prefix="searchlib-worker")
         return self
 
@@ -408,33 +424,50 @@ class Workers:
         _products().fp32_precision = self._precision
 
     def advance(
-        self, stacks: Iterable[StackRun], *, deadline: Deadline, until: int | None = None
+        self,
+        stacks: Iterable[StackRun],
+        *,
+        deadline: Deadline,
+        until: int | None = None,
+        room: Callable[[], bool] = lambda: True,
     ) -> Iterator[tuple[StackRun, list[Run]]]:
         """Train each stack to its end, or to epoch *until*; yield it after each epoch, with the runs that went on.
 
-        *stacks* are taken when a worker is free for them. Whoever leaves before the end stops the others in the
-        middle of their epochs. OutOfTimeError when the deadline passes. Stacks of two precisions, which torch has one
-        setting for, never train at the same time.
+        *stacks* are taken when a worker is free for them and there is *room*. What goes wrong in taking the next one
+        is raised when those in training are through. Whoever leaves before the end stops the others in the middle of
+        their epochs. OutOfTimeError when the deadline passes. Stacks of two precisions, which torch has one setting
+        for, never train at the same time.
         """
         waiting = iter(stacks)
         training: dict[Future[list[Run]], StackRun] = {}
-        precision = ""
+        upcoming: StackRun | None = None
+        failure: Exception | None = None
+        over, precision = False, ""
 
         def submit(stack: StackRun) -> None:
             deadline.check()
             training[self._pool.submit(stack.advance, self._halt.is_set)] = stack
 
         try:
-            upcoming = next(waiting, None)
-            while upcoming is not None or training:
-                while upcoming is not None and len(training) < self.count:
+            while True:
+                while not over and len(training) < self.count and (room() or not training):
+                    if upcoming is None:
+                        try:
+                            upcoming = next(waiting, None)
+                        except Exception as error:
+                            failure = error
+                        if upcoming is None:
+                            over = True
+                            break
                     if upcoming.precision != precision:
                         if training:
                             break
                         precision = upcoming.precision
                         _products().fp32_precision = {"bfloat16": "bf16", "float32": "ieee"}[precision]
                     submit(upcoming)
-                    upcoming = next(waiting, None)
+                    upcoming = None
+                if not training:
+                    break
                 for future in wait(training, return_when=FIRST_COMPLETED).done:
                     stack = training.pop(future)
                     yield stack, future.result()
@@ -444,6 +477,8 @@ class Workers:
             self._halt.set()
             wait(training)
             self._halt.clear()
+        if failure is not None:
+            raise failure
 
     def finish(
         self, stacks: Iterable[StackRun], *, deadline: Deadline
@@ -451,7 +486,7 @@ class Workers:
         """Train each stack to its end; after each epoch yield its stack, the stacks that are finished, and the others.
 
         Stacks count as finished in the order in which they came, whichever was first: what is recorded in that order
-        doesn't depend on the machine.
+        doesn't depend on the machine. Where many wait behind a slow one, no more are begun.
         """
         begun: deque[StackRun] = deque()
         over: set[StackRun] = set()
@@ -460,10 +495,14 @@ class Workers:
             begun.append(stack)
             return stack
 
-        for stack, _ in self.advance(map(note, stacks), deadline=deadline):
+        def room() -> bool:
+            return len(begun) < MOST_WAITING * self.count
+
+        for stack, _ in self.advance(map(note, stacks), deadline=deadline, room=room):
             finished = []
             if not stack.alive:
                 over.add(stack)
+                stack.close()  # its memory isn't needed any more, what it found is
             while begun and begun[0] in over:
                 finished.append(begun.popleft())
             over.difference_update(finished)

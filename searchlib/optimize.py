@@ -67,6 +67,8 @@ def optimize(
         raise StudyError(f"trials={target}: expected 1 or more")
     tracker = Tracker(study, tracking_uri)
     device = resolve_device(device)
+    for precision in _possible(study, "precision"):
+        check_precision(precision, device)
     with denormals_flushed(), StudyLock(storage, study.name, "optimize"):
         optuna_study = _open_study(study, storage)
         race = Race(study, optuna_study)
@@ -80,8 +82,6 @@ def optimize(
             load_train(study.dataset, data_root), seed=study.split_seed, fraction=study.validation_fraction
         )
         _check_against_data(study, examples)
-        for precision in _possible(study, "precision"):
-            check_precision(precision, device)
         optuna_study.set_user_attr("target", max(target, existing))
         engine = Engine(study, examples, device)
         warm_up(study)  # before another thread competes for the interpreter
@@ -262,7 +262,6 @@ class _Search:
         for stack, finished, others in self.workers.finish(stacks, deadline=self.deadline):
             records = []
             for over in finished:
-                over.close()
                 records += [self._record_of(run) for run in over.runs.values() if not run.trial.state.is_finished()]
             yield self._store(records, others, stack)
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import optuna
 from optuna.trial import TrialState
 
+from searchlib.engines import OutOfTimeError
 from searchlib.errors import StorageError
 from searchlib.storage import mask, written_together
 
@@ -28,8 +29,8 @@ PATIENCE = 0.0002  # seconds that the training thread, back from one of torch's 
 class Recorder:
     """Writes finished trials to MLflow and Optuna on a thread of its own, in the order given, those waiting as one.
 
-    MLflow first: a trial that Optuna calls finished has its run. An error stops the thread and is raised to
-    whoever checks, puts or drains next.
+    MLflow first: a trial that Optuna calls finished has its run. After an error nothing more is written, and it is
+    raised to whoever checks, puts or drains next, or leaves.
 
     begin: called on the thread before it writes anything, to open what may take seconds to open.
     """
@@ -64,7 +65,7 @@ class Recorder:
         self.queue.put(None)
         self.thread.join()
         sys.setswitchinterval(self.switch_interval)
-        if kind is None:
+        if kind is None or issubclass(kind, OutOfTimeError):
             self.check()
 
     def _work(self) -> None:

@@ -180,7 +180,6 @@ class Race:
 
     def _record(self, stack: StackRun) -> list[TrialRecord]:
         """Record a stack at its end."""
-        stack.close()
         records = []
         for run in stack.runs.values():
             if not run.trial.state.is_finished():

@@ -55,7 +55,10 @@ class SqliteRuns:
             connection.execute("PRAGMA foreign_keys = ON")
             found = connection.execute("SELECT * FROM runs WHERE run_uuid = ?", (parent,))
             names = [column[0] for column in found.description]
-            template = dict(zip(names, found.fetchone(), strict=True))
+            row = found.fetchone()
+            if row is None:
+                raise LookupError(f"the study's parent run {parent} is gone")
+            template = {**dict(zip(names, row, strict=True)), "lifecycle_stage": "active", "deleted_time": None}
             _insert(
                 connection, "runs", names, [_row(template, run, run_id) for run, run_id in zip(runs, ids, strict=True)]
             )

@@ -140,7 +140,7 @@ class _Journal:
 
 @contextlib.contextmanager
 def written_together(storage: BaseStorage) -> Iterator[None]:
-    """Make this thread's writes at the end, by one append and one fsync, or none of them after an exception.
+    """Make this thread's writes at the end, by one append and one fsync; after an exception in between, not at all.
 
     Until then nobody sees them, this thread neither. For a journal only: a database writes each at once, as ever.
     """

@@ -1,7 +1,7 @@
 """MLflow: one parent run a study, one nested run a trial. With ``registry`` the only module that imports mlflow.
 
-Everything goes through ``MlflowClient`` on an explicit store; no global state of MLflow is set, and nothing else in
-searchlib knows its names.
+Everything goes through ``MlflowClient`` on an explicit store, but for finished runs in MLflow's own SQLite file, which
+``sqlite_runs`` writes. No global state of MLflow is set.
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ from searchlib import Choice, Dataset, Examples, LogUniform, StudyError
 from searchlib.analysis import best_trial, cells, study_status
 from searchlib.engines import Progress, resolve_device
 from searchlib.errors import BusyError, DeviceError, TrackingError
+from searchlib.optimize import optimize
 from searchlib.storage import StudyLock
 from searchlib.tracking import Tracker, connect
 
@@ -342,3 +343,14 @@ def test_nothing_is_recorded_before_the_parent_run_is_open(monkeypatch: pytest.M
     assert [trial.state.name for trial in trials] == ["COMPLETE"] * 12
     parents = {connect(None).get_run(t.user_attrs["mlflow_run_id"]).data.tags["mlflow.parentRunId"] for t in trials}
     assert parents == {stored(study).user_attrs["mlflow_run_id"]}
+
+
+def test_an_error_of_the_tracking_store_is_told_although_the_time_is_over() -> None:
+    Path("garbage.db").write_bytes(b"this is no database, whatever its name says" * 100)
+    prepare()
+    study = small_study(trials=8)
+    steps = optimize(
+        study, storage="optuna.journal", tracking_uri="sqlite:///garbage.db", data_root=Path("data"), timeout=0.2
+    )
+    with pytest.raises(TrackingError):
+        list(steps)

@@ -13,6 +13,7 @@ from torch import nn
 from searchlib.activations import ACTIVATIONS
 from searchlib.errors import StudyError
 from searchlib.initializers import INITIALIZERS, initialize
+from searchlib.models import build_mlp
 from searchlib.training.loop import Tensors, train
 from searchlib.training.stack import Member, Stack, fusion_key
 from searchlib.trial import TrialConfig, derive_seed
@@ -382,3 +383,60 @@ def test_stack_equals_alone(rates, activation, widths, batch_size, optimizer) ->
     ]
     assert len({fusion_key(config) for config in configs}) == 1
     assert_equal_alone([Member(k, config, seed=k) for k, config in enumerate(configs)], tolerance=1e-7)
+
+
+def along_units(x: torch.Tensor) -> torch.Tensor:
+    """Not element-wise: a network's units, the last dimension, look at each other."""
+    return x * torch.softmax(x, dim=-1)
+
+
+class Clipped(torch.autograd.Function):
+    """tanh with a gradient that isn't linear in the gradient that comes in."""
+
+    @staticmethod
+    def forward(ctx, x):
+        y = torch.tanh(x)
+        ctx.save_for_backward(y)
+        return y
+
+    @staticmethod
+    def backward(ctx, gradient):
+        (y,) = ctx.saved_tensors
+        return (gradient * (1 - y * y)).clamp(-1e-3, 1e-3)
+
+
+def clipped(x: torch.Tensor) -> torch.Tensor:
+    return Clipped.apply(x)
+
+
+def step_function(x: torch.Tensor) -> torch.Tensor:
+    return (x > 0).to(x.dtype)
+
+
+@pytest.mark.parametrize("function", [along_units, clipped, step_function])
+@pytest.mark.parametrize("batch_norm", [False, True])
+def test_functions_of_a_study_train_as_they_would_alone(function, batch_norm: bool) -> None:
+    config = TrialConfig(
+        activation=function, batch_norm=batch_norm, hidden=(9,), learning_rate=0.1, momentum=0.9, batch_size=8, epochs=2
+    )
+    members = [Member(0, config, seed=3), Member(1, TrialConfig(**{**vars(config), "learning_rate": 0.4}), seed=4)]
+    stack = make_stack(members)
+    epochs = list(train(stack, DATA, order_seed=5))
+    for position, member in enumerate(stack.members):
+        drawn = make_stack([member]).state(0)
+        network = build_mlp(member.config, INPUTS, CLASSES).to(torch.float64)
+        network.load_state_dict(drawn)
+        optimizer = torch.optim.SGD(network.parameters(), lr=member.config.learning_rate, momentum=0.9)
+        for epoch in (1, 2):
+            network.train()
+            order = torch.randperm(TRAIN, generator=torch.Generator().manual_seed(derive_seed(5, "order", epoch)))
+            for batch in order.split(8):
+                optimizer.zero_grad()
+                nn.functional.cross_entropy(network(DATA.train_inputs[batch]), DATA.train_targets[batch]).backward()
+                optimizer.step()
+        network.eval()
+        with torch.no_grad():
+            loss = nn.functional.cross_entropy(network(DATA.val_inputs), DATA.val_targets).item()
+        assert epochs[-1].val_loss[position] == pytest.approx(loss, rel=1e-9)
+        for ours, theirs in zip(stack.state(position).values(), network.state_dict().values(), strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)

@@ -285,3 +285,55 @@ def test_training_halts_between_two_steps() -> None:
     asked = iter([False, False, True])
     with pytest.raises(HaltedError):
         stack.advance(lambda: next(asked))
+
+
+def test_what_goes_wrong_in_taking_the_next_stack_waits_for_those_in_training() -> None:
+    good = list(stacks_of(a_study()))[:3]
+
+    def stacks() -> Iterator[StackRun]:
+        yield from good
+        raise ValueError("the fourth can't be made")
+
+    finished: list[StackRun] = []
+    with Workers(2) as workers:
+        steps = workers.finish(stacks(), deadline=Deadline(None))
+        with pytest.raises(ValueError, match="the fourth"):
+            finished.extend(over for _, ended, _ in steps for over in ended)
+    assert finished == good
+    assert all(stack.epoch == 3 for stack in good)
+
+
+def test_few_stacks_wait_behind_a_slow_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("searchlib.engines.MOST_WAITING", 2)
+    taken = 0
+    study = a_study(nuisance={"learning_rate": LogUniform(0.01, 0.3), "batch_size": Choice(*range(10, 50))}, trials=90)
+
+    def stacks() -> Iterator[StackRun]:
+        nonlocal taken
+        for stack in stacks_of(study):
+            taken += 1
+            yield stack
+
+    with Workers(2) as workers:
+        for _, finished, others in workers.finish(stacks(), deadline=Deadline(None)):
+            assert len(finished) + len(others) <= 2 * 2
+            assert all(over._stack is None for over in finished)
+    assert taken > 10
+
+
+def softened(x: torch.Tensor) -> torch.Tensor:
+    return torch.relu(x) + 0.01 * torch.randn_like(x)
+
+
+@pytest.mark.parametrize(
+    ("changes", "several"),
+    [
+        ({}, True),
+        ({"scientific": {"activation": Choice("relu", softened)}}, False),
+        ({"fixed": {"epochs": 1, "initializer": lambda weight, layer: None}}, False),
+    ],
+)
+def test_functions_that_may_draw_random_numbers_have_one_worker(changes, several: bool) -> None:
+    workers = Engine(a_study(**changes), some_data(), "cpu").workers()
+    assert (workers.threads == 1) is several
+    assert several or workers.count == 1

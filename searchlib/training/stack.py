@@ -2,8 +2,8 @@
 
 Trials lie along the first dimension of every tensor, the batch along the last: a signal is ``[K, width, B]``. The
 first layer is then one matrix product for all of them, ``W[K * width, in] @ X[B, in]ᵀ``; later layers are batched
-products; nothing is ever transposed in memory. Trials are ordered by activation, so that each activation runs once on
-a contiguous slice. The loss is the sum over trials of the mean over the batch: each trial keeps the gradient that it
+products, and none needs a transposed copy. Trials are ordered by activation, so that each activation runs once on a
+contiguous slice. The loss is the sum over trials of the mean over the batch: each trial keeps the gradient that it
 would have alone, and nothing couples one to another.
 
 ``Stack.step`` takes its gradients by hand, layer by layer, into the same memory in each step. What stands between two
@@ -186,7 +186,9 @@ class Stack:
     def _refresh(self) -> None:
         """Recompute what follows from the members: slices by activation, memory for gradients and signals."""
         self._slices = list(_slices(self._configs))
-        self.gradients = {name: torch.empty_like(value) for name, value in self.parameters.items()}
+        # a function of the study's own may have a gradient of its own, which needn't be linear in the loss
+        self._own_functions = any(activation.function is not None for _, _, activation, _ in self._slices)
+        self.gradients = {name: torch.zeros_like(value) for name, value in self.parameters.items()}
         self._memory: dict[tuple[str, tuple[int, ...]], Tensor] = {}
         for name, parameter in self.parameters.items():
             parameter.requires_grad_(not name.startswith("linear0."))
@@ -209,9 +211,13 @@ class Stack:
         outputs, pullbacks = self._follow(inputs)
         loss, gradient = losses_and_gradients(outputs, targets)
         scale = self.optimizer.gradient_scale(learning_rate)
-        gradient.mul_(1.0 / len(inputs) if scale is None else (scale / len(inputs)).view(-1, 1, 1))
+        early = scale is not None and not self._own_functions
+        gradient.mul_((scale / len(inputs)).view(-1, 1, 1) if scale is not None and early else 1.0 / len(inputs))
         for pullback in reversed(pullbacks):
             gradient = pullback(gradient)
+        if scale is not None and not early:
+            for value in self.gradients.values():
+                value.mul_(scale.view(-1, *(1,) * (value.dim() - 1)))
         self.optimizer.step(learning_rate)
         self.batches += 1
         return loss.mean(dim=1)
@@ -286,6 +292,8 @@ class Stack:
 
         def pullback(gradient: Tensor) -> Tensor:
             if not output.requires_grad:  # a function of the study's own without a gradient
+                for name in names:
+                    self.gradients[name].zero_()
                 return torch.zeros_like(signal)
             before, *rest = torch.autograd.grad(
                 output, [start, *(self.parameters[name] for name in names)], gradient, materialize_grads=True
@@ -341,6 +349,9 @@ class Stack:
                     for piece, trial in zip(signal, range(trials.start, trials.stop), strict=True)
                 ]
             )
+        if activation.function is not None:  # it sees a network's units along the last dimension, as it would alone
+            own: Tensor = module(signal.transpose(1, 2)).transpose(1, 2)
+            return own
         output: Tensor = module(signal)
         return output
 
