@@ -143,7 +143,7 @@ def test_torch_keeps_its_settings() -> None:
 
 @pytest.mark.parametrize(
     ("hidden", "inputs", "device", "size"),
-    [((100,), 784, "cpu", 18), ((32,), 64, "cpu", 40), ((2000,), 784, "cpu", 4), ((2000,), 784, "cuda:0", MAX_STACK)],
+    [((100,), 784, "cpu", 15), ((32,), 64, "cpu", 40), ((2000,), 784, "cpu", 4), ((2000,), 784, "cuda:0", MAX_STACK)],
 )
 def test_a_stack_is_as_large_as_the_caches(hidden, inputs, device, size) -> None:
     study = a_study(dataset="digits" if inputs == 64 else "fashion_mnist", model=MLP(hidden=hidden))
