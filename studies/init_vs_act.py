@@ -8,8 +8,8 @@ Then the best point of each cell runs again on fresh seeds, up to ten.
 Command:   searchlib optimize --study init_vs_act
 Run time:  12 minutes on two cores of an Intel Xeon at 2.0 GHz: 6 for the search, 6 for 290 replicates
 Result:    orthogonal, gelu leads with validation 0.8918 (10 seeds, 95 % interval 0.8909 to 0.8926), not told apart from
-           sigmoid with kaiming_normal, xavier_normal, orthogonal and pytorch_default. normal (deviation 1) is worst with
-           every activation. Test 0.8812, 95 % interval 0.8747 to 0.8874.
+           sigmoid with kaiming_normal, xavier_normal, orthogonal and pytorch_default. normal (deviation 1) is worst
+           with every activation. Test 0.8812, 95 % interval 0.8747 to 0.8874.
 """
 
 from searchlib import MLP, Choice, LogUniform, Study
