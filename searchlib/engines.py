@@ -133,12 +133,12 @@ def resolve_device(name: str) -> str:
 
 def check_precision(precision: str, device: str) -> None:
     """DeviceError where *device* hasn't the instructions for a precision: torch itself would go on in float32."""
+    if precision == "float32":
+        return
     import torch
 
-    found = torch.cpu.get_capabilities()
-    if precision == "bfloat16" and not (
-        device.startswith("cpu") and (found.get("avx512_bf16", False) or found.get("amx_bf16", False))
-    ):
+    found = torch.cpu.get_capabilities() if device.startswith("cpu") else {}
+    if not (found.get("avx512_bf16", False) or found.get("amx_bf16", False)):
         raise DeviceError(
             f"precision='bfloat16' isn't there on device {device!r}: it needs a CPU with AVX512_BF16 or AMX; take "
             "precision='float32'"
