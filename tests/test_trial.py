@@ -184,7 +184,7 @@ def test_the_signature_sees_every_field() -> None:
         "optimizer": "adam", "learning_rate": 0.2, "momentum": 0.5, "weight_decay": 0.1, "beta1": 0.5, "beta2": 0.9,
         "alpha": 0.9, "eps": 1e-6, "lr_schedule": "cosine", "lr_decay": 0.5, "lr_step": 2, "batch_size": 3, "epochs": 2,
     }  # fmt: skip
-    other["input_scaling"] = "standard"
+    other |= {"input_scaling": "standard", "precision": "bfloat16"}
     assert set(other) | {"nesterov"} == set(FIELDS)
     signatures = {TrialConfig(**{name: value}).signature for name, value in other.items()}
     assert len(signatures | {TrialConfig().signature}) == len(other) + 1
