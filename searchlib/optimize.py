@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     import optuna
     from optuna.trial import FrozenTrial
 
-__all__ = ["optimize"]
+__all__ = ["optimize", "refuse_if_changed"]
 
 
 def optimize(
@@ -125,7 +125,7 @@ def _open_study(study: Study, storage: str) -> optuna.Study:
             made.set_user_attr("definition", study.definition())
             made.set_user_attr("question", study.question)
         else:
-            _refuse_if_changed(study, stored)
+            refuse_if_changed(study, stored)
     except OSError as error:
         raise StorageError(
             f"storage {mask(storage)!r} can't be written ({error.strerror}); free some space or give another --storage"
@@ -133,7 +133,8 @@ def _open_study(study: Study, storage: str) -> optuna.Study:
     return made
 
 
-def _refuse_if_changed(study: Study, stored: dict[str, Any]) -> None:
+def refuse_if_changed(study: Study, stored: dict[str, Any]) -> None:
+    """StudyError, which says what changed, where the definition *stored* at the first trial isn't the study's."""
     current = study.definition()
     before, after = _flat(stored), _flat(current)
     changes = [
