@@ -112,9 +112,7 @@ def _champion(tracker: Tracker) -> Any:
             if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):  # no model, no alias
                 return None
             raise
-        files = mlflow.artifacts.list_artifacts(
-            artifact_uri=version.source, tracking_uri=tracker.client.tracking_uri
-        )
+        files = mlflow.artifacts.list_artifacts(artifact_uri=version.source, tracking_uri=tracker.client.tracking_uri)
         return version if files else None
 
 
