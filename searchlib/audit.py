@@ -417,15 +417,14 @@ class Audit:
             noted = one.trial.user_attrs.get("checkpoint_sha256")
             if not noted:
                 continue
-            first = one.trial.user_attrs.get("mlflow_run_id")
-            place = first if first in self.runs else one.run.run_id  # a run that was replaced keeps its files
+            place = self.runs.get(one.trial.user_attrs.get("mlflow_run_id") or "", one.run)  # one replaced keeps its files
             stored = self.tracker.checkpoint_hash(place)
             if stored == noted:
                 self.intact.append(noted)
                 continue
-            told = f"the checkpoint of run {place} is missing"
+            told = f"the checkpoint of run {place.run_id} is missing"
             if stored:
-                told = f"the checkpoint of run {place} was altered (SHA-256 {stored[:12]}, not {noted[:12]})"
+                told = f"the checkpoint of run {place.run_id} was altered (SHA-256 {stored[:12]}, not {noted[:12]})"
             remedy = "nothing mends it; it isn't the champion's: leave it, or restore the file from a backup"
             if noted in leading:
                 remedy = f"nothing mends it, and it is the champion's: restore the file from a backup, or {RENAME}"

@@ -85,7 +85,10 @@ class TrialRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class StoredRun:
-    """A run as MLflow has it. ended: in ms, None while it goes on; metrics: the latest value of each."""
+    """A run as MLflow has it.
+
+    ended: in ms, None while it goes on. metrics: the latest value of each. artifacts: the address of its files.
+    """
 
     run_id: str
     deleted: bool
@@ -94,6 +97,7 @@ class StoredRun:
     tags: Mapping[str, str]
     params: Mapping[str, str]
     metrics: Mapping[str, float]
+    artifacts: str
 
 
 class Tracker:
@@ -389,18 +393,26 @@ class Tracker:
                         tags=data.tags,
                         params=data.params,
                         metrics=data.metrics,
+                        artifacts=info.artifact_uri,
                     )
                 token = page.token
                 if not token:
                     break
         return found
 
-    def checkpoint_hash(self, run_id: str) -> str | None:
+    def checkpoint_hash(self, run: StoredRun) -> str | None:
         """The SHA-256 of the checkpoint that a run has, None where it has none."""
-        with self.errors("can't be read"):
-            if all(file.path != CHECKPOINT for file in self.client.list_artifacts(run_id)):
+        with self.errors("can't be read"), tempfile.TemporaryDirectory() as folder:
+            import mlflow
+
+            store = self.client.tracking_uri
+            files = mlflow.artifacts.list_artifacts(artifact_uri=run.artifacts, tracking_uri=store)
+            if all(Path(file.path).name != CHECKPOINT for file in files):
                 return None
-        return hashlib.sha256(self.checkpoint(run_id)).hexdigest()
+            path = mlflow.artifacts.download_artifacts(
+                artifact_uri=f"{run.artifacts}/{CHECKPOINT}", dst_path=folder, tracking_uri=store
+            )
+            return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
     def tags(self, run_id: str) -> dict[str, str]:
         """The tags of a run."""
