@@ -61,11 +61,11 @@ class Difference:
     remedy: str
     repairable: bool
 
-    def line(self) -> str:
-        """The difference for a terminal."""
+    def line(self, by: str = "--repair ") -> str:
+        """The difference for a terminal. by: who does what mends it."""
         home = f" of {self.study}" if self.study.endswith(".replicates") else ""
         where = "" if self.trial is None else f"trial {self.trial}{home}: "
-        return f"{self.what}: {where}{self.told}; {'--repair ' if self.repairable else ''}{self.remedy}"
+        return f"{self.what}: {where}{self.told}; {by if self.repairable else ''}{self.remedy}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -417,7 +417,8 @@ class Audit:
             noted = one.trial.user_attrs.get("checkpoint_sha256")
             if not noted:
                 continue
-            place = self.runs.get(one.trial.user_attrs.get("mlflow_run_id") or "", one.run)  # one replaced keeps its files
+            first = one.trial.user_attrs.get("mlflow_run_id") or ""
+            place = self.runs.get(first, one.run)  # a run that was replaced keeps its files
             stored = self.tracker.checkpoint_hash(place)
             if stored == noted:
                 self.intact.append(noted)

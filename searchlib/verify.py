@@ -44,7 +44,7 @@ class Verification:
 
     def lines(self) -> Iterator[str]:
         """What was found for a terminal, a difference a line."""
-        yield from (f"mended: {difference.line()}" for difference in self.mended)
+        yield from (f"mended: {difference.line(by='')}" for difference in self.mended)
         yield from (difference.line() for difference in self.differences)
         yield from (f"note: {note}" for note in self.notes)
         if not self.differences:

@@ -396,8 +396,13 @@ def ledger_lost(study: Study) -> None:
     stored(study).set_user_attr("test_ledger", None)
 
 
-def attribute_lost(study: Study) -> None:
+def epochs_not_noted(study: Study) -> None:
     journal(lambda line: None if line.get("trial_id") == 1 and "epochs_run" in line.get("user_attr", {}) else line)
+
+
+def run_not_noted(study: Study) -> None:
+    """The run is there, and known by its tags."""
+    journal(lambda line: None if line.get("trial_id") == 1 and "mlflow_run_id" in line.get("user_attr", {}) else line)
 
 
 def seed_altered(study: Study) -> None:
@@ -420,7 +425,8 @@ HOPELESS: dict[Callable[[Study], None], tuple[str, str]] = {
     losses_cut_short: ("curve", "Optuna holds the objective only"),
     claim_without_a_result: ("ledger", "searchlib evaluate --study small finishes it, with the same checkpoint"),
     ledger_lost: ("ledger", "restore Optuna's storage from a backup"),
-    attribute_lost: ("trial", "Optuna keeps a finished trial as it is"),
+    epochs_not_noted: ("trial", "Optuna keeps a finished trial as it is"),
+    run_not_noted: ("trial", "Optuna keeps a finished trial as it is"),
     seed_altered: ("trial", "Optuna keeps a finished trial as it is"),
     value_altered: ("trial", "Optuna keeps a finished trial as it is"),
 }
