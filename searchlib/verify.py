@@ -29,7 +29,8 @@ class Verification:
     """What ``verify`` found, or what ``repair`` mended and left.
 
     notes: what is unfinished, which is in order. trials, replicates: those finished; runs: theirs in MLflow;
-    checkpoints: those that are what was noted of them. test: ``sealed``, ``claimed`` or ``evaluated``.
+    checkpoints: those that are what was noted of them. seal: whether the test set is ``sealed``, ``claimed`` or
+    ``evaluated``.
     """
 
     study: str
@@ -40,7 +41,7 @@ class Verification:
     replicates: int
     runs: int
     checkpoints: int
-    test: str
+    seal: str
 
     def lines(self) -> Iterator[str]:
         """What was found for a terminal, a difference a line."""
@@ -52,7 +53,7 @@ class Verification:
             kinds["checkpoint"] = self.checkpoints
             things = ", ".join(counted(number, thing) for thing, number in kinds.items() if number)
             ends = {"evaluated": ", the champion and the ledger agree", "sealed": " agree; the test set is sealed"}
-            yield (things or "0 trials") + ends[self.test]
+            yield (things or "0 trials") + ends[self.seal]
 
     def verdict(self) -> str:
         """How many differences there are, and what to do, in one line."""
@@ -123,5 +124,5 @@ def _result(audit: Audit, mended: Sequence[Difference] = ()) -> Verification:
         replicates=sum(trial.state.is_finished() for trial in audit.replicates),
         runs=len(audit.owned),
         checkpoints=len(audit.intact),
-        test="evaluated" if audit.ledger.get("result") else "claimed" if audit.ledger else "sealed",
+        seal="evaluated" if audit.ledger.get("result") else "claimed" if audit.ledger else "sealed",
     )
