@@ -20,7 +20,16 @@ if TYPE_CHECKING:
 
     from searchlib.study import Study
 
-__all__ = ["Cell", "analyze", "best_trial", "cells", "champion", "proportion_interval", "study_status"]
+__all__ = [
+    "Cell",
+    "analyze",
+    "best_trial",
+    "cells",
+    "champion",
+    "proportion_interval",
+    "stored_replicates",
+    "study_status",
+]
 
 Key = tuple[tuple[str, Primitive], ...]  # of a cell: its scientific values
 
@@ -138,7 +147,7 @@ def study_status(study: Study, storage: str, *, target: int | None = None) -> di
     attributes = optuna_study.user_attrs if optuna_study else {}
     best = best_trial(study, trials)
     ledger = attributes.get("test_ledger")
-    replicates, race = _stored_replicates(study, optuna_study)
+    replicates, race = stored_replicates(study, optuna_study)
     sources = {cell.trial: cell.trial for cell in cells(study, trials) if cell.trial is not None}
     return {
         "study": study.name,
@@ -181,7 +190,7 @@ def _counts(trials: Sequence[FrozenTrial]) -> dict[str, int]:
     }
 
 
-def _stored_replicates(study: Study, search: optuna.Study | None) -> tuple[list[FrozenTrial], dict[str, Any]]:
+def stored_replicates(study: Study, search: optuna.Study | None) -> tuple[list[FrozenTrial], dict[str, Any]]:
     """The trials of ``<study>.replicates`` and its race; from the storage that is open already."""
     import optuna
 
@@ -215,7 +224,7 @@ def analyze(study: Study, storage: str) -> dict[str, Any]:
     """
     search = load_optuna_study(storage, study.name)
     trials = search.get_trials(deepcopy=False) if search else []
-    replicates, race = _stored_replicates(study, search)
+    replicates, race = stored_replicates(study, search)
     found = cells(study, trials)
     by_cell = _by_cell(study, trials)
     sources = {cell.trial: tuple(cell.scientific.items()) for cell in found if cell.trial is not None}

@@ -249,6 +249,44 @@ def evaluate(study: str, studies: Path, storage: str, tracking_uri: str | None, 
 
 
 @cli.command()
+@options("study", "studies", "storage", "tracking_uri", "data_root")
+@click.option("--repair", is_flag=True, help="Mend what can be mended. No trial is ever deleted.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object, for programs.")
+def verify(
+    study: str,
+    studies: Path,
+    storage: str,
+    tracking_uri: str | None,
+    data_root: Path,
+    repair: bool,
+    as_json: bool,
+) -> None:
+    """Whether Optuna, MLflow, checkpoints, registry and test ledger agree, or what differs.
+
+    Each difference comes with what --repair does about it, or with what you can do. The exit status is 1 while
+    something differs.
+
+    Example: searchlib verify --study init_vs_act
+    """
+    from searchlib.study import load_study
+    from searchlib.verify import repair as mend
+    from searchlib.verify import verify as compare
+
+    loaded = load_study(study, studies)
+    if repair:
+        found = mend(loaded, storage=storage, tracking_uri=tracking_uri, data_root=data_root)
+    else:
+        found = compare(loaded, storage=storage, tracking_uri=tracking_uri)
+    if as_json:
+        click.echo(json.dumps(found.to_json(), indent=2))
+    else:
+        for line in found.lines():
+            click.echo(line)
+    if found.differences:
+        raise SearchlibError(found.verdict())
+
+
+@cli.command()
 @options("study", "studies", "tracking_uri", "data_root")
 @click.option("--index", required=True, type=click.IntRange(min=0), help="Which image of the validation split.")
 def predict(study: str, studies: Path, tracking_uri: str | None, data_root: Path, index: int) -> None:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from searchlib.study import Study
 
-__all__ = ["TestResult", "evaluate"]
+__all__ = ["TestResult", "evaluate", "published", "republish"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,18 +206,31 @@ def _measure(network: torch.nn.Module, inputs: torch.Tensor, targets: torch.Tens
     }
 
 
+def published(ledger: dict[str, Any]) -> tuple[dict[str, float], dict[str, str]]:
+    """The metrics and tags with which the MLflow parent run shows a ledger that has its result."""
+    result = ledger["result"]
+    metrics = {"test_loss": result["loss"]}
+    if result["accuracy"] is not None:
+        names = {"test_accuracy": "accuracy", "test_accuracy_low": "low", "test_accuracy_high": "high"}
+        metrics |= {name: result[key] for name, key in names.items()}
+    return metrics, {f"searchlib.test.{key}": str(ledger[key]) for key in ledger if key != "result"}
+
+
+def republish(study: Study, optuna_study: optuna.Study, tracker: Tracker, data_root: Path) -> None:
+    """Put the stored result and its champion where MLflow shows them, again. Opens no test data.
+
+    HoldoutError, TrackingError or DataError where the champion has to be registered anew and its checkpoint, or the
+    training data for an example of its input, isn't there.
+    """
+    _publish(study, optuna_study, tracker, TestResult(**optuna_study.user_attrs["test_ledger"]["result"]), data_root)
+
+
 def _publish(study: Study, optuna_study: optuna.Study, tracker: Tracker, result: TestResult, data_root: Path) -> None:
     """Put result and champion where MLflow shows them. Repeats itself harmlessly after a crash."""
     ledger = optuna_study.user_attrs["test_ledger"]
     tracker.open_parent(optuna_study)
-    metrics = {"test_loss": result.loss}
-    if result.accuracy is not None and result.low is not None and result.high is not None:
-        metrics |= {
-            "test_accuracy": result.accuracy,
-            "test_accuracy_low": result.low,
-            "test_accuracy_high": result.high,
-        }
-    tracker.log_summary(metrics, tags={f"searchlib.test.{key}": str(ledger[key]) for key in ledger if key != "result"})
+    metrics, tags = published(ledger)
+    tracker.log_summary(metrics, tags=tags)
     if champion_version(tracker, result.checkpoint_sha256) is None:
         examples = split(
             load_train(study.dataset, data_root), seed=study.split_seed, fraction=study.validation_fraction

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     import optuna
     from optuna.trial import FrozenTrial
 
-__all__ = ["optimize"]
+__all__ = ["optimize", "refuse_if_changed"]
 
 
 def optimize(
@@ -124,7 +124,7 @@ def _open_study(study: Study, storage: str) -> optuna.Study:
             made.set_user_attr("definition", study.definition())
             made.set_user_attr("question", study.question)
         else:
-            _refuse_if_changed(study, stored)
+            refuse_if_changed(study, stored)
     except OSError as error:
         raise StorageError(
             f"storage {mask(storage)!r} can't be written ({error.strerror}); free some space or give another --storage"
@@ -132,7 +132,8 @@ def _open_study(study: Study, storage: str) -> optuna.Study:
     return made
 
 
-def _refuse_if_changed(study: Study, stored: dict[str, Any]) -> None:
+def refuse_if_changed(study: Study, stored: dict[str, Any]) -> None:
+    """StudyError, which says what changed, where the definition *stored* at the first trial isn't the study's."""
     current = study.definition()
     before, after = _flat(stored), _flat(current)
     changes = [

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from searchlib.tracking import Tracker
 
-__all__ = ["champion_version", "predict", "register_champion"]
+__all__ = ["champion_checkpoint", "champion_version", "predict", "register_champion"]
 
 
 def register_champion(tracker: Tracker, predictor: torch.nn.Module, example: torch.Tensor, tags: dict[str, str]) -> str:
@@ -89,15 +89,31 @@ def _register(
 
 
 def champion_version(tracker: Tracker, checkpoint: str) -> str | None:
-    """The registered version made from the checkpoint with this hash, if there is one."""
+    """The registered version made from the checkpoint with this hash, if there is one with its files."""
+    found = _champion(tracker)
+    return str(found.version) if found and found.tags.get("searchlib.checkpoint") == checkpoint else None
+
+
+def champion_checkpoint(tracker: Tracker) -> str | None:
+    """The hash of the checkpoint that the registered champion was made from; None where none has its files."""
+    found = _champion(tracker)
+    return str(found.tags.get("searchlib.checkpoint", "unknown")) if found else None
+
+
+def _champion(tracker: Tracker) -> Any:
+    """The version with the alias ``champion``; None where there is none, or its files are gone."""
+    import mlflow
     from mlflow.exceptions import MlflowException
 
     with tracker.errors("can't be read"):
         try:
             version = tracker.client.get_model_version_by_alias(tracker.study.name, "champion")
-        except MlflowException:
-            return None
-        return str(version.version) if version.tags.get("searchlib.checkpoint") == checkpoint else None
+        except MlflowException as error:
+            if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):  # no model, no alias
+                return None
+            raise
+        files = mlflow.artifacts.list_artifacts(artifact_uri=version.source, tracking_uri=tracker.client.tracking_uri)
+        return version if files else None
 
 
 def predict(tracker: Tracker, inputs: Any) -> Any:

@@ -34,6 +34,7 @@ __all__ = [
     "is_adaptive",
     "make_pruner",
     "round_length",
+    "trial_seed",
     "warm_up",
 ]
 

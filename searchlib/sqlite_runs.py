@@ -48,9 +48,9 @@ class SqliteRuns:
 
     path: Path
 
-    def add(self, runs: Sequence[FinishedRun], parent: str) -> list[str]:
-        """Store *runs* beside the run with the id *parent*, all or none; their ids."""
-        ids = [uuid.uuid4().hex for _ in runs]
+    def add(self, runs: Sequence[FinishedRun], parent: str, ids: Sequence[str] = ()) -> list[str]:
+        """Store *runs* beside the run with the id *parent*, all or none, under *ids* or new ones; their ids."""
+        ids = list(ids) or [uuid.uuid4().hex for _ in runs]
         with contextlib.closing(sqlite3.connect(self.path, timeout=PATIENCE)) as connection, connection:
             connection.execute("PRAGMA foreign_keys = ON")
             found = connection.execute("SELECT * FROM runs WHERE run_uuid = ?", (parent,))
@@ -66,16 +66,22 @@ class SqliteRuns:
                 _insert(connection, table, COLUMNS[table], rows)
         return ids
 
-    def histories(self, run_ids: Sequence[str]) -> dict[str, dict[str, list[tuple[int, float]]]]:
-        """By run and metric the (step, value), in order, of those of *run_ids* that are there."""
+    def histories(
+        self, run_ids: Sequence[str], names: Sequence[str] = ()
+    ) -> dict[str, dict[str, list[tuple[int, float]]]]:
+        """By run and metric the (step, value), in order, of those of *run_ids* that are there.
+
+        names: the metrics wanted; all of them where none is named.
+        """
         places = ", ".join("?" for _ in run_ids)
+        named = f"AND key IN ({', '.join('?' for _ in names)}) " if names else ""
         with contextlib.closing(sqlite3.connect(self.path, timeout=PATIENCE)) as connection:
             there = connection.execute(f"SELECT run_uuid FROM runs WHERE run_uuid IN ({places})", run_ids)
             found: dict[str, dict[str, list[tuple[int, float]]]] = {run_id: {} for (run_id,) in there}
             points = connection.execute(
-                f"SELECT run_uuid, key, step, value, is_nan FROM metrics WHERE run_uuid IN ({places}) "
+                f"SELECT run_uuid, key, step, value, is_nan FROM metrics WHERE run_uuid IN ({places}) {named}"
                 "ORDER BY key, step, value",
-                run_ids,
+                [*run_ids, *names],
             )
             for run_id, name, step, value, is_nan in points:
                 found[run_id].setdefault(name, []).append((step, math.nan if is_nan else value))

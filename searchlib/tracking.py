@@ -12,10 +12,11 @@ import json
 import logging
 import math
 import os
+import sqlite3
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -36,13 +37,16 @@ if TYPE_CHECKING:
     from searchlib.study import Study
     from searchlib.trial import TrialConfig
 
-__all__ = ["CHECKPOINT", "Tracker", "TrialRecord", "connect"]
+__all__ = ["CHECKPOINT", "REPAIRED", "REPLACES", "StoredRun", "Tracker", "TrialRecord", "connect"]
 
 CHECKPOINT = "checkpoint.safetensors"
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}  # its UI shows curves, not chat traces
 SAMPLING_SECONDS = 2.0  # between two system metrics
 BATCH = 800  # metrics in one call: MLflow takes 1,000 things, parameters and tags among them
 TAG_LENGTH = 5000  # MLflow's own limit
+PAGE = 5000  # runs in one answer
+REPAIRED = "searchlib.repaired"  # tag: what of a run written again is lost
+REPLACES = "searchlib.replaces"  # tag: the id, noted by Optuna, of the run in whose place this one is
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +81,23 @@ class TrialRecord:
     state: dict[str, torch.Tensor] | None
     factor: float
     offset: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredRun:
+    """A run as MLflow has it.
+
+    ended: in ms, None while it goes on. metrics: the latest value of each. artifacts: the address of its files.
+    """
+
+    run_id: str
+    deleted: bool
+    status: str
+    ended: int | None
+    tags: Mapping[str, str]
+    params: Mapping[str, str]
+    metrics: Mapping[str, float]
+    artifacts: str
 
 
 class Tracker:
@@ -268,7 +289,7 @@ class Tracker:
         Returns (run id, SHA-256 of its checkpoint or None) of each.
         """
         with self.errors("can't be written"):
-            runs = [self._run_of(record, study_name) for record in records]
+            runs = [self.run_of(record, study_name) for record in records]
             ids = self._sqlite.add(runs, self.parent) if self._sqlite else [self._add(run) for run in runs]
             checkpoints = []
             for record, run_id in zip(records, ids, strict=True):
@@ -277,7 +298,8 @@ class Tracker:
                     self._log_text(run_id, record.error, "traceback.txt")
         return list(zip(ids, checkpoints, strict=True))
 
-    def _run_of(self, record: TrialRecord, study_name: str) -> FinishedRun:
+    def run_of(self, record: TrialRecord, study_name: str) -> FinishedRun:
+        """The run of a trial, as it is stored."""
         kind = "trial" if study_name == self.study.name else "replicate"
         tags = {
             "mlflow.parentRunId": self.parent,
@@ -331,18 +353,66 @@ class Tracker:
         self.client.set_terminated(run_id, run.status, end_time=run.ended)
         return run_id
 
-    def histories(self, run_ids: Sequence[str]) -> dict[str, dict[str, list[tuple[int, float]]]]:
-        """By run every metric by name, as (step, value) in order of the steps."""
+    def histories(
+        self, run_ids: Sequence[str], names: Sequence[str] = ()
+    ) -> dict[str, dict[str, list[tuple[int, float]]]]:
+        """By run every metric, or those of *names* that it has, as (step, value) in order of the steps."""
         with self.errors("can't be read"):
-            found = self._sqlite.histories(run_ids) if self._sqlite else {}
-            return {run_id: found[run_id] if run_id in found else self._history(run_id) for run_id in run_ids}
+            found = self._sqlite.histories(run_ids, names) if self._sqlite else {}
+            return {run_id: found[run_id] if run_id in found else self._history(run_id, names) for run_id in run_ids}
 
-    def _history(self, run_id: str) -> dict[str, list[tuple[int, float]]]:
-        names = self.client.get_run(run_id).data.metrics
-        return {
+    def _history(self, run_id: str, names: Sequence[str]) -> dict[str, list[tuple[int, float]]]:
+        found = {
             name: sorted((point.step, point.value) for point in self.client.get_metric_history(run_id, name))
-            for name in sorted(names)
+            for name in names or sorted(self.client.get_run(run_id).data.metrics)
         }
+        return {name: points for name, points in found.items() if points}
+
+    def runs(self) -> dict[str, StoredRun]:
+        """Every run of the study's experiment by its id, oldest first, deleted ones too."""
+        found: dict[str, StoredRun] = {}
+        with self.errors("can't be read"):
+            from mlflow.entities import ViewType
+
+            token = None
+            while self.experiment:
+                page = self.client.search_runs(
+                    [self.experiment],
+                    run_view_type=ViewType.ALL,
+                    max_results=PAGE,
+                    order_by=["attributes.start_time ASC"],
+                    page_token=token,
+                )
+                for run in page:
+                    info, data = run.info, run.data
+                    found[info.run_id] = StoredRun(
+                        run_id=info.run_id,
+                        deleted=info.lifecycle_stage == "deleted",
+                        status=info.status,
+                        ended=info.end_time,
+                        tags=data.tags,
+                        params=data.params,
+                        metrics=data.metrics,
+                        artifacts=info.artifact_uri,
+                    )
+                token = page.token
+                if not token:
+                    break
+        return found
+
+    def checkpoint_hash(self, run: StoredRun) -> str | None:
+        """The SHA-256 of the checkpoint that a run has, None where it has none."""
+        with self.errors("can't be read"), tempfile.TemporaryDirectory() as folder:
+            import mlflow
+
+            store = self.client.tracking_uri
+            files = mlflow.artifacts.list_artifacts(artifact_uri=run.artifacts, tracking_uri=store)
+            if all(Path(file.path).name != CHECKPOINT for file in files):
+                return None
+            path = mlflow.artifacts.download_artifacts(
+                artifact_uri=f"{run.artifacts}/{CHECKPOINT}", dst_path=folder, tracking_uri=store
+            )
+            return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
     def tags(self, run_id: str) -> dict[str, str]:
         """The tags of a run."""
@@ -405,6 +475,62 @@ class Tracker:
         """The checkpoint of a trial's run."""
         with self.errors("has no checkpoint of the champion"), tempfile.TemporaryDirectory() as folder:
             return Path(self.client.download_artifacts(run_id, CHECKPOINT, folder)).read_bytes()
+
+    # ----------------------------------------------------------------------------------------------- mending
+
+    def amend(
+        self,
+        run_id: str,
+        *,
+        status: str | None = None,
+        ended: int | None = None,
+        tags: Mapping[str, str] = {},
+        params: Mapping[str, str] = {},
+        metrics: Sequence[tuple[str, float, int, int]] = (),
+    ) -> None:
+        """Give a run a status (with its end in ms, now unless said), tags, parameters, metrics; the rest stays."""
+        with self.errors("can't be written"):
+            from mlflow.entities import Metric, Param, RunTag
+
+            points = [Metric(*metric) for metric in metrics]
+            for start in range(0, max(len(points), 1), BATCH):
+                self.client.log_batch(
+                    run_id,
+                    metrics=points[start : start + BATCH],
+                    params=[Param(name, value) for name, value in params.items()],
+                    tags=[RunTag(name, value) for name, value in tags.items()],
+                )
+            if status:
+                self.client.set_terminated(run_id, status, end_time=ended)
+
+    def write_again(self, run: FinishedRun, lost: str) -> None:
+        """Store the run in the place of the lost one: under its id where the store allows it, and else under a new one.
+
+        That is tagged with the old id (``REPLACES``), since Optuna keeps noting it.
+        """
+        with self.errors("can't be written"):
+            if self._sqlite and lost:
+                with contextlib.suppress(sqlite3.IntegrityError):  # the id is taken
+                    self._sqlite.add([run], self.parent, [lost])
+                    return
+            self._add(replace(run, tags={**run.tags, REPLACES: lost}))
+
+    def make_parent(self, optuna_study: optuna.Study) -> None:
+        """Open a parent run in the place of a lost one: one found by its tags, or a new one."""
+        run_id = self.open_parent(optuna_study)
+        with self.errors("can't be written"):
+            self._log_definition()
+            self.client.set_tag(run_id, REPAIRED, "found or made again: data inputs, environment may be lost")
+
+    def delete(self, run_id: str) -> None:
+        """Delete a run, as MLflow does: ``restore`` gets it back."""
+        with self.errors("can't be written"):
+            self.client.delete_run(run_id)
+
+    def restore(self, run_id: str) -> None:
+        """Get a deleted run back."""
+        with self.errors("can't be written"):
+            self.client.restore_run(run_id)
 
 
 def connect(uri: str | None) -> MlflowClient:

@@ -35,7 +35,8 @@ ORDER = [  # data flows down: a module imports, while it is loaded, from those a
     "training", "training.optimizers", "training.stack", "training.loop", "training.module", "diagnosis",
     "meanfield", "diagnostics", "storage", "sampling", "provenance", "sqlite_runs", "tracking", "registry",
     "comparison", "edges", "wording", "analysis",
-    "holdout", "workers", "runs", "shelf", "engines", "recorder", "replicates", "optimize", "export", "figures",
+    "holdout", "workers", "runs", "shelf", "engines", "recorder", "replicates", "optimize", "audit", "verify",
+    "export", "figures",
     "network_figures", "nuisance_figures", "material", "dashboard", "report", "cli", "__main__",
 ]  # fmt: skip
 

@@ -143,7 +143,7 @@ def test_runs_are_written_all_or_none() -> None:
     records = records_of(study, optuna_study)
     with Tracker(study, None) as tracker:
         tracker.open_parent(optuna_study)
-        runs = [tracker._run_of(record, study.name) for record in records]
+        runs = [tracker.run_of(record, study.name) for record in records]
         runs[-1].tags["searchlib.outcome"] = object()  # type: ignore[index]
         with pytest.raises(sqlite3.Error):
             tracker._sqlite.add(runs, tracker.parent)

@@ -1,0 +1,128 @@
+"""Whether Optuna, MLflow, checkpoints, registry and test ledger agree; and mending what doesn't. ``audit`` looks."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from searchlib.audit import Audit, Difference, counted
+from searchlib.errors import StorageError
+from searchlib.optimize import refuse_if_changed
+from searchlib.storage import StudyLock, load_optuna_study, mask
+from searchlib.tracking import Tracker
+
+if TYPE_CHECKING:
+    import optuna
+
+    from searchlib.study import Study
+
+__all__ = ["Difference", "Verification", "repair", "verify"]
+
+ROUNDS = 4  # of looking and mending: what was behind a difference shows when that is mended
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verification:
+    """What ``verify`` found, or what ``repair`` mended and left.
+
+    notes: what is unfinished, which is in order. trials, replicates: those finished; runs: theirs in MLflow;
+    checkpoints: those that are what was noted of them. seal: whether the test set is ``sealed``, ``claimed`` or
+    ``evaluated``.
+    """
+
+    study: str
+    differences: Sequence[Difference]
+    mended: Sequence[Difference]
+    notes: Sequence[str]
+    trials: int
+    replicates: int
+    runs: int
+    checkpoints: int
+    seal: str
+
+    def lines(self) -> Iterator[str]:
+        """What was found for a terminal, a difference a line."""
+        yield from (f"mended: {difference.line(by='')}" for difference in self.mended)
+        yield from (difference.line() for difference in self.differences)
+        yield from (f"note: {note}" for note in self.notes)
+        if not self.differences:
+            kinds = {"trial": self.trials, "replicate": self.replicates, "run": self.runs}
+            kinds["checkpoint"] = self.checkpoints
+            things = ", ".join(counted(number, thing) for thing, number in kinds.items() if number)
+            ends = {"evaluated": ", the champion and the ledger agree", "sealed": " agree; the test set is sealed"}
+            yield (things or "0 trials") + ends[self.seal]
+
+    def verdict(self) -> str:
+        """How many differences there are, and what to do, in one line."""
+        found = f"{counted(len(self.differences), 'difference')} in study {self.study!r}"
+        mendable = sum(difference.repairable for difference in self.differences)
+        if not mendable:
+            return f"{found}, which --repair can't mend; do what is said of each"
+        return f"{found}; searchlib verify --study {self.study} --repair mends {mendable} of them"
+
+    def to_json(self) -> dict[str, Any]:
+        """The same as plain JSON."""
+        return {"agree": not self.differences, **asdict(self)}
+
+
+def verify(study: Study, *, storage: str, tracking_uri: str | None) -> Verification:
+    """Compare all that the stores hold of *study* and its replicates. Changes nothing.
+
+    Raises StorageError for a study that has not begun, StudyError for one whose file has changed since, BusyError
+    while another process is at work on it.
+    """
+    with _opened(study, storage, tracking_uri) as (search, tracker):
+        return _result(Audit(study, search, tracker, Path()))
+
+
+def repair(study: Study, *, storage: str, tracking_uri: str | None, data_root: Path) -> Verification:
+    """Mend what can be mended, and say what is left. Never deletes a trial, never opens test data.
+
+    data_root: where the training data are, of which the registration of a champion needs an example. Raises what
+    ``verify`` raises, and the error of a store that can't be written; what was mended before it stays so.
+    """
+    mended: list[Difference] = []
+    with _opened(study, storage, tracking_uri) as (search, tracker):
+        audit = Audit(study, search, tracker, data_root)
+        for _ in range(ROUNDS):
+            todo = audit.mendable()
+            if not todo:
+                break
+            for difference, mend in todo:
+                mend()
+                mended.append(difference)
+            audit = Audit(study, search, tracker, data_root)
+        return _result(audit, mended)
+
+
+@contextlib.contextmanager
+def _opened(study: Study, storage: str, tracking_uri: str | None) -> Iterator[tuple[optuna.Study, Tracker]]:
+    with StudyLock(storage, study.name, "verify"):
+        search = load_optuna_study(storage, study.name)
+        definition = search.user_attrs.get("definition") if search else None
+        if search is None or definition is None:
+            raise StorageError(
+                f"study {study.name!r} has not begun: storage {mask(storage)!r} holds nothing that searchlib made of "
+                f"it; run searchlib optimize --study {study.name}, or give another --storage"
+            )
+        refuse_if_changed(study, definition)
+        with Tracker(study, tracking_uri) as tracker:
+            yield search, tracker
+
+
+def _result(audit: Audit, mended: Sequence[Difference] = ()) -> Verification:
+    left = audit.differences()
+    return Verification(
+        study=audit.study.name,
+        differences=left,
+        mended=[difference for difference in dict.fromkeys(mended) if difference not in left],
+        notes=audit.notes(),
+        trials=sum(trial.state.is_finished() for trial in audit.trials),
+        replicates=sum(trial.state.is_finished() for trial in audit.replicates),
+        runs=len(audit.owned),
+        checkpoints=len(audit.intact),
+        seal="evaluated" if audit.ledger.get("result") else "claimed" if audit.ledger else "sealed",
+    )
