@@ -32,7 +32,7 @@ from searchlib.recorder import Recorder
 from searchlib.replicates import Race
 from searchlib.sampling import ask_round, halve, halving_rungs, is_adaptive, make_pruner, prunes, round_length, warm_up
 from searchlib.storage import OverlayStorage, StudyLock, mask, open_storage
-from searchlib.study import Study
+from searchlib.study import Study, refuse_if_changed
 from searchlib.tracking import Tracker, TrialRecord
 
 if TYPE_CHECKING:
@@ -125,40 +125,12 @@ def _open_study(study: Study, storage: str) -> optuna.Study:
             made.set_user_attr("definition", study.definition())
             made.set_user_attr("question", study.question)
         else:
-            _refuse_if_changed(study, stored)
+            refuse_if_changed(study, stored)
     except OSError as error:
         raise StorageError(
             f"storage {mask(storage)!r} can't be written ({error.strerror}); free some space or give another --storage"
         ) from None
     return made
-
-
-def _refuse_if_changed(study: Study, stored: dict[str, Any]) -> None:
-    current = study.definition()
-    before, after = _flat(stored), _flat(current)
-    changes = [
-        f"{key}: {_short(before.get(key, 'nothing'))} became {_short(after.get(key, 'nothing'))}"
-        for key in sorted({*before, *after})
-        if before.get(key) != after.get(key)
-    ]
-    if changes:
-        raise StudyError(
-            f"study {study.name!r} has changed since its first trial ({'; '.join(changes)}); save it under a new name "
-            "to start afresh, or restore the old file to go on"
-        )
-
-
-def _flat(definition: dict[str, Any]) -> dict[str, Any]:
-    """One entry a field: ``fixed.epochs`` instead of a dict under ``fixed``."""
-    flat: dict[str, Any] = {}
-    for key, value in definition.items():
-        flat |= {f"{key}.{name}": entry for name, entry in value.items()} if isinstance(value, dict) else {key: value}
-    return flat
-
-
-def _short(value: Any) -> str:
-    text = str(value)
-    return text if len(text) <= 120 else text[:117] + "..."
 
 
 def _refuse_if_closed(study: Study, optuna_study: optuna.Study, existing: int, target: int) -> None:
