@@ -180,8 +180,9 @@ class Study:
     def _corners(self, params: dict[str, Primitive], names: list[str]) -> Iterator[dict[str, Primitive]]:
         """Points at which a combination of fields that TrialConfig refuses shows, if there is one.
 
-        All values of a Choice, and both ends of a range, of the fields that depend on each other (``COUPLED``) or
-        that others are conditional on, in all combinations; one value of the rest, which are checked alone.
+        All values of a Choice (of a short IntUniform that others are conditional on, too), and both ends of a range,
+        of the fields that depend on each other (``COUPLED``) or that others are conditional on, in all combinations;
+        one value of the rest, which are checked alone.
         """
         if not names:
             yield params
@@ -192,8 +193,11 @@ class Study:
             yield from self._corners(params, rest)
             return
         values: tuple[Primitive, ...] = (dimension.at(0.0),)
-        if name in COUPLED or any(name in other.condition for other in self.dimensions.values()):
-            values = dimension.values() or () if isinstance(dimension, Choice) else (*values, dimension.at(1.0))
+        decides = any(name in other.condition for other in self.dimensions.values())
+        if name in COUPLED or decides:
+            listed = dimension.values() or ()
+            short = isinstance(dimension, Choice) or (decides and 0 < len(listed) <= 100)
+            values = listed if short else (*values, dimension.at(1.0))
         for value in values:
             yield from self._corners({**params, name: value}, rest)
 
