@@ -60,7 +60,8 @@ def mask(text: str) -> str:
     Those are a URL's password, up to the last @ of the word, as people write @ and / into passwords; what stands alone
     before the @ of a web address, as a token does; and the values of parameters named like a secret.
     """
-    shown = re.sub(r"(\w:/+[^:/@\s]*):\S*@", r"\1:***@", text)
+    shown = re.sub(r"(?s)^([\w+.-]+:/+[^:/@]*):.*@", r"\1:***@", text)  # nothing but a URL may hold spaces, too
+    shown = re.sub(r"(\w:/+[^:/@\s]*):\S*@", r"\1:***@", shown)
     shown = re.sub(r"((?:^|[\s'\"(=/])[^:/@\s'\"(=]*):(?!/)\S*@", r"\1:***@", shown)  # a URL that isn't one
     shown = re.sub(r"(https?:/+)[^:/@\s]+@", r"\1***@", shown)
     return re.sub(r"(?i)((?:pass|pwd|secret|token|key|credential)\w*=)[^&;\s'\"]*", r"\1***", shown)
