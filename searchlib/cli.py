@@ -108,7 +108,7 @@ def list_command(studies: Path, storage: str) -> None:
         try:
             study = load_study(name, studies)
         except SearchlibError as error:
-            click.echo(f"{name:20}  {'broken':>14}  {error}")
+            click.echo(f"{name:20}  {'broken':>14}  {' '.join(str(error).split())}")
             continue
         state = f"{counts[name]}/{study.trials} trials" if name in counts else "not begun"
         click.echo(f"{name:20}  {state:>14}  {' '.join(study.question.split())}")
