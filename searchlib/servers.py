@@ -79,14 +79,14 @@ def watch(servers: Sequence[Server]) -> None:
         time.sleep(0.5)
 
 
-def _start_optuna(storage: str, host: str) -> Server:
+def _start_optuna(storage: str, host: str = HOST) -> Server:
     port = _free_port(host)
     place = storage if is_url(storage) else os.path.abspath(storage)
     command = ["-c", DASHBOARD, "--host", host, "--port", str(port), "--server", "wsgiref"]
     return _start("Optuna Dashboard", command, host, port, {"SEARCHLIB_STORAGE": place})
 
 
-def _start_mlflow(tracking_uri: str | None, host: str) -> Server:
+def _start_mlflow(tracking_uri: str | None, host: str = HOST) -> Server:
     uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI", "")
     if uri.startswith(("http://", "https://")):
         return Server(name="MLflow", address=mask(uri), process=None, log=None)

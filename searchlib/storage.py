@@ -314,17 +314,20 @@ class StudyLock:
                 f"storage {mask(self.storage)!r}: its folder can't be written ({error.strerror}: {self.path}); give "
                 "another --storage"
             ) from None
-        patience = time.monotonic() + 1.0
+        nameless_since: float | None = None
         while True:
             try:
                 fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
                 holder = self._holder()
-                if not holder and time.monotonic() < patience:
-                    time.sleep(0.02)  # it has just come, or is about to go: its name isn't there yet, or any more
-                    continue
-                if self.purpose == "evaluate" and holder.get("purpose") == "evaluate":
+                if not holder:  # it has just come, or is about to go: its name isn't there yet, or any more
+                    nameless_since = nameless_since or time.monotonic()
+                    if time.monotonic() - nameless_since < 1.0:
+                        time.sleep(0.02)
+                        continue
+                elif self.purpose == "evaluate" and holder.get("purpose") == "evaluate":
+                    nameless_since = None
                     time.sleep(0.1)  # it takes seconds, and then there is one result for all who asked
                     continue
                 os.close(self.descriptor)

@@ -378,7 +378,9 @@ def load_study_file(path: Path) -> Study:
     """Run one study file and return its STUDY, named after the file."""
     if not NAME.fullmatch(path.stem) or path.stem.endswith(".replicates"):
         rule = "names that end in .replicates are taken, for the replicates of a study"
-        raise StudyError(f"study file {str(path)!r}: {rule if NAME.fullmatch(path.stem) else NAME_RULE}; rename the file")
+        raise StudyError(
+            f"study file {str(path)!r}: {rule if NAME.fullmatch(path.stem) else NAME_RULE}; rename the file"
+        )
     try:
         source = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:

@@ -75,7 +75,9 @@ def test_a_data_set_stays_in_the_data_folder(title: str) -> None:
 
 # ----------------------------------------------------------------------------------------------------- hostile words
 
-HOSTILE = """</script><script>alert(1)</script><img src=x onerror=alert(2)> "onload="alert(3) ' {{ 7*7 }} <!-- &lt;b&gt;"""
+HOSTILE = (
+    """</script><script>alert(1)</script><img src=x onerror=alert(2)> "onload="alert(3) ' {{ 7*7 }} <!-- &lt;b&gt;"""
+)
 
 
 def hostile_activation(x):
@@ -241,7 +243,18 @@ def test_no_name_in_an_archive_is_used_to_write(name: str, tmp_path: Path, monke
 # --------------------------------------------------------------------------------------------------------- secrets
 
 MARK = "zqx"  # in every part of a secret
-SECRETS = ["zqx1", "zqx1@zqx2", "zqx1:zqx2", "zqx1/zqx2", "/zqx1", "zqx1%40zqx2%2Fzqx3", "zqxü", "zqx1 zqx2", "zqx#zqx?zqx&zqx", "@zqx@"]
+SECRETS = [
+    "zqx1",
+    "zqx1@zqx2",
+    "zqx1:zqx2",
+    "zqx1/zqx2",
+    "/zqx1",
+    "zqx1%40zqx2%2Fzqx3",
+    "zqxü",
+    "zqx1 zqx2",
+    "zqx#zqx?zqx&zqx",
+    "@zqx@",
+]
 
 
 @pytest.mark.parametrize("secret", SECRETS)
@@ -394,8 +407,6 @@ def test_what_this_machine_alone_reaches(host: str) -> None:
 @pytest.mark.parametrize("host", ["0.0.0.0", "10.1.2.3", "example.org", "::", ""])
 def test_what_others_may_reach(host: str) -> None:
     assert not servers.is_private(host)
-
-
 
 
 @pytest.fixture

@@ -74,8 +74,12 @@ numbers = st.one_of(
     st.integers(),
 )
 names = st.one_of(
-    st.sampled_from([*INITIALIZERS, *ACTIVATIONS, "sgd", "adam", "rmsprop", "adamw", "step", "cosine", "unit", "zeros"]),
-    st.sampled_from(["", "256-128", "8-0", "08", "recommended", "default", "float32", "relu ", "\ud800", "<b>", "größe"]),
+    st.sampled_from(
+        [*INITIALIZERS, *ACTIVATIONS, "sgd", "adam", "rmsprop", "adamw", "step", "cosine", "unit", "zeros"]
+    ),
+    st.sampled_from(
+        ["", "256-128", "8-0", "08", "recommended", "default", "float32", "relu ", "\ud800", "<b>", "größe"]
+    ),
     st.text(max_size=5),
 )
 
@@ -135,7 +139,9 @@ def entries(draw: Any) -> str:
 settings_of_a_study = {
     "question": st.one_of(st.just("'?'"), st.just("'?'"), scalars),
     "dataset": st.one_of(*([st.just("'digits'")] * 6), scalars, st.just("['digits']")),
-    "model": st.sampled_from(["MLP(hidden=(8,))", "MLP()", "own", "Own()", "MLP(hidden=())", "partial(own)", "MLP(8)", "5"]),
+    "model": st.sampled_from(
+        ["MLP(hidden=(8,))", "MLP()", "own", "Own()", "MLP(hidden=())", "partial(own)", "MLP(8)", "5"]
+    ),
     "scientific": entries(),
     "nuisance": entries(),
     "fixed": entries(),
@@ -257,15 +263,26 @@ def mutated(content: bytes) -> st.SearchStrategy[bytes]:
         return changed
 
     pieces = st.one_of(
-        st.sampled_from([b"", b"0", b"9", b"-", b".", b",", b"(", b")", b'"', b"e", b"\n", b" ", b"\0", b"\xff", b"{", b"["]),
+        st.sampled_from(
+            [b"", b"0", b"9", b"-", b".", b",", b"(", b")", b'"', b"e", b"\n", b" ", b"\0", b"\xff", b"{", b"["]
+        ),
         st.binary(max_size=3),
         st.builds(lambda start, size: content[start : start + size], st.integers(0, len(content)), st.integers(1, 30)),
     )
-    return st.lists(st.tuples(st.integers(0, 4 * len(content)), st.integers(0, 4), pieces), min_size=1, max_size=4).map(change)
+    return st.lists(st.tuples(st.integers(0, 4 * len(content)), st.integers(0, 4), pieces), min_size=1, max_size=4).map(
+        change
+    )
 
 
 @fuzzing(300)
-@given(st.one_of(mutated(MUTABLE.encode()), mutated(MUTABLE.encode()), st.binary(max_size=40), st.text(max_size=40).map(str.encode)))
+@given(
+    st.one_of(
+        mutated(MUTABLE.encode()),
+        mutated(MUTABLE.encode()),
+        st.binary(max_size=40),
+        st.text(max_size=40).map(str.encode),
+    )
+)
 def test_study_files_with_typing_errors(content: bytes) -> None:
     if study := load(content):
         assert_sound(study)
@@ -321,7 +338,9 @@ def test_ctrl_c_in_a_study_file_is_ctrl_c() -> None:
         load_study("asked.py")
 
 
-@pytest.mark.parametrize("name", ["x" * 5000 + ".py", "x" * 5000, "a\0.py", "a\0", "\udcff.py", "nowhere/" * 900 + "x.py"])
+@pytest.mark.parametrize(
+    "name", ["x" * 5000 + ".py", "x" * 5000, "a\0.py", "a\0", "\udcff.py", "nowhere/" * 900 + "x.py"]
+)
 def test_names_that_no_file_can_have(name: str) -> None:
     with pytest.raises(StudyError):
         load_study(name)
@@ -333,7 +352,9 @@ def test_names_that_no_file_can_have(name: str) -> None:
 
 words = st.one_of(
     st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0/"), max_size=12),
-    st.sampled_from(["", " ", "-", "--", "-1", "0", "1e999", "nan", "x" * 300, "\udcff", "%s", "{0}", "[/bold]", "@", ":"]),
+    st.sampled_from(
+        ["", " ", "-", "--", "-1", "0", "1e999", "nan", "x" * 300, "\udcff", "%s", "{0}", "[/bold]", "@", ":"]
+    ),
 )
 VALUES = {
     "study": st.one_of(st.just("asked"), st.just("asked"), st.sampled_from(["nowhere.py", "../x", "studies", "broken"]), words),
@@ -632,7 +653,9 @@ def test_journals_with_any_tail() -> None:
     assert 40 < sum(opened) < len(opened) - 40, "both happen often"
 
 
-@pytest.mark.parametrize("tail", [b"garbage\n", b"\n", b"[" * 100_000 + b"\n", b'{"op_code": 99, "worker_id": "x"}\n', b"\xff\n"])
+@pytest.mark.parametrize(
+    "tail", [b"garbage\n", b"\n", b"[" * 100_000 + b"\n", b'{"op_code": 99, "worker_id": "x"}\n', b"\xff\n"]
+)
 def test_a_broken_last_line_is_refused_before_anything_comes_after_it(tail: bytes) -> None:
     """Optuna skips it, appends to the file, and can't read it any more."""
     whole = make_journal()

@@ -258,6 +258,8 @@ def test_replicates_have_no_test_set_of_their_own() -> None:
     run(study)
     replicates = optuna.load_study(study_name="small.replicates", storage=stored(study)._storage)
     assert "test_ledger" not in replicates.user_attrs
-    Path("small.replicates.py").write_text("from searchlib import Study\nSTUDY = Study(question='?', dataset='digits')\n")
+    Path("small.replicates.py").write_text(
+        "from searchlib import Study\nSTUDY = Study(question='?', dataset='digits')\n"
+    )
     with pytest.raises(StudyError, match="taken"):
         load_study("small.replicates.py")
