@@ -174,8 +174,8 @@ class Tracker:
         if claimed := tags.get(f"{LEDGER_TAG}claimed_at"):
             raise HoldoutError(
                 f"the test set of study {self.study.name!r} was opened at {claimed} for trial "
-                f"{tags.get(f'{LEDGER_TAG}trial')} (MLflow run {run_id}), and this Optuna storage doesn't know of it; go "
-                "on with the storage that does, or save the study under a new name"
+                f"{tags.get(f'{LEDGER_TAG}trial')} (MLflow run {run_id}), and this Optuna storage doesn't know of it; "
+                "go on with the storage that does, or save the study under a new name"
             )
 
     def _is_active(self, run_id: str) -> bool:

@@ -172,7 +172,7 @@ def inside(path: str, *folders: Path) -> bool:
 
 
 def test_nothing_is_written_outside_of_the_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nor is anything reached over the network; the home folder stays empty, and so does the one for temporary files."""
+    """Nor is anything reached over the network; the home folder and the temporary one are empty at the end."""
     work, home, scratch = (tmp_path / name for name in ("work", "home", "scratch"))
     for folder in (work, home, scratch):
         folder.mkdir()

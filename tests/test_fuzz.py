@@ -1,4 +1,4 @@
-"""Fuzzing: study files, command lines, IDX files and journals that nobody would write. No traceback, no hang, no lie."""
+"""Fuzzing: study files, command lines, IDX files and journals that nobody would write: no traceback, hang or lie."""
 
 from __future__ import annotations
 
@@ -181,8 +181,9 @@ def load(content: bytes) -> Study | None:
         with no_hang():
             return load_study("asked.py")
     except StudyError as error:
-        assert str(error).strip()
-        return None
+        said = str(error)
+    assert said.strip()
+    return None
 
 
 def assert_sound_config(config: TrialConfig) -> None:
@@ -310,9 +311,11 @@ STRANGE = {
     "out of memory": b"x = bytearray(10 ** 15)",
     "many cells": GOOD.format(", scientific={'batch_size': IntUniform(1, 10**9)}, sampler='tpe'").encode(),
     "more cells": GOOD.format(
-        ", scientific={'batch_size': IntUniform(1, 9999), 'epochs': IntUniform(1, 9999), 'lr_step': IntUniform(1, 9999)}"
+        ", scientific={'batch_size': IntUniform(1, 9999), 'epochs': IntUniform(1, 9999)}"
     ).encode(),
-    "a large grid": GOOD.format(", nuisance={'batch_size': IntUniform(1, 99999), 'epochs': IntUniform(1, 9999)}, sampler='grid'").encode(),
+    "a large grid": GOOD.format(
+        ", sampler='grid', nuisance={'batch_size': IntUniform(1, 99999), 'epochs': IntUniform(1, 9999)}"
+    ).encode(),
     "a deep network": GOOD.format(", fixed={'depth': 10**9}").encode(),
     "a number without end": GOOD.format(", fixed={'batch_size': 10**5000}").encode(),
     "a seed without end": GOOD.format(", seed=10**5000").encode(),
@@ -357,8 +360,8 @@ words = st.one_of(
     ),
 )
 VALUES = {
-    "study": st.one_of(st.just("asked"), st.just("asked"), st.sampled_from(["nowhere.py", "../x", "studies", "broken"]), words),
-    "studies": st.one_of(st.just("studies"), st.just("studies"), st.sampled_from([".", "nowhere", "studies/asked.py"]), words),
+    "study": st.one_of(*[st.just("asked")] * 3, st.sampled_from(["nowhere.py", "../x", "studies", "broken"]), words),
+    "studies": st.one_of(*[st.just("studies")] * 3, st.sampled_from([".", "nowhere", "studies/asked.py"]), words),
     "storage": st.one_of(
         st.just("optuna.journal"),
         st.sampled_from([
@@ -367,9 +370,13 @@ VALUES = {
         ]),
         words,
     ),
-    "tracking_uri": st.sampled_from(["", "nosuch://x", "sqlite:///nowhere/x.db", "sqlite:///studies/asked.py", "://", "uc:x"]),
+    "tracking_uri": st.sampled_from(
+        ["", "nosuch://x", "sqlite:///nowhere/x.db", "sqlite:///studies/asked.py", "://", "uc:x"]
+    ),
     "data_root": st.one_of(st.just("data"), st.sampled_from(["nowhere", "studies/asked.py", ""]), words),
-    "output": st.sampled_from(["x.html", "", ".", "nowhere/x.html", "a b.html", "\udcff.html", "x" * 300, "-", "studies"]),
+    "output": st.sampled_from(
+        ["x.html", "", ".", "nowhere/x.html", "a b.html", "\udcff.html", "x" * 300, "-", "studies"]
+    ),
     "depth": st.one_of(st.integers(-1, 3).map(str), words),
     "width": st.one_of(st.integers(-1, 9).map(str), words),
     "initializer": st.one_of(st.sampled_from(["normal", "zeros", "lsuv", "norml"]), words),
@@ -475,8 +482,9 @@ def read(name: str, content: bytes, file: IdxFile = FILE) -> np.ndarray | None:
         with no_hang():
             return file.array(file.read(path))
     except IntegrityError as error:
-        assert name in str(error)
-        return None
+        said = str(error)
+    assert name in said
+    return None
 
 
 def headers(content: bytes) -> st.SearchStrategy[bytes]:
@@ -607,11 +615,14 @@ def check_tail(whole: bytes, tail: bytes, expected: list[tuple[int, object, obje
     with no_hang():
         with contextlib.suppress(StorageError):
             assert count_trials(JOURNAL)["s"] >= 6
+        said = ""
         try:
             study = load_optuna_study(JOURNAL, "s")
         except StorageError as error:
-            assert str(error).startswith("storage 'optuna.journal' ")
-            assert Path(JOURNAL).read_bytes().startswith(whole), "nothing that was whole is gone"
+            said = str(error)
+        assert Path(JOURNAL).read_bytes().startswith(whole), "nothing that was whole is gone"
+        if said:
+            assert said.startswith("storage 'optuna.journal' ")
             return False
         assert study is not None
         assert finished(study)[:6] == expected

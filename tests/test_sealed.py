@@ -42,7 +42,7 @@ def tags_of(name: str) -> dict[str, str]:
     }
 
 
-# ------------------------------------------------------------------------------------------------ who opens it, and when
+# ----------------------------------------------------------------------------------------------- who opens it, and when
 
 
 def test_the_whole_search_runs_with_a_death_penalty_on_the_test_files(tmp_path: Path) -> None:
@@ -148,7 +148,7 @@ def test_a_kill_between_claim_and_result_leads_to_the_claimed_checkpoint(tmp_pat
     assert evaluate(study) == result
 
 
-# ------------------------------------------------------------------------------------------------------------ the ledger
+# ----------------------------------------------------------------------------------------------------------- the ledger
 
 
 @pytest.mark.skipif(not shutil.which("git"), reason="needs git")
