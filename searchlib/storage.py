@@ -48,6 +48,7 @@ DEFAULT_STORAGE = "optuna.journal"
 JOURNAL_START = b'{"op_code"'
 FOREIGN_LOCK_SECONDS = 30.0  # Optuna's own patience with a lock that nobody releases
 LOCK_FOLDER = Path(".searchlib")
+ESCAPE = "its password isn't escaped; write %40 for @, %2F for /, %3A for :, %23 for # and %3F for ?"
 
 
 def is_url(storage: str) -> bool:
@@ -65,6 +66,15 @@ def mask(text: str) -> str:
     shown = re.sub(r"((?:^|[\s'\"(=/])[^:/@\s'\"(=]*):(?!/)\S*@", r"\1:***@", shown)  # a URL that isn't one
     shown = re.sub(r"(https?:/+)[^:/@\s]+@", r"\1***@", shown)
     return re.sub(r"(?i)((?:pass|pwd|secret|token|key|credential)\w*=)[^&;\s'\"]*", r"\1***", shown)
+
+
+def misread(url: str) -> bool:
+    """Whether libraries take a part of the URL's password for its host, which they show in their errors."""
+    userinfo, at, _ = url.partition("://")[2].rpartition("@")
+    user, colon, password = userinfo.partition(":")
+    return bool(at and colon and "/" not in user) and any(
+        character in password for character in ("@/?#" if url.startswith("http") else "@")
+    )
 
 
 def file_of(storage: str) -> str | None:
@@ -90,6 +100,8 @@ def open_storage(storage: str) -> BaseStorage:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     if not is_url(storage):
         return _open_journal(Path(storage))
+    if misread(storage):
+        raise StorageError(f"storage {mask(storage)!r} can't be opened: {ESCAPE}")
     try:
         return optuna.storages.get_storage(storage)
     except Exception as error:  # SQLAlchemy, its drivers and Optuna each raise their own kinds

@@ -25,7 +25,7 @@ from searchlib.errors import HoldoutError, SearchlibError, TrackingError
 from searchlib.provenance import git_state
 from searchlib.space import encode
 from searchlib.sqlite_runs import FinishedRun, store_of
-from searchlib.storage import LOCK_FOLDER, mask
+from searchlib.storage import ESCAPE, LOCK_FOLDER, mask, misread
 
 if TYPE_CHECKING:
     import optuna
@@ -452,6 +452,8 @@ def connect(uri: str | None) -> MlflowClient:
 def _check(uri: str | None) -> None:
     """Refuse at once what needs no MLflow to be refused."""
     named = uri or os.environ.get("MLFLOW_TRACKING_URI", "")
+    if misread(named):
+        raise TrackingError(f"MLflow store {mask(named)!r} can't be opened: {ESCAPE}")
     if named.startswith("sqlite:///"):
         folder = Path(named.removeprefix("sqlite:///")).parent
         if not folder.is_dir():
