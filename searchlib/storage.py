@@ -482,12 +482,15 @@ def count_trials(storage: str) -> dict[str, int]:
     import optuna
 
     opened = open_storage(storage)
-    return {
-        summary.study_name: sum(
-            trial.state.is_finished() for trial in opened.get_all_trials(summary._study_id, deepcopy=False)
-        )
-        for summary in optuna.get_all_study_summaries(opened, include_best_trial=False)
-    }
+    try:
+        return {
+            summary.study_name: sum(
+                trial.state.is_finished() for trial in opened.get_all_trials(summary._study_id, deepcopy=False)
+            )
+            for summary in optuna.get_all_study_summaries(opened, include_best_trial=False)
+        }
+    except Exception as error:  # of a database; or a journal's record is none of Optuna's
+        raise StorageError(f"storage {mask(storage)!r} can't be read ({mask(' '.join(str(error).split()))})") from None
 
 
 def _count_in_journal(path: Path) -> Iterator[tuple[str, int]]:

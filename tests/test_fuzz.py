@@ -93,23 +93,23 @@ scalars = st.one_of(numbers, names, st.booleans(), st.none()).map(literal)
 widths = st.lists(st.integers(-1, 20), max_size=3).map(tuple).map(repr)
 functions = st.sampled_from(["own", "Own()", "partial(own)", "lambda x: x", "dict", "len", "Own", "print"])
 values = st.one_of(scalars, scalars, scalars, widths, functions, st.just("[1, 2]"), st.just("{'a': 1}"))
-good = {  # for each field a few values that are fine, so that many files are accepted
-    "learning_rate": ["0.1", "LogUniform(1e-3, 1.0)", "Uniform(0.01, 1)"],
-    "batch_size": ["32", "Choice(16, 32)", "IntUniform(1, 64, log=True)", "IntUniform(8, 32, step=8)"],
-    "momentum": ["0.9", "Uniform(0.0, 0.9)", "Choice(0.0, 0.5)"],
-    "nesterov": ["True", "False", "Choice(True, False)"],
-    "optimizer": ["'sgd'", "Choice('sgd', 'adam')", "Choice('sgd', 'rmsprop', 'adamw')"],
-    "dropout": ["0.1", "Uniform(0, 0.5)", "Choice(0.0, 0.3)"],
-    "depth": ["2", "IntUniform(0, 3)", "IntUniform(0, 3).when(width=8)"],
-    "width": ["8", "Choice(4, 8)", "IntUniform(1, 8).when(depth=(2, 3))"],
-    "hidden": ["(8,)", "Choice((8,), (8, 4))", "'8-4'", "()"],
-    "epochs": ["1", "IntUniform(1, 3)"],
-    "init_low": ["-0.5", "Uniform(-1.0, 0.0)"],
-    "init_high": ["0.5", "Uniform(0.0, 1.0)", "Choice(0.5, 1)"],
-    "activation": ["'relu'", "Choice('relu', 'tanh')", "Choice('gelu', own)"],
-    "initializer": ["'normal'", "Choice('zeros', 'orthogonal', own)"],
-    "weight_decay": ["0.0", "LogUniform(1e-6, 1e-2).when(optimizer='adamw')"],
-    "beta1": ["0.9", "Uniform(0.8, 0.99).when(optimizer=('adam', 'adamw'))"],
+good = {  # for each field values that are fine, so that many files are accepted: plain ones, and dimensions
+    "learning_rate": (["0.1", "1"], ["LogUniform(1e-3, 1.0)", "Uniform(0.01, 1)"]),
+    "batch_size": (["32"], ["Choice(16, 32)", "IntUniform(1, 64, log=True)", "IntUniform(8, 32, step=8)"]),
+    "momentum": (["0.9", "0"], ["Uniform(0.0, 0.9)", "Choice(0.0, 0.5)", "Uniform(0.1, 0.9).when(optimizer='sgd')"]),
+    "nesterov": (["True", "False"], ["Choice(True, False)"]),
+    "optimizer": (["'sgd'", "'adam'"], ["Choice('sgd', 'adam')", "Choice('sgd', 'rmsprop', 'adamw')"]),
+    "dropout": (["0.1"], ["Uniform(0, 0.5)", "Choice(0.0, 0.3)"]),
+    "depth": (["2", "0"], ["IntUniform(0, 3)", "IntUniform(0, 3).when(width=8)", "Choice(1, 2)"]),
+    "width": (["8"], ["Choice(4, 8)", "IntUniform(1, 8).when(depth=(2, 3))"]),
+    "hidden": (["(8,)", "'8-4'", "()"], ["Choice((8,), (8, 4))", "Choice('', '8')"]),
+    "epochs": (["1"], ["IntUniform(1, 3)"]),
+    "init_low": (["-0.5"], ["Uniform(-1.0, 0.0)", "Uniform(0.0, 0.7)"]),
+    "init_high": (["0.5"], ["Uniform(0.0, 1.0)", "Choice(0.5, 1)"]),
+    "activation": (["'relu'", "own"], ["Choice('relu', 'tanh')", "Choice('gelu', own)"]),
+    "initializer": (["'normal'"], ["Choice('zeros', 'orthogonal', own)"]),
+    "weight_decay": (["0.0"], ["LogUniform(1e-6, 1e-2).when(optimizer='adamw')", "Uniform(0, 1)"]),
+    "beta1": (["0.9"], ["Uniform(0.8, 0.99).when(optimizer=('adam', 'adamw'))"]),
 }
 conditions = st.builds(
     lambda key, value: f".when({key}={value})", st.sampled_from([*good, "nonsense"]), st.one_of(scalars, values)
@@ -121,19 +121,21 @@ dimensions = st.builds(
     st.sampled_from(["", "", "", ", log=True", ", step=2", ", step=0", ", log='no'"]),
     st.one_of(st.just(""), st.just(""), conditions),
 )
-fields = st.one_of(
-    *([st.sampled_from(sorted(good))] * 6), st.sampled_from(sorted(FIELDS)), st.text(string.ascii_lowercase, max_size=4)
-)
+fields = st.one_of(st.sampled_from(sorted(FIELDS)), st.text(string.ascii_lowercase, max_size=4))
 
 
 @st.composite
-def entries(draw: Any) -> str:
-    """The dict of a role."""
-    parts = []
-    for name in draw(st.lists(fields, max_size=4, unique=draw(st.integers(0, 9)) > 0)):
-        fine = st.sampled_from(good.get(name, ["1"]))
-        parts.append(f"{name!r}: {draw(st.one_of(*([fine] * 5), dimensions, values))}")
-    return "{" + ", ".join(parts) + "}"
+def roles(draw: Any) -> dict[str, str]:
+    """The three dicts, sound but for at most two of their entries."""
+    parts: dict[str, list[str]] = {"scientific": [], "nuisance": [], "fixed": []}
+    for name in draw(st.lists(st.sampled_from(sorted(good)), max_size=6, unique=True)):
+        role = draw(st.sampled_from(sorted(parts)))
+        parts[role].append(f"{name!r}: {draw(st.sampled_from(good[name][role != 'fixed']))}")
+    for _ in range(draw(st.sampled_from([0, 0, 1, 2]))):
+        entry = f"{draw(st.one_of(st.sampled_from(sorted(good)), fields))!r}: {draw(st.one_of(dimensions, values))}"
+        entries = parts[draw(st.sampled_from(sorted(parts)))]
+        entries.insert(draw(st.integers(0, len(entries))), entry)
+    return {role: "{" + ", ".join(entries) + "}" for role, entries in parts.items()}
 
 
 settings_of_a_study = {
@@ -142,9 +144,7 @@ settings_of_a_study = {
     "model": st.sampled_from(
         ["MLP(hidden=(8,))", "MLP()", "own", "Own()", "MLP(hidden=())", "partial(own)", "MLP(8)", "5"]
     ),
-    "scientific": entries(),
-    "nuisance": entries(),
-    "fixed": entries(),
+    **dict.fromkeys(("scientific", "nuisance", "fixed"), values),
     "sampler": st.sampled_from(
         ["'balanced'", "'tpe'", "'tpe'", "'grid'", "'random'", "own", "partial(own)", "'tpee'", "5", "['tpe']"]
     ),
@@ -167,10 +167,10 @@ class Own:
 
 @st.composite
 def study_files(draw: Any) -> str:
-    keys = ["question", "dataset", "scientific", "nuisance", "fixed"]
-    keys += draw(st.lists(st.sampled_from(sorted(settings_of_a_study)), max_size=2))
-    chosen = {key: draw(settings_of_a_study[key]) for key in dict.fromkeys(keys)}
-    chosen.setdefault("sampler", draw(st.sampled_from(["'tpe'", "'random'", "'balanced'"])))
+    chosen = {"question": "'?'", "dataset": "'digits'", **draw(roles())}
+    chosen["sampler"] = draw(st.sampled_from(["'tpe'", "'random'", "'balanced'"]))
+    for key in draw(st.one_of(st.just([]), st.lists(st.sampled_from(sorted(settings_of_a_study)), max_size=2))):
+        chosen[key] = draw(settings_of_a_study[key])
     return HEAD + "STUDY = Study(" + ", ".join(f"{key}={value}" for key, value in chosen.items()) + ")\n"
 
 
@@ -304,7 +304,7 @@ STRANGE = {
     "endless recursion": b"def f(): f()\nf()",
     "deep brackets": b"STUDY = " + b"(" * 5000 + b")" * 5000,
     "a long sum": b"x = " + b"+".join([b"1"] * 20_000),
-    "a sum that compiles": b"x = " + b"+".join([b"1"] * 300) + b"\n" + GOOD.format("").encode(),
+    "a sum that compiles": b"x = " + b"+".join([b"1"] * 900) + b"\n" + GOOD.format("").encode(),
     "a class": b"from searchlib import Study as STUDY",
     "a module that answers": b"def __getattr__(name): raise RuntimeError(name)",
     "no module at all": b"import searchlib.nothing",
@@ -329,9 +329,9 @@ STRANGE = {
 @pytest.mark.parametrize("case", STRANGE)
 def test_strange_study_files(case: str) -> None:
     study = load(STRANGE[case])
-    assert study is None or case == "many cells"
+    assert study is None or case in ("many cells", "a sum that compiles")
     if study:
-        assert study.cells == [], "too many to be enumerated"
+        assert study.cells == [], "none, or too many to be enumerated"
         assert_sound(study)
 
 
