@@ -5,6 +5,7 @@ Exit status: 0 done; 1 an error of ours, in one line; 2 wrong usage; 130 interru
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
@@ -107,10 +108,10 @@ def list_command(studies: Path, storage: str) -> None:
         try:
             study = load_study(name, studies)
         except SearchlibError as error:
-            click.echo(f"{name:20}  {'broken':>14}  {error}")
+            click.echo(f"{name:20}  {'broken':>14}  {' '.join(str(error).split())}")
             continue
         state = f"{counts[name]}/{study.trials} trials" if name in counts else "not begun"
-        click.echo(f"{name:20}  {state:>14}  {study.question}")
+        click.echo(f"{name:20}  {state:>14}  {' '.join(study.question.split())}")
 
 
 @cli.command()
@@ -410,20 +411,33 @@ def fetch(data_root: Path, name: str) -> None:
 @cli.command()
 @options("studies", "storage", "tracking_uri")
 @click.option("--study", metavar="NAME", help="Show the addresses of this study.")
-def ui(study: str | None, studies: Path, storage: str, tracking_uri: str | None) -> None:
-    """Optuna Dashboard and the MLflow UI on 127.0.0.1, until Ctrl-C.
+@click.option(
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    metavar="ADDRESS",
+    help="Where both listen; with another address than 127.0.0.1, others can reach them, without a password.",
+)
+def ui(study: str | None, host: str, studies: Path, storage: str, tracking_uri: str | None) -> None:
+    """Optuna Dashboard and the MLflow UI together, until Ctrl-C.
 
     Example: searchlib ui --study init_vs_act
     """
-    from searchlib.servers import dashboards, study_pages, watch
+    from searchlib.servers import dashboards, is_private, study_pages, watch
 
     pages = ("", "")
     if study is not None:
         from searchlib.study import load_study
 
         pages = study_pages(load_study(study, studies), storage, tracking_uri)
+    if not is_private(host):
+        click.echo(
+            f"Warning: both dashboards will listen on {host}, and neither asks for a password: whoever reaches this "
+            "machine can read and change all results",
+            err=True,
+        )
     click.echo("starting both dashboards ...")
-    with dashboards(storage, tracking_uri) as servers:
+    with dashboards(storage, tracking_uri, host) as servers:
         for server, page in zip(servers, pages, strict=True):
             click.echo(f"{server.name:17} {server.address}{page}")
         click.echo("Ctrl-C stops both")
@@ -440,6 +454,9 @@ def _interrupted(message: str) -> int:
 
 def main() -> NoReturn:
     """Run the command line and exit."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal that lacks a character shows its number
+            stream.reconfigure(errors="backslashreplace")
     context: click.Context | None = None
     code = 0
     try:
@@ -465,10 +482,12 @@ def main() -> NoReturn:
 
 
 def _one_line(error: Exception) -> str:
+    from searchlib.storage import mask
+
     text = " ".join(str(error).split())
     if isinstance(error, SearchlibError):
         return text
     if isinstance(error, OSError) and error.strerror:
-        place = f" {error.filename}" if error.filename else ""
+        place = f" {mask(str(error.filename))}" if error.filename else ""
         return f"{error.strerror}{place}; mend that and run the same command again: what was recorded stays"
-    return f"{type(error).__name__}: {text}; run again with --debug for the traceback"
+    return f"{type(error).__name__}: {mask(text)}; run again with --debug for the traceback"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -132,7 +133,15 @@ class Dataset:
         classes = tuple(self.classes or map(str, range(outputs))) if classify else ()
         if classify and not len(classes) == outputs > 0:
             raise StudyError(f"{self.name}: {len(classes)} classes and {outputs} outputs; give it one output a class")
-        values = {"title": self.title or self.name, "classes": classes, "outputs": outputs, "shape": tuple(self.shape)}
+        shape = tuple(self.shape)
+        if not all(type(size) is int and size > 0 for size in shape):
+            raise StudyError(f"{self.name}: shape {self.shape!r}; expected whole numbers above 0")
+        if isinstance(self.scale, bool) or not isinstance(self.scale, (int, float)) or not 0 < self.scale < math.inf:
+            raise StudyError(f"{self.name}: scale {self.scale!r}; expected the largest raw input value, above 0")
+        title = self.title or self.name
+        if title in (".", "..") or not re.fullmatch(r"[^/\\\0]+", title):
+            raise StudyError(f"{self.name}: title {title!r}; expected the name of a folder, not a path")
+        values = {"title": title, "classes": classes, "outputs": outputs, "shape": shape}
         for field, value in values.items():
             object.__setattr__(self, field, value)  # the way of a frozen dataclass
 

@@ -26,9 +26,7 @@ __all__ = ["Engine", "Progress", "chance_level", "check_precision", "resolve_dev
 
 MAX_STACK = 40  # trials in one stack: beyond this nothing is gained, and a kill loses more
 MIN_STACK = 4
-CPU_WEIGHTS = (
-    1_500_000  # numbers of a stack's weights on a CPU core: more, with momenta and gradients, leave its caches
-)
+CPU_WEIGHTS = 1_500_000  # of a stack, on a CPU core: more of them, with momenta and gradients, leave its caches
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from searchlib.analysis import champion, proportion_interval, study_status
 from searchlib.data import get_dataset, load_test, load_train, split
-from searchlib.errors import DataError, HoldoutError, SearchlibError
+from searchlib.errors import DataError, HoldoutError, SearchlibError, TrackingError
 from searchlib.provenance import code_version, now
 from searchlib.registry import champion_version, register_champion
 from searchlib.storage import StudyLock, load_optuna_study, replicates_name
-from searchlib.tracking import Tracker
+from searchlib.study import refuse_if_changed
+from searchlib.tracking import LEDGER_TAG, Tracker
 
 if TYPE_CHECKING:
     import optuna
@@ -135,13 +137,17 @@ def _open_test_set(
     data_root: Path,
     fetch: bool,
 ) -> TestResult:
+    refuse_if_changed(study, optuna_study.user_attrs["definition"])
     network = _champion(study, optuna_study, tracker, ledger, soft=False)
+    tracker.open_parent(optuna_study)
     fresh = optuna_study.user_attrs.get("test_ledger") != ledger
     optuna_study.set_user_attr("test_ledger", ledger)
     try:
+        tracker.log_summary({}, tags=ledger_tags(ledger))
         examples = load_test(study.dataset, data_root, fetch=fetch)
-    except DataError:
+    except (DataError, TrackingError):
         if fresh:  # under a claim of an earlier call the test set may have been seen: that one stands
+            tracker.remove_tags(ledger_tags(ledger))  # where that fails, too, the claim stands
             optuna_study.set_user_attr("test_ledger", None)
         raise
     measured = _measure(network, examples.inputs, examples.targets)
@@ -156,6 +162,11 @@ def _open_test_set(
     )
     optuna_study.set_user_attr("test_ledger", {**ledger, "finished_at": result.evaluated_at, "result": asdict(result)})
     return result
+
+
+def ledger_tags(ledger: Mapping[str, Any]) -> dict[str, str]:
+    """The ledger as tags of the MLflow parent run; the result is in its metrics."""
+    return {f"{LEDGER_TAG}{key}": str(value) for key, value in ledger.items() if key != "result"}
 
 
 def _champion(
@@ -213,7 +224,7 @@ def published(ledger: dict[str, Any]) -> tuple[dict[str, float], dict[str, str]]
     if result["accuracy"] is not None:
         names = {"test_accuracy": "accuracy", "test_accuracy_low": "low", "test_accuracy_high": "high"}
         metrics |= {name: result[key] for name, key in names.items()}
-    return metrics, {f"searchlib.test.{key}": str(ledger[key]) for key in ledger if key != "result"}
+    return metrics, ledger_tags(ledger)
 
 
 def republish(study: Study, optuna_study: optuna.Study, tracker: Tracker, data_root: Path) -> None:

@@ -199,7 +199,7 @@ def activation_curves(curves: Mapping[str, tuple[Sequence[float], Sequence[float
         for column, y in ((1, value), (2, slope)):
             figure.add_trace(
                 Scatter(
-                    x=x, y=y, mode="lines", line=style(rank), name=name(title), legendgroup=title,
+                    x=x, y=y, mode="lines", line=style(rank), name=name(title), legendgroup=name(title),
                     showlegend=column == 1, hovertemplate=f"{name(title)}<br>%{{x:.2f}}: %{{y:.3f}}<extra></extra>",
                 ),
                 row=1,

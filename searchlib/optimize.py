@@ -25,7 +25,7 @@ from searchlib.runs import Run, StackRun
 from searchlib.sampling import ask_round, halve, halving_rungs, is_adaptive, make_pruner, prunes, round_length, warm_up
 from searchlib.shelf import Shelf
 from searchlib.storage import OverlayStorage, StudyLock, mask, open_storage
-from searchlib.study import Study
+from searchlib.study import Study, refuse_if_changed
 from searchlib.tracking import Tracker, TrialRecord
 from searchlib.workers import Deadline, OutOfTimeError, Workers
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     import optuna
     from optuna.trial import FrozenTrial
 
-__all__ = ["optimize", "refuse_if_changed"]
+__all__ = ["optimize"]
 
 
 def optimize(
@@ -130,35 +130,6 @@ def _open_study(study: Study, storage: str) -> optuna.Study:
             f"storage {mask(storage)!r} can't be written ({error.strerror}); free some space or give another --storage"
         ) from None
     return made
-
-
-def refuse_if_changed(study: Study, stored: dict[str, Any]) -> None:
-    """StudyError, which says what changed, where the definition *stored* at the first trial isn't the study's."""
-    current = study.definition()
-    before, after = _flat(stored), _flat(current)
-    changes = [
-        f"{key}: {_short(before.get(key, 'nothing'))} became {_short(after.get(key, 'nothing'))}"
-        for key in sorted({*before, *after})
-        if before.get(key) != after.get(key)
-    ]
-    if changes:
-        raise StudyError(
-            f"study {study.name!r} has changed since its first trial ({'; '.join(changes)}); save it under a new name "
-            "to start afresh, or restore the old file to go on"
-        )
-
-
-def _flat(definition: dict[str, Any]) -> dict[str, Any]:
-    """One entry a field: ``fixed.epochs`` instead of a dict under ``fixed``."""
-    flat: dict[str, Any] = {}
-    for key, value in definition.items():
-        flat |= {f"{key}.{name}": entry for name, entry in value.items()} if isinstance(value, dict) else {key: value}
-    return flat
-
-
-def _short(value: Any) -> str:
-    text = str(value)
-    return text if len(text) <= 120 else text[:117] + "..."
 
 
 def _refuse_if_closed(study: Study, optuna_study: optuna.Study, existing: int, target: int) -> None:

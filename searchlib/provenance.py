@@ -14,7 +14,10 @@ def git_state() -> tuple[str | None, bool]:
 
     def git(*arguments: str) -> str | None:
         try:
-            done = subprocess.run(("git", *arguments), capture_output=True, text=True, timeout=10)
+            # without the lock git doesn't write its index, which may lie in a folder above this one
+            done = subprocess.run(
+                ("git", "--no-optional-locks", *arguments), capture_output=True, text=True, timeout=10
+            )
         except (OSError, subprocess.SubprocessError):
             return None
         return done.stdout.strip() if done.returncode == 0 else None

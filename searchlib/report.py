@@ -74,6 +74,8 @@ def write_report(study: Study, *, storage: str, tracking_uri: str | None, data_r
 
 def _write(page: str, output: Path) -> Path:
     """A reader of *output* sees the old page or the new one, never a part."""
+    if not output.name or os.path.isdir(output):
+        raise SearchlibError(f"report {str(output)!r} is a folder; give the path of a file with --output")
     beside = output.with_name(f".{output.name}.{os.getpid()}")
     try:
         try:

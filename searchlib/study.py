@@ -11,10 +11,12 @@ import hashlib
 import itertools
 import json
 import linecache
+import os
 import re
 import sys
 import traceback
 import types
+import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,15 +25,25 @@ from typing import Any, Literal
 from searchlib.data import Dataset, get_dataset
 from searchlib.errors import StudyError, unknown_name
 from searchlib.models import MLP, ModuleFactory
-from searchlib.space import Choice, Dimension, Primitive, encode
+from searchlib.space import MOST_VALUES, Choice, Dimension, Primitive, encode
 from searchlib.trial import FIELDS, TrialConfig, check_field
 
-__all__ = ["Study", "list_studies", "load_study"]
+__all__ = ["Study", "list_studies", "load_study", "refuse_if_changed"]
 
 SAMPLERS = ("balanced", "cmaes", "gp", "grid", "qmc", "random", "tpe")
 PRUNERS = ("asha", "hyperband", "median", "none", "within_cell")
 ROLES = ("scientific", "nuisance", "fixed")
 COUPLED = ("depth", "hidden", "init_high", "init_low", "momentum", "nesterov", "optimizer", "width")
+NAME = re.compile(r"\w[\w.-]{0,99}")  # of a study: it becomes part of file names, of addresses and of queries
+MOST_CELLS, MOST_POINTS = 10_000, 100_000  # of a comparison, and of a grid
+NAME_RULE = "expected a name of at most 100 letters, digits, '_', '-' and '.', with a letter, digit or '_' first"
+WHOLE_NUMBERS = (  # fields of a study, with their least and their most: whatever is stored or seeded has room for those
+    ("trials", 1, 10**9),
+    ("replicates", 0, 10**6),
+    ("round_size", 1, 10**6),
+    ("seed", 0, 2**63 - 1),
+    ("split_seed", 0, 2**32 - 1),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,15 +92,19 @@ class Study:
     code: str = field(default="", repr=False)
 
     def __post_init__(self) -> None:
-        if not isinstance(self.question, str) or not self.question.strip():
+        if not isinstance(self.question, str) or not self.question.strip() or not _legible(self.question):
             raise StudyError(f"question={self.question!r}: expected the question that the study answers, in words")
+        if not isinstance(self.name, str) or not NAME.fullmatch(self.name):
+            raise StudyError(f"name={self.name!r}: {NAME_RULE}")
         get_dataset(self.dataset)
-        if not isinstance(self.model, MLP) and not callable(self.model):
+        if not isinstance(self.model, MLP) and not _is_function(self.model):
             raise StudyError(f"model={self.model!r}: expected MLP(hidden=(...)) or a function that makes a module")
-        for name, least in (("trials", 1), ("replicates", 0), ("round_size", 1), ("seed", 0), ("split_seed", 0)):
+        for name, least, most in WHOLE_NUMBERS:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise StudyError(f"{name}={value!r}: expected a whole number of {least} or more")
+            if value > most:
+                raise StudyError(f"{name}: expected a whole number of {most:,} at most")
         if self.replicate_cells is not None and (type(self.replicate_cells) is not int or self.replicate_cells < 1):
             raise StudyError(f"replicate_cells={self.replicate_cells!r}: expected a whole number of 1 or more, or None")
         if not isinstance(self.replicate_split, bool):
@@ -96,7 +112,7 @@ class Study:
         if not isinstance(self.validation_fraction, float) or not 0.0 < self.validation_fraction < 1.0:
             raise StudyError(f"validation_fraction={self.validation_fraction!r}: expected a number between 0 and 1")
         for kind, value, known in (("sampler", self.sampler, SAMPLERS), ("pruner", self.pruner, PRUNERS)):
-            if not callable(value) and value not in known:
+            if not _is_function(value) and value not in known:
                 raise StudyError(f"{kind}={value!r}: {unknown_name(kind, value, known)}")
         self._check_roles()
         self._check_design()
@@ -146,13 +162,17 @@ class Study:
         for name, dimension in finite.items():
             if dimension.values() is None:
                 raise StudyError(
-                    f"{name!r} is {type(dimension).__name__} and sampler {self.sampler!r} needs finitely many values; "
-                    "write Choice or IntUniform, or take another sampler"
+                    f"{name!r} is {type(dimension).__name__} and sampler {self.sampler!r} needs finitely many values, "
+                    f"{MOST_VALUES:,} at most; write Choice or IntUniform, or take another sampler"
                 )
-        if self.sampler == "grid" and self.trials > (
-            points := len(list(enumerate_points(self.dimensions, self.fixed)))
-        ):
-            raise StudyError(f"trials={self.trials}: the grid has only {points} points; write trials={points}")
+        if _more_than(MOST_CELLS, enumerate_points(self.scientific, self.fixed)):
+            raise StudyError(f"the scientific values make more than {MOST_CELLS:,} cells; compare fewer")
+        if self.sampler == "grid":
+            if _more_than(MOST_POINTS, enumerate_points(self.dimensions, self.fixed)):
+                raise StudyError(f"the grid has more than {MOST_POINTS:,} points; narrow it, or take another sampler")
+            points = len(list(enumerate_points(self.dimensions, self.fixed)))
+            if self.trials > points:
+                raise StudyError(f"trials={self.trials}: the grid has only {points} points; write trials={points}")
         for cell in self.cells or [{}]:
             for params in self._corners(cell, list(self.dimensions)):
                 self.config(params)
@@ -160,8 +180,9 @@ class Study:
     def _corners(self, params: dict[str, Primitive], names: list[str]) -> Iterator[dict[str, Primitive]]:
         """Points at which a combination of fields that TrialConfig refuses shows, if there is one.
 
-        All values of a Choice, and both ends of a range, of the fields that depend on each other (``COUPLED``) or
-        that others are conditional on, in all combinations; one value of the rest, which are checked alone.
+        All values of a Choice (of a short IntUniform that others are conditional on, too), and both ends of a range,
+        of the fields that depend on each other (``COUPLED``) or that others are conditional on, in all combinations;
+        one value of the rest, which are checked alone.
         """
         if not names:
             yield params
@@ -172,8 +193,11 @@ class Study:
             yield from self._corners(params, rest)
             return
         values: tuple[Primitive, ...] = (dimension.at(0.0),)
-        if name in COUPLED or any(name in other.condition for other in self.dimensions.values()):
-            values = dimension.values() or () if isinstance(dimension, Choice) else (*values, dimension.at(1.0))
+        decides = any(name in other.condition for other in self.dimensions.values())
+        if name in COUPLED or decides:
+            listed = dimension.values() or ()
+            short = isinstance(dimension, Choice) or (decides and 0 < len(listed) <= 100)
+            values = listed if short else (*values, dimension.at(1.0))
         for value in values:
             yield from self._corners({**params, name: value}, rest)
 
@@ -243,6 +267,48 @@ class Study:
         return hashlib.sha256(json.dumps(self.definition(), sort_keys=True).encode()).hexdigest()[:16]
 
 
+def _is_function(value: Any) -> bool:
+    """Whether *value* is callable and has a name, under which it can be stored."""
+    return callable(value) and isinstance(getattr(value, "__name__", None), str)
+
+
+def _legible(text: str) -> bool:
+    """Whether every store can hold *text* and every terminal show it: no control characters, no half characters."""
+    return not any(unicodedata.category(character) in ("Cc", "Cs") and not character.isspace() for character in text)
+
+
+def _more_than(most: int, points: Iterator[Any]) -> bool:
+    return next(itertools.islice(points, most, None), None) is not None
+
+
+def refuse_if_changed(study: Study, stored: Mapping[str, Any]) -> None:
+    """StudyError, with what changed, unless *stored*, the definition at the study's first trial, is still its own."""
+    before, after = _flat(stored), _flat(study.definition())
+    changes = [
+        f"{key}: {_short(before.get(key, 'nothing'))} became {_short(after.get(key, 'nothing'))}"
+        for key in sorted({*before, *after})
+        if before.get(key) != after.get(key)
+    ]
+    if changes:
+        raise StudyError(
+            f"study {study.name!r} has changed since its first trial ({'; '.join(changes)}); save it under a new name "
+            "to start afresh, or restore the old file to go on"
+        )
+
+
+def _flat(definition: Mapping[str, Any]) -> dict[str, Any]:
+    """One entry a field: ``fixed.epochs`` instead of a dict under ``fixed``."""
+    flat: dict[str, Any] = {}
+    for key, value in definition.items():
+        flat |= {f"{key}.{name}": entry for name, entry in value.items()} if isinstance(value, dict) else {key: value}
+    return flat
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 120 else text[:117] + "..."
+
+
 def enumerate_points(dimensions: Mapping[str, Dimension], fixed: Mapping[str, Any]) -> Iterator[dict[str, Primitive]]:
     """Every combination of the dimensions' values, the first dimension varying slowest; absent ones left out."""
     names = list(dimensions)
@@ -281,7 +347,7 @@ def _code(source: str) -> str:
 
 def list_studies(folder: Path) -> list[str]:
     """The names of the study files in *folder*, sorted."""
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise StudyError(f"studies folder {str(folder)!r} isn't there; run in the project's folder, or give --studies")
     return sorted(path.stem for path in folder.glob("*.py") if path.is_file() and not path.name.startswith("_"))
 
@@ -297,11 +363,10 @@ def load_study(name: str, folder: Path = Path("studies")) -> Study:
 def find_study(name: str, folder: Path) -> Path:
     """The file of a study given by name or by path."""
     if name.endswith(".py"):
-        path = Path(name)
-        if not path.is_file():
+        if not os.path.isfile(name):
             raise StudyError(f"study file {name!r} isn't there")
-        return path
-    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name):
+        return Path(name)
+    if not NAME.fullmatch(name):
         raise StudyError(f"{name!r} is no study: expected a name from {str(folder)!r}, or the path of a .py file")
     known = list_studies(folder)
     if name not in known:
@@ -311,6 +376,11 @@ def find_study(name: str, folder: Path) -> Path:
 
 def load_study_file(path: Path) -> Study:
     """Run one study file and return its STUDY, named after the file."""
+    if not NAME.fullmatch(path.stem) or path.stem.endswith(".replicates"):
+        rule = "names that end in .replicates are taken, for the replicates of a study"
+        raise StudyError(
+            f"study file {str(path)!r}: {rule if NAME.fullmatch(path.stem) else NAME_RULE}; rename the file"
+        )
     try:
         source = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
@@ -321,22 +391,20 @@ def load_study_file(path: Path) -> Study:
     linecache.checkcache(str(path))
     try:
         exec(compile(source, str(path), "exec"), module.__dict__)
+        study = getattr(module, "STUDY", None)
+        if isinstance(study, Study):
+            return dataclasses.replace(study, name=path.stem, path=path, code=_code(source))
+    except KeyboardInterrupt:
+        raise
     except SyntaxError as error:
         file = error.filename or path  # it may be in a module that the study file imports
-        raise StudyError(f"{file}:{error.lineno}: {error.msg}; mend the syntax of the file") from None
+        raise StudyError(f"{file}:{error.lineno or 1}: {error.msg}; mend the syntax of the file") from None
     except StudyError as error:
         raise StudyError(f"{path}:{_line(error, path)}: {error}") from None
-    except (Exception, SystemExit) as error:
+    except BaseException as error:  # SystemExit, say: the file may raise whatever it likes
         raise StudyError(f"{path}:{_line(error, path)}: {_plain(error)}") from None
-    if path.stem.endswith(".replicates"):
-        raise StudyError(
-            f"{path}: names that end in .replicates are taken, for the replicates of a study; rename the file"
-        )
-    study = getattr(module, "STUDY", None)
-    if not isinstance(study, Study):
-        found = "defines no STUDY" if study is None else f"STUDY is a {type(study).__name__}"
-        raise StudyError(f"{path}: {found}; expected STUDY = Study(question=..., ...)")
-    return dataclasses.replace(study, name=path.stem, path=path, code=_code(source))
+    found = "defines no STUDY" if study is None else f"STUDY is a {type(study).__name__}"
+    raise StudyError(f"{path}: {found}; expected STUDY = Study(question=..., ...)")
 
 
 def _line(error: BaseException, path: Path) -> int:
@@ -347,7 +415,10 @@ def _line(error: BaseException, path: Path) -> int:
 
 def _plain(error: BaseException) -> str:
     """The message in one line; a misspelt argument of Study also names the nearest one."""
-    text = " ".join(str(error).split())
+    try:
+        text = " ".join(str(error).split())
+    except Exception:  # its class is the file's own
+        text = "an error without words"
     unexpected = re.search(r"Study\.__init__\(\) got an unexpected keyword argument '(\w+)'", text)
     if unexpected:
         known = [spec.name for spec in dataclasses.fields(Study) if spec.name not in ("code", "name", "path")]

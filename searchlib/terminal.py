@@ -142,7 +142,7 @@ def _panel(board: _Board, progress: Progress) -> Group:
         value = board.study.metric if not board.seeds else f"mean {board.study.metric} (seeds)"
         table = Table("leading cells", value, box=None, padding=(0, 2, 0, 0), header_style="dim")
         for name, shown in board.leading():
-            table.add_row(name, shown)
+            table.add_row(Text(name), shown)
         parts.append(table)
     return Group(*parts)
 
@@ -216,6 +216,7 @@ def show_status(study: Study, status: Mapping[str, Any], console: Console) -> No
         console.print(
             f"best {study.metric} {best['value']:.4f}, trial {best['number']}: {describe(best['params'])}",
             highlight=False,
+            markup=False,
             soft_wrap=True,
         )
     if seeds := status["replicates"]:

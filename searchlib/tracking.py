@@ -22,11 +22,11 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from searchlib.data import get_dataset
-from searchlib.errors import SearchlibError, TrackingError
+from searchlib.errors import HoldoutError, SearchlibError, TrackingError
 from searchlib.provenance import git_state
 from searchlib.space import encode
 from searchlib.sqlite_runs import FinishedRun, store_of
-from searchlib.storage import LOCK_FOLDER, mask
+from searchlib.storage import ESCAPE, LOCK_FOLDER, mask, misread
 
 if TYPE_CHECKING:
     import optuna
@@ -47,6 +47,7 @@ TAG_LENGTH = 5000  # MLflow's own limit
 PAGE = 5000  # runs in one answer
 REPAIRED = "searchlib.repaired"  # tag: what of a run written again is lost
 REPLACES = "searchlib.replaces"  # tag: the id, noted by Optuna, of the run in whose place this one is
+LEDGER_TAG = "searchlib.test."  # starts the names of the tags that repeat the ledger
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,7 +144,10 @@ class Tracker:
         except SearchlibError:
             raise
         except Exception as error:
-            reason = mask((str(error).strip() or type(error).__name__).splitlines()[0])[:300]
+            said = str(error).strip() or type(error).__name__
+            if self.uri:
+                said = said.replace(self.uri, mask(self.uri))
+            reason = mask(said.splitlines()[0])[:300]
             raise TrackingError(
                 f"MLflow store {mask(self.uri or 'mlflow.db')!r} {what} ({reason}); check --tracking-uri, the server "
                 "or the disk, then run the same command again: what was recorded stays"
@@ -178,10 +182,22 @@ class Tracker:
                     tags["mlflow.source.name"] = str(self.study.path)
                 tags["mlflow.note.content"] = self.study.question
                 known = self.client.create_run(self.experiment, run_name=self.study.name, tags=tags).info.run_id
+            elif not optuna_study.user_attrs.get("test_ledger"):
+                self._refuse_if_opened(known)
             if optuna_study.user_attrs.get("mlflow_run_id") != known:
                 optuna_study.set_user_attr("mlflow_run_id", known)
             self.parent = known
         return known
+
+    def _refuse_if_opened(self, run_id: str) -> None:
+        """The ledger is in two places, so that whoever loses Optuna's can't open the test set of a study again."""
+        tags = self.client.get_run(run_id).data.tags
+        if claimed := tags.get(f"{LEDGER_TAG}claimed_at"):
+            raise HoldoutError(
+                f"the test set of study {self.study.name!r} was opened at {claimed} for trial "
+                f"{tags.get(f'{LEDGER_TAG}trial')} (MLflow run {run_id}), and this Optuna storage doesn't know of it; "
+                "go on with the storage that does, or save the study under a new name"
+            )
 
     def _is_active(self, run_id: str) -> bool:
         from mlflow.exceptions import MlflowException
@@ -471,6 +487,13 @@ class Tracker:
             if run.info.status == "RUNNING":  # its search was killed after the last trial
                 self.client.set_terminated(self.parent, "FINISHED")
 
+    def remove_tags(self, names: Iterable[str]) -> None:
+        """Take tags off the parent run."""
+        with self.errors("can't be written"):
+            known = self.client.get_run(self.parent).data.tags
+            for name in known.keys() & set(names):
+                self.client.delete_tag(self.parent, name)
+
     def checkpoint(self, run_id: str) -> bytes:
         """The checkpoint of a trial's run."""
         with self.errors("has no checkpoint of the champion"), tempfile.TemporaryDirectory() as folder:
@@ -555,10 +578,14 @@ def connect(uri: str | None) -> MlflowClient:
 def _check(uri: str | None) -> None:
     """Refuse at once what needs no MLflow to be refused."""
     named = uri or os.environ.get("MLFLOW_TRACKING_URI", "")
+    if misread(named):
+        raise TrackingError(f"MLflow store {mask(named)!r} can't be opened: {ESCAPE}")
     if named.startswith("sqlite:///"):
         folder = Path(named.removeprefix("sqlite:///")).parent
         if not folder.is_dir():
-            raise TrackingError(f"MLflow store {named!r}: the folder {str(folder)!r} isn't there; create it first")
+            raise TrackingError(
+                f"MLflow store {mask(named)!r}: the folder {mask(str(folder))!r} isn't there; create it first"
+            )
 
 
 def _ms(seconds: float) -> int:

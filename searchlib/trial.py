@@ -9,6 +9,7 @@ import dataclasses
 import hashlib
 import json
 import math
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +25,7 @@ OPTIMIZERS = ("adam", "adamw", "rmsprop", "sgd")
 LR_SCHEDULES = ("constant", "cosine", "step")
 INPUT_SCALINGS = ("standard", "symmetric", "unit")
 PRECISIONS = ("bfloat16", "float32")
+MOST = 2**31 - 1  # of any whole number
 
 Check = Callable[[Any], Any]
 
@@ -35,7 +37,7 @@ def _number(
     expected = "a number " + " and ".join(f"{word} {limit:g}" for word, limit in limits.items() if limit is not None)
 
     def check(value: Any) -> float:
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) <= sys.float_info.max:
             raise ValueError(f"expected {expected.strip()}")
         inside = (
             (above is None or value > above)
@@ -50,10 +52,12 @@ def _number(
     return check
 
 
-def _integer(*, least: int) -> Check:
+def _integer(*, least: int, most: int = MOST) -> Check:
     def check(value: Any) -> int:
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise ValueError(f"expected a whole number of {least} or more")
+        if value > most:
+            raise ValueError(f"expected a whole number of {most:,} at most")
         return value
 
     return check
@@ -96,7 +100,7 @@ def _widths(value: Any) -> tuple[int, ...]:
         if not all(part.isdecimal() for part in parts):
             raise ValueError(expected)
         value = tuple(int(part) for part in parts)
-    if not isinstance(value, (tuple, list)) or not all(type(width) is int and width > 0 for width in value):
+    if not isinstance(value, (tuple, list)) or not all(type(width) is int and 0 < width <= MOST for width in value):
         raise ValueError(expected)
     return tuple(value)
 
@@ -135,7 +139,9 @@ class TrialConfig:
     )
     negative_slope: float = _option(0.01, _number(least=0.0), "slope of leaky_relu left of 0")
     hidden: tuple[int, ...] = _option((100,), _widths, "widths of the hidden layers")
-    depth: int | None = _option(None, _optional(_integer(least=0)), "number of hidden layers, instead of hidden's")
+    depth: int | None = _option(
+        None, _optional(_integer(least=0, most=10_000)), "number of hidden layers, instead of hidden's"
+    )
     width: int | None = _option(None, _optional(_integer(least=1)), "units of each hidden layer, instead of hidden's")
     dropout: float = _option(0.0, _number(least=0.0, below=1.0), "probability of dropping a hidden unit")
     batch_norm: bool = _option(False, _flag, "batch normalization before each activation")

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from searchlib.audit import Audit, Difference, counted
 from searchlib.errors import StorageError
-from searchlib.optimize import refuse_if_changed
 from searchlib.storage import StudyLock, load_optuna_study, mask
+from searchlib.study import refuse_if_changed
 from searchlib.tracking import Tracker
 
 if TYPE_CHECKING:
