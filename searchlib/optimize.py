@@ -76,6 +76,8 @@ def optimize(
         unfinished = [trial for trial in optuna_study.get_trials(deepcopy=False) if not trial.state.is_finished()]
         searched = existing >= target and not unfinished
         if searched and (race.finished or optuna_study.user_attrs.get("test_ledger")):
+            if parent := optuna_study.user_attrs.get("mlflow_run_id"):
+                tracker.end_parent(parent)
             return
         _refuse_if_closed(study, optuna_study, existing, target)
         examples = split(
@@ -122,8 +124,8 @@ def _open_study(study: Study, storage: str) -> optuna.Study:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
                 made.set_metric_names([study.metric])
-            made.set_user_attr("definition", study.definition())
             made.set_user_attr("question", study.question)
+            made.set_user_attr("definition", study.definition())
         else:
             _refuse_if_changed(study, stored)
     except OSError as error:
