@@ -22,6 +22,8 @@ import pytest
 from killing import STORAGES, VARIANTS, Folder, finish, make_store, start
 
 from benchmarks.comparing import DELETED, count_trials, differences
+from benchmarks.soak import draw_study
+from searchlib.study import load_study
 from searchlib.tracking import connect
 
 EVERYWHERE = bool(os.environ.get("KILL_EVERYWHERE"))
@@ -185,3 +187,15 @@ def test_a_kill_while_mlflow_makes_its_database_costs_nothing(tmp_path: Path) ->
     client = connect(f"sqlite:///{tmp_path}/mlflow.db")
     assert [experiment.name for experiment in client.search_experiments()] == ["Default"]
     assert sorted(path.name for path in tmp_path.iterdir()) == [".searchlib", "mlflow.db", "output.txt"]
+
+
+def test_the_soak_draws_studies_of_all_kinds(tmp_path: Path) -> None:
+    drawn = [draw_study(random.Random(seed)) for seed in range(60)]
+    for number, (text, _, _) in enumerate(drawn):
+        (tmp_path / f"drawn{number}.py").write_text(text)
+    studies = [load_study(str(tmp_path / f"drawn{number}.py")) for number in range(len(drawn))]
+    assert {study.sampler for study in studies} == {"balanced", "tpe", "random"}
+    assert {study.pruner for study in studies} == {"none", "median", "within_cell", "asha"}
+    assert {storage for _, storage, _ in drawn} == set(STORAGES)
+    assert {callable(study.model) for study in studies} == {True, False}
+    assert draw_study(random.Random(3)) == drawn[3]
