@@ -22,6 +22,7 @@ import sys
 import tempfile
 import threading
 import time
+import traceback
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -163,7 +164,10 @@ class Soak:
                 self.started += 1
                 number = self.started
             since = time.monotonic()
-            done = self.round(number)
+            try:
+                done = self.round(number)
+            except Exception:
+                done = Round(f"seed {self.seed}", differences=[traceback.format_exc()])
             with self.lock:
                 self.rounds.append(done)
                 kills = ", ".join(f"{count} {name}" for name, count in sorted(done.kills.items())) or "no kill"
@@ -204,13 +208,14 @@ class Soak:
             process, how = life.start("optimize"), draw.choice(SIGNALS)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(seconds * draw.uniform(0.2, 1.1) if kills_left else HANGS)
-            if process.poll() is None:
+            signalled = process.poll() is None
+            if signalled:
                 process.send_signal(how)
             status, output = life.end(process)
             if status == 0:
                 break
-            if not _died_of(how, status, output) or not kills_left:
-                done.differences.append(f"{how.name} ended it with {status}: {output}")
+            if not (signalled and kills_left and _died_of(how, status, output)):
+                done.differences.append(f"{how.name if signalled else 'by itself'}, it ended with {status}: {output}")
                 return
             done.kills[how.name] += 1
             if draw.random() < 0.3:

@@ -248,7 +248,7 @@ def context() -> Any:
     made.set_forkserver_preload(["killing"])
     tests = Path(__file__).parent
     wanted = {
-        "PYTHONPATH": os.pathsep.join([str(tests), str(tests.parent), os.environ.get("PYTHONPATH", "")]),
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(tests), str(tests.parent), os.environ.get("PYTHONPATH")])),
         "MLFLOW_DISABLE_TELEMETRY": "true",  # or MLflow starts a thread when it is imported
         "OMP_NUM_THREADS": "1",
         "OPENBLAS_NUM_THREADS": "1",
