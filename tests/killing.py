@@ -46,7 +46,9 @@ for module in (  # what a search imports only where it needs it
     "searchlib.diagnostics",
     "searchlib.training.loop",
     "searchlib.training.module",
-    "torch.export",
+    "torch._dynamo",
+    "torch.export._trace",
+    "torch.utils._sympy.numbers",
 ):
     importlib.import_module(module)
 
@@ -250,6 +252,7 @@ def context() -> Any:
     wanted = {
         "PYTHONPATH": os.pathsep.join(filter(None, [str(tests), str(tests.parent), os.environ.get("PYTHONPATH")])),
         "MLFLOW_DISABLE_TELEMETRY": "true",  # or MLflow starts a thread when it is imported
+        "JE_ARROW_MALLOC_CONF": "background_thread:false",  # pyarrow does, too
         "OMP_NUM_THREADS": "1",
         "OPENBLAS_NUM_THREADS": "1",
     }

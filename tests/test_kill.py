@@ -29,7 +29,7 @@ from searchlib.tracking import connect
 
 EVERYWHERE = bool(os.environ.get("KILL_EVERYWHERE"))
 AT_ONCE = 2
-MOST_KILLS = 3  # of a search with kills at random
+RANDOM_KILLS = 1  # of a search, and one at its end
 STALE_SECONDS = 30.0  # what Optuna's own lock costs when its owner is dead
 MOST_OF_A_KIND = 6  # crash points at one line of the code, where every write has its turn
 
@@ -136,7 +136,7 @@ def at_random(path: Path, variant: str, storage: str) -> Folder:
     searched = Folder(path, variant, storage)
     _, events = undisturbed(variant, storage, False)
     draw = random.Random(f"{variant} {storage}")
-    for _ in range(MOST_KILLS - 1):
+    for _ in range(3 if EVERYWHERE else RANDOM_KILLS):
         if searched.live(draw.randrange(1, len(events) // 2), draw.random() < 0.5):
             return searched
     searched.live(events[-1], torn=True)
