@@ -187,7 +187,7 @@ def test_killed_once_at_each_write(variant: str, storage: str, tmp_path: Path) -
 
 
 def test_a_kill_while_mlflow_makes_its_database_costs_nothing(tmp_path: Path) -> None:
-    assert not finish(start(make_store, tmp_path, 150), tmp_path)
+    assert not finish(start(make_store, tmp_path, 600), tmp_path)
     assert finish(start(make_store, tmp_path, None), tmp_path)
     client = connect(f"sqlite:///{tmp_path}/mlflow.db")
     assert [experiment.name for experiment in client.search_experiments()] == ["Default"]
