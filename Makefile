@@ -3,7 +3,7 @@ PYTHON ?= python3
 STUDY ?= quickstart
 BIN := .venv/bin
 
-.PHONY: study test bench calibrate setup ui clean
+.PHONY: study test bench calibrate soak setup ui clean
 
 study: .venv/installed  ## run a study: make study STUDY=init_vs_act
 	$(BIN)/searchlib optimize --study $(STUDY)
@@ -19,6 +19,9 @@ bench: .venv/installed-bench  ## how fast it is, against other ways; takes hours
 
 calibrate: .venv/installed  ## the statistics on synthetic studies: level and power
 	$(BIN)/python -m benchmarks.calibration
+
+soak: .venv/installed  ## half an hour of kills: nothing may be lost
+	$(BIN)/python -m benchmarks.soak
 
 ui: .venv/installed  ## both dashboards
 	$(BIN)/searchlib ui

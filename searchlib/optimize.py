@@ -72,6 +72,8 @@ def optimize(
         searched = existing >= target and not unfinished
         if searched and (race.finished or optuna_study.user_attrs.get("test_ledger")):
             shelf.clear()
+            if parent := optuna_study.user_attrs.get("mlflow_run_id"):
+                tracker.end_parent(parent)
             return
         _refuse_if_closed(study, optuna_study, existing, target)
         examples = split(
@@ -121,8 +123,8 @@ def _open_study(study: Study, storage: str) -> optuna.Study:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
                 made.set_metric_names([study.metric])
-            made.set_user_attr("definition", study.definition())
             made.set_user_attr("question", study.question)
+            made.set_user_attr("definition", study.definition())
         else:
             refuse_if_changed(study, stored)
     except OSError as error:

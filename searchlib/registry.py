@@ -10,30 +10,62 @@ from searchlib.data import get_dataset
 
 if TYPE_CHECKING:
     import torch
+    from mlflow.entities import LoggedModel
 
     from searchlib.tracking import Tracker
 
 __all__ = ["champion_checkpoint", "champion_version", "predict", "register_champion"]
 
+CHECKPOINT_TAG = "searchlib.checkpoint"  # the hash of the checkpoint that a model, or a version of it, was made from
+
 
 def register_champion(tracker: Tracker, predictor: torch.nn.Module, example: torch.Tensor, tags: dict[str, str]) -> str:
     """Log *predictor* as an MLflow model on the parent run and point alias ``champion`` at it; its version.
 
-    example: a few raw inputs ``[n, *shape]`` from the training split. The model is stored as an exported graph
-    and the source of ``champion_model``: nothing is pickled, nothing of searchlib is needed to load it.
+    example: a few raw inputs ``[n, *shape]`` from the training split. tags: of the version; ``searchlib.checkpoint``
+    says what it was made from. The model is stored as an exported graph and the source of ``champion_model``: nothing
+    is pickled, nothing of searchlib is needed to load it. A registration that a kill cut short is completed.
     """
-    with tracker.errors("can't store the champion"), tempfile.TemporaryDirectory() as folder:
-        return _register(tracker, predictor, example, tags, Path(folder))
+    with tracker.errors("can't store the champion"):
+        checkpoint = tags[CHECKPOINT_TAG]
+        version = _version_made_from(tracker, checkpoint)
+        if version is None:
+            model = _model_made_from(tracker, checkpoint)
+            if model is None:
+                with tempfile.TemporaryDirectory() as folder:
+                    model = _store(tracker, predictor, example, checkpoint, Path(folder))
+            version = _register(tracker, model, tags)
+        tracker.client.set_registered_model_alias(tracker.study.name, "champion", version)
+        return version
 
 
-def _register(
-    tracker: Tracker, predictor: torch.nn.Module, example: torch.Tensor, tags: dict[str, str], folder: Path
-) -> str:
+def _version_made_from(tracker: Tracker, checkpoint: str) -> str | None:
+    for found in tracker.client.search_model_versions(f"name = '{tracker.study.name}'"):
+        if found.tags.get(CHECKPOINT_TAG) == checkpoint:
+            return str(found.version)
+    return None
+
+
+def _model_made_from(tracker: Tracker, checkpoint: str) -> LoggedModel | None:
+    """The stored model, if it is whole; what a killed process left half stored is deleted."""
+    from mlflow.entities import LoggedModelStatus
+
+    whole = None
+    for model in tracker.client.search_logged_models([tracker.experiment]):
+        if model.source_run_id == tracker.parent and model.tags.get(CHECKPOINT_TAG) == checkpoint:
+            if model.status == LoggedModelStatus.READY:
+                whole = model
+            elif model.status == LoggedModelStatus.PENDING:
+                tracker.client.delete_logged_model(model.model_id)
+    return whole
+
+
+def _store(
+    tracker: Tracker, predictor: torch.nn.Module, example: torch.Tensor, checkpoint: str, folder: Path
+) -> LoggedModel:
     import mlflow
     import numpy as np
     import torch
-    from mlflow.entities import LoggedModelOutput
-    from mlflow.exceptions import MlflowException
     from mlflow.models import Model, ModelSignature
     from mlflow.types import Schema, TensorSpec
 
@@ -48,7 +80,9 @@ def _register(
     )
     # The signature says what the model was made for; the model itself checks and converts other number types.
     signature._is_signature_from_type_hint = True
-    logged = tracker.client.create_logged_model(tracker.experiment, name="champion", source_run_id=tracker.parent)
+    logged = tracker.client.create_logged_model(
+        tracker.experiment, name="champion", source_run_id=tracker.parent, tags={CHECKPOINT_TAG: checkpoint}
+    )
     versions = {"mlflow": mlflow.__version__, "torch": torch.__version__.split("+")[0], "numpy": np.__version__}
     try:
         mlflow.pyfunc.save_model(
@@ -70,8 +104,16 @@ def _register(
     except BaseException:
         tracker.client.finalize_logged_model(logged.model_id, "FAILED")
         raise
-    tracker.client.finalize_logged_model(logged.model_id, "READY")
-    tracker.client.log_outputs(tracker.parent, [LoggedModelOutput(logged.model_id, step=0)])
+    return tracker.client.finalize_logged_model(logged.model_id, "READY")
+
+
+def _register(tracker: Tracker, model: LoggedModel, tags: dict[str, str]) -> str:
+    from mlflow.entities import LoggedModelOutput
+    from mlflow.exceptions import MlflowException
+
+    outputs = tracker.client.get_run(tracker.parent).outputs
+    if model.model_id not in {output.model_id for output in (outputs.model_outputs if outputs else ())}:
+        tracker.client.log_outputs(tracker.parent, [LoggedModelOutput(model.model_id, step=0)])
     try:
         tracker.client.create_registered_model(tracker.study.name, description=tracker.study.question)
     except MlflowException as error:
@@ -79,25 +121,24 @@ def _register(
             raise
     version: str = tracker.client.create_model_version(
         tracker.study.name,
-        source=logged.artifact_location,  # a models:/ address is looked up in MLflow's global store
+        source=model.artifact_location,  # a models:/ address is looked up in MLflow's global store
         run_id=tracker.parent,
-        model_id=logged.model_id,
+        model_id=model.model_id,
         tags=tags,
     ).version
-    tracker.client.set_registered_model_alias(tracker.study.name, "champion", version)
     return version
 
 
 def champion_version(tracker: Tracker, checkpoint: str) -> str | None:
     """The registered version made from the checkpoint with this hash, if there is one with its files."""
     found = _champion(tracker)
-    return str(found.version) if found and found.tags.get("searchlib.checkpoint") == checkpoint else None
+    return str(found.version) if found and found.tags.get(CHECKPOINT_TAG) == checkpoint else None
 
 
 def champion_checkpoint(tracker: Tracker) -> str | None:
     """The hash of the checkpoint that the registered champion was made from; None where none has its files."""
     found = _champion(tracker)
-    return str(found.tags.get("searchlib.checkpoint", "unknown")) if found else None
+    return str(found.tags.get(CHECKPOINT_TAG, "unknown")) if found else None
 
 
 def _champion(tracker: Tracker) -> Any:

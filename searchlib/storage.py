@@ -47,8 +47,10 @@ __all__ = [
 DEFAULT_STORAGE = "optuna.journal"
 JOURNAL_START = b'{"op_code"'
 FOREIGN_LOCK_SECONDS = 30.0  # Optuna's own patience with a lock that nobody releases
+WRITER_SECONDS = 60.0  # to wait for the other writers of an SQLite file; by default it is five
 LOCK_FOLDER = Path(".searchlib")
 ESCAPE = "its password isn't escaped; write %40 for @, %2F for /, %3A for :, %23 for # and %3F for ?"
+BOTH_MADE_IT = re.compile("already exists|UNIQUE constraint|duplicate key")  # said of tables by databases
 
 
 def is_url(storage: str) -> bool:
@@ -103,13 +105,29 @@ def open_storage(storage: str) -> BaseStorage:
     if misread(storage):
         raise StorageError(f"storage {mask(storage)!r} can't be opened: {ESCAPE}")
     try:
-        return optuna.storages.get_storage(storage)
+        return _open_database(storage)
     except Exception as error:  # SQLAlchemy, its drivers and Optuna each raise their own kinds
         reason = " ".join(str(error).replace(storage, mask(storage)).split("\n")[0].split())
         raise StorageError(
             f"storage {mask(storage)!r} can't be opened ({mask(reason)}); expected a path or an Optuna URL such as "
             "sqlite:///study.db or postgresql://user:password@host/database"
         ) from None
+
+
+def _open_database(url: str) -> BaseStorage:
+    """Open a database. Optuna makes its tables without a lock: where another process is at it too, look again."""
+    import optuna
+
+    by_default = url.startswith("sqlite") and "timeout=" not in url
+    settings: dict[str, Any] = {"connect_args": {"timeout": WRITER_SECONDS}} if by_default else {}
+    since = time.monotonic()
+    while True:
+        try:
+            return optuna.storages.get_storage(optuna.storages.RDBStorage(url, engine_kwargs=settings))
+        except Exception as error:
+            if not BOTH_MADE_IT.search(str(error)) or time.monotonic() - since > WRITER_SECONDS:
+                raise
+            time.sleep(0.05)
 
 
 def _open_journal(path: Path) -> BaseStorage:

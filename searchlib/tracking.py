@@ -12,6 +12,7 @@ import json
 import logging
 import math
 import os
+import shutil
 import sqlite3
 import tempfile
 import time
@@ -20,6 +21,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 from searchlib.data import get_dataset
 from searchlib.errors import HoldoutError, SearchlibError, TrackingError
@@ -198,6 +200,12 @@ class Tracker:
                 f"{tags.get(f'{LEDGER_TAG}trial')} (MLflow run {run_id}), and this Optuna storage doesn't know of it; "
                 "go on with the storage that does, or save the study under a new name"
             )
+
+    def end_parent(self, run_id: str) -> None:
+        """Mark the study's parent run as finished where a killed search, after its last trial, left it running."""
+        with self, self.errors("can't be written"):
+            if self._is_active(run_id) and self.client.get_run(run_id).info.status == "RUNNING":
+                self.client.set_terminated(run_id, "FINISHED")
 
     def _is_active(self, run_id: str) -> bool:
         from mlflow.exceptions import MlflowException
@@ -564,15 +572,39 @@ def connect(uri: str | None) -> MlflowClient:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "4")  # 30 s; seven, the default, are four minutes
     _check(uri)
     from filelock import FileLock
-    from mlflow import MlflowClient
+    from mlflow import MlflowClient, get_tracking_uri
 
     for name in ("mlflow", "alembic"):  # what goes wrong reaches the user as one TrackingError, not as their log
         logging.getLogger(name).setLevel(logging.CRITICAL)
     LOCK_FOLDER.mkdir(exist_ok=True)
     with FileLock(LOCK_FOLDER / "mlflow.lock"):
+        _make_database(uri or get_tracking_uri())
         client = MlflowClient(tracking_uri=uri, registry_uri=uri)
         client.search_experiments(max_results=1)
     return client
+
+
+def _make_database(uri: str) -> None:
+    """Make MLflow's SQLite file, where it is missing, elsewhere, and put it there whole.
+
+    It takes seconds, and MLflow can't go on with what a kill within them leaves.
+    """
+    from mlflow import MlflowClient
+
+    place, _, options = uri.removeprefix("sqlite:///").partition("?")
+    path = Path(unquote(place))
+    if not uri.startswith("sqlite:///") or options or path.exists():
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        made = Path(folder) / "mlflow.db"
+        MlflowClient(tracking_uri=f"sqlite:///{made}").search_experiments(max_results=1)
+        beside = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            shutil.copyfile(made, beside)
+            with contextlib.suppress(OSError):  # another process was first, or there are no links here: MLflow goes on
+                os.link(beside, path)  # a rename would replace what is there
+        finally:
+            beside.unlink(missing_ok=True)
 
 
 def _check(uri: str | None) -> None:

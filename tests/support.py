@@ -66,11 +66,11 @@ def search(study: Study, **options):
     return optimize(study, **{"storage": STORAGE, "tracking_uri": None, "data_root": Path("data"), **options})
 
 
-def prepare(*, parts: tuple[str, ...] = ("train", "t10k")) -> None:
-    """Data and an empty MLflow store in the working folder."""
-    write_idx(Path("data"), parts=parts)
-    if not Path("mlflow.db").exists():
-        Path("mlflow.db").write_bytes(empty_mlflow_store())
+def prepare(*, parts: tuple[str, ...] = ("train", "t10k"), folder: Path = Path()) -> None:
+    """Data and an empty MLflow store in a working folder."""
+    write_idx(folder / "data", parts=parts)
+    if not (folder / "mlflow.db").exists():
+        (folder / "mlflow.db").write_bytes(empty_mlflow_store())
 
 
 def run(study: Study, **options) -> optuna.Study:
