@@ -97,6 +97,7 @@ class Run:
     trial: FrozenTrial
     config: TrialConfig
     started: float
+    began: float = field(default_factory=time.monotonic)
     curves: list[dict[str, float]] = field(default_factory=list)
     diagnostics: list[dict[str, float]] = field(default_factory=list)
     best: float | None = None
@@ -110,6 +111,13 @@ class Run:
     @property
     def number(self) -> int:
         return self.trial.number
+
+    def start(self) -> None:
+        self.started, self.began = time.time(), time.monotonic()
+
+    def now(self) -> float:
+        """The time by the clock with which the run started, whatever was done to the machine's clock since."""
+        return self.started + time.monotonic() - self.began
 
 
 Keeps = Callable[[Run, float], bool]
@@ -261,7 +269,7 @@ class Engine:
             diagnosis=diagnose_words(run.config, run.diagnostics, diverged_step=run.diverged_step),
             diverged_step=run.diverged_step,
             started=run.started,
-            ended=time.time(),
+            ended=run.now(),
             pruner_notes=pruner_notes or {},
             state=run.state if keep_state else None,
             factor=data.factor,
@@ -348,7 +356,7 @@ class StackRun:
         members = [Member(run.number, run.config, run.trial.user_attrs["seed"]) for run in self.runs.values()]
         data = self.engine.data(members[0].config.input_scaling)
         for run in self.runs.values():
-            run.started = time.time()
+            run.start()
         watch = Watch(data.train_inputs[:PROBE], data.train_targets[:PROBE])
         with denormals_flushed():
             self._stack = self.engine.build(members, data)
@@ -364,7 +372,7 @@ class StackRun:
             "train_loss": epoch.train_loss[position],
             "val_loss": epoch.val_loss[position],
             "learning_rate": epoch.learning_rate[position],
-            "time": time.time(),
+            "time": run.now(),
         }
         if epoch.val_accuracy is not None:
             point["val_accuracy"] = epoch.val_accuracy[position]

@@ -31,7 +31,7 @@ from searchlib.provenance import environment
 from searchlib.recorder import Recorder
 from searchlib.replicates import Race
 from searchlib.sampling import ask_round, halve, halving_rungs, is_adaptive, make_pruner, prunes, round_length, warm_up
-from searchlib.storage import OverlayStorage, StudyLock, mask, open_storage
+from searchlib.storage import OverlayStorage, StudyLock, mask, open_storage, storage_errors
 from searchlib.study import Study
 from searchlib.tracking import Tracker, TrialRecord
 
@@ -69,7 +69,7 @@ def optimize(
     device = resolve_device(device)
     for precision in _possible(study, "precision"):
         check_precision(precision, device)
-    with denormals_flushed(), StudyLock(storage, study.name, "optimize"):
+    with denormals_flushed(), storage_errors(storage), StudyLock(storage, study.name, "optimize") as lock:
         optuna_study = _open_study(study, storage)
         race = Race(study, optuna_study)
         existing = len(optuna_study.get_trials(deepcopy=False))
@@ -99,8 +99,12 @@ def optimize(
                     with contextlib.closing(search.run()) as steps:
                         for progress in steps:
                             recorder.check()
+                            lock.check()
                             yield progress
-                yield from race.run(engine, workers, tracker, deadline)
+                with contextlib.closing(race.run(engine, workers, tracker, deadline)) as steps:
+                    for progress in steps:
+                        lock.check()
+                        yield progress
 
 
 def _open_study(study: Study, storage: str) -> optuna.Study:

@@ -9,7 +9,7 @@ when the leader is alone or ``replicates`` seeds are reached.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from searchlib.analysis import cells, outcome
@@ -50,7 +50,9 @@ class Race:
         wanted = {"looks": list(self.looks), "candidates": self._candidates(), "finished": True}
         return all(noted.get(name) == value for name, value in wanted.items())
 
-    def run(self, engine: Engine, workers: Workers, tracker: Tracker, deadline: Deadline) -> Iterator[Progress]:
+    def run(
+        self, engine: Engine, workers: Workers, tracker: Tracker, deadline: Deadline
+    ) -> Generator[Progress, None, None]:
         """Run what is missing. OutOfTimeError when the deadline passes; what was recorded stays."""
         if self.finished:
             return
