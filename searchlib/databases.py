@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -14,7 +15,7 @@ from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.storages import BaseStorage, RDBStorage, get_storage
 from optuna.trial import TrialState
 from sqlalchemy import event
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, PendingRollbackError, SQLAlchemyError
 
 __all__ = ["AdvisoryLock", "open_database", "reason_of"]
 
@@ -46,6 +47,7 @@ def open_database(url: str) -> BaseStorage:
 
 def _wait_in_future(engine: sqlalchemy.Engine) -> None:
     """Have *engine* try again where a new connection is refused. Its first connection was made, so the URL is right."""
+    logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)  # a lost connection is no news for the user's log
     away_since: float | None = None
 
     def connect(
@@ -70,6 +72,8 @@ def _wait_in_future(engine: sqlalchemy.Engine) -> None:
 
 def _connection_lost(error: StorageInternalError) -> bool:
     cause = error.__cause__
+    if isinstance(cause, PendingRollbackError):  # Optuna went on with its transaction
+        return True
     return isinstance(cause, DBAPIError) and cause.connection_invalidated
 
 
