@@ -207,14 +207,16 @@ def test_a_disk_that_is_full_when_data_are_fetched(small_disk: SmallDisk) -> Non
 
 
 MEDDLE = """
-import os, sys
+import os, sys, time
 path = sys.argv[1]
 whole = open(path, "rb").read()
 part = len(whole) // 3
 with open(path, "r+b", buffering=0) as file:
     print("ready", flush=True)
     while True:
+        time.sleep(0.003)
         file.truncate(part)
+        time.sleep(0.001)
         file.seek(part)
         for start in range(part, len(whole), 65536):
             file.write(whole[start : start + 65536])
@@ -261,6 +263,7 @@ class Slow(Folder):
         time.sleep(float(sys.argv[1]))
         return self.path
 
+print("started", flush=True)
 source = Slow(Path("elsewhere/Blobs/raw").absolute())
 dataset = idx_dataset(name="blobs", title="Blobs", classes="abc", shape=(6, 6), train=240, test=60, sources=[source])
 print(len(fetch(dataset, Path("data"))), flush=True)
@@ -278,16 +281,20 @@ def test_of_two_that_fetch_the_same_one_is_killed() -> None:
         return len(there)
 
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    first, second = (
-        subprocess.Popen([sys.executable, "-c", FETCH, wait], stdout=subprocess.PIPE, text=True, env=environment)
-        for wait in ("60", "0.1")
-    )
+
+    def start(seconds: str) -> subprocess.Popen[str]:
+        return subprocess.Popen([sys.executable, "-c", FETCH, seconds], stdout=subprocess.PIPE, text=True, env=environment)
+
+    first = start("60")
+    assert first.stdout is not None
+    assert [first.stdout.readline() for _ in range(2)] == ["started\n", "begun\n"]
+    second = start("0.1")
+    assert second.stdout is not None
     try:
-        # whichever holds the lock says so; the other one waits for it
-        assert first.stdout is not None
-        assert second.stdout is not None
-        assert first.stdout.readline() == "begun\n" or second.poll() is None
-        assert look() in (0, 4)
+        assert second.stdout.readline() == "started\n"
+        time.sleep(0.3)
+        assert look() == 0
+        assert second.poll() is None, "it waits for the first"
         first.kill()
         while second.poll() is None:
             look()
