@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import os
 import pty
 import re
@@ -9,6 +11,7 @@ import select
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from collections.abc import Callable
@@ -86,10 +89,18 @@ def status_of_interrupted(process: BaseProcess, seconds: float = 30.0) -> int | 
     return process.exitcode
 
 
+@functools.cache
+def uninterrupted() -> list[tuple]:
+    """The first eight trials."""
+    study = small_study(name="asked", trials=8)
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+        run(study)
+        return rows(study=study)
+
+
 def assert_saved() -> None:
     """What is recorded is what an uninterrupted search would have; MLflow shows no run at work, and one for each."""
-    study = small_study(name="asked", trials=8)
-    done = [row for row in rows(study=study) if row[1] != "RUNNING"]
+    done = [row for row in rows(study=small_study(name="asked")) if row[1] != "RUNNING"]
     assert len(done) >= 4
     client = connect(None)
     runs = client.search_runs([client.get_experiment_by_name("asked").experiment_id])
@@ -97,15 +108,7 @@ def assert_saved() -> None:
     assert [parent.info.status for parent in parents] == ["KILLED"]
     numbers = sorted(int(found.data.tags["optuna.trial_number"]) for found in runs if found not in parents)
     assert numbers == [row[0] for row in done]
-    Path("calm").mkdir()
-    here = Path.cwd()
-    os.chdir("calm")
-    try:
-        run(study)
-        expected = rows(study=study)
-    finally:
-        os.chdir(here)
-    assert [row for row in done if row[0] < 8] == expected[: len(done)]
+    assert [row for row in done if row[0] < 8] == uninterrupted()[: len(done)]
 
 
 @pytest.mark.parametrize("signals", [["SIGTERM"], ["SIGHUP"], ["SIGHUP", "SIGTERM", "SIGHUP"]], ids="-".join)
