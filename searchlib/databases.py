@@ -127,7 +127,7 @@ class AdvisoryLock:
 
     def __init__(self, url: str, name: str) -> None:
         digest = hashlib.sha256(name.encode()).digest()
-        self.key = {name: int.from_bytes(digest[at : at + 4], "big") >> 1 for name, at in (("first", 0), ("second", 4))}
+        self.key = {"first": int.from_bytes(digest[:4], "big") >> 1, "second": int.from_bytes(digest[4:8], "big") >> 1}
         self.owner = ""
         self._engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool, isolation_level="AUTOCOMMIT")
         self._connection: sqlalchemy.Connection | None = None
@@ -154,13 +154,14 @@ class AdvisoryLock:
 
     def check(self) -> str | None:
         """None while it's ours, or is again after a restart of the server; else who has taken it since."""
-        try:
-            self._ask("SELECT 1", {})
-            return None
-        except DBAPIError as error:
-            if not error.connection_invalidated:
-                raise
-        self._leave()
+        if self._connection is not None:
+            try:
+                self._ask("SELECT 1", {})
+                return None
+            except DBAPIError as error:
+                if not error.connection_invalidated:
+                    raise
+            self._leave()
         return self.acquire(self.owner)
 
     def release(self) -> None:

@@ -112,7 +112,7 @@ def why(error: Exception) -> str:
     return mask(" ".join(str(reason).split("\n")[0].split())) or type(reason).__name__
 
 
-.contextmanager
+@contextlib.contextmanager
 def storage_errors(storage: str) -> Iterator[None]:
     """What the file system, a database or Optuna raise while a storage is in use, as a StorageError of one line."""
     try:
