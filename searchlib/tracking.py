@@ -424,11 +424,7 @@ class Tracker:
             now = max(_ms(time.time()), latest)  # by a clock set back the old figure would stay the latest
             self.client.log_batch(
                 self.parent,
-                metrics=[
-                    Metric(name, value, now, 0)
-                    for name, value in metrics.items()
-                    if known.get(name) != value
-                ],
+                metrics=[Metric(name, value, now, 0) for name, value in metrics.items() if known.get(name) != value],
                 tags=[RunTag(key, value) for key, value in tags.items()],
             )
             if run.info.status == "RUNNING":  # its search was killed after the last trial

@@ -24,7 +24,7 @@ from support import CLASSES, SIDE, STORAGE, TEST, TRAIN, prepare, run, search, s
 
 from searchlib import Choice
 from searchlib.data import fetch, idx_dataset
-from searchlib.errors import DataError, IntegrityError, SearchlibError
+from searchlib.errors import BusyError, DataError, IntegrityError, SearchlibError
 from searchlib.sources import Folder, IdxFile
 from searchlib.storage import StudyLock
 from searchlib.tracking import Tracker, connect
@@ -44,9 +44,10 @@ class SmallDisk:
         self.folder, self.filler = folder, folder / "filler"
 
     def fill(self) -> None:
-        with self.filler.open("wb", buffering=0) as file, pytest.raises(OSError, match="No space left"):
+        with self.filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
             while True:
                 file.write(bytes(65536))
+        assert not shutil.disk_usage(self.folder).free
 
     def free(self) -> None:
         self.filler.unlink()
@@ -174,9 +175,9 @@ def test_a_study_is_locked_on_a_full_disk_too(small_disk: SmallDisk) -> None:
     with StudyLock(journal, "s", "optimize"):
         pass
     small_disk.fill()
-    with StudyLock(journal, "s", "optimize") as lock, pytest.raises(SearchlibError, match="in the hands of process"):
-        lock.path.write_text("")
-        with StudyLock(journal, "s", "optimize"):
+    with StudyLock(journal, "s", "optimize") as lock:
+        assert lock.path.read_text() == ""
+        with pytest.raises(BusyError), StudyLock(journal, "s", "optimize"):
             pass
     small_disk.free()
     with StudyLock(journal, "s", "optimize") as lock:
@@ -238,8 +239,7 @@ def test_a_file_that_is_truncated_while_it_is_read() -> None:
         while min(whole, damaged) < 5 and time.monotonic() < until:
             try:
                 read = file.array(file.read(path))
-            except IntegrityError as error:
-                assert "size in bytes" in str(error)
+            except IntegrityError:
                 damaged += 1
             else:
                 assert np.array_equal(read, content)
@@ -276,14 +276,16 @@ def test_of_two_that_fetch_the_same_one_is_killed() -> None:
     whole = {path.name: hashlib.sha256(path.read_bytes()).digest() for path in Path("elsewhere/Blobs/raw").iterdir()}
 
     def look() -> int:
-        there = [path for path in Path("data/Blobs/raw").glob("*ubyte")]
+        there = list(Path("data/Blobs/raw").glob("*ubyte"))
         assert all(hashlib.sha256(path.read_bytes()).digest() == whole[path.name] for path in there)
         return len(there)
 
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
 
     def start(seconds: str) -> subprocess.Popen[str]:
-        return subprocess.Popen([sys.executable, "-c", FETCH, seconds], stdout=subprocess.PIPE, text=True, env=environment)
+        return subprocess.Popen(
+            [sys.executable, "-c", FETCH, seconds], stdout=subprocess.PIPE, text=True, env=environment
+        )
 
     first = start("60")
     assert first.stdout is not None

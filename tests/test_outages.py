@@ -214,9 +214,7 @@ def test_postgresql_that_is_restarted_costs_nothing(shared: Postgres, monkeypatc
     assert_nothing_lost(shared.url)
 
 
-def test_connections_that_break_again_and_again_cost_nothing(
-    shared: Postgres, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_connections_that_break_again_and_again_cost_nothing(shared: Postgres, monkeypatch: pytest.MonkeyPatch) -> None:
     """In the middle of whatever is asked or written just then."""
     import psycopg
 

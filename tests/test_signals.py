@@ -1,4 +1,4 @@
-"""Signals, closed terminals and pipes: what is finished is saved, MLflow shows no run at work, nobody is left behind."""
+"""Signals, closed terminals and pipes: what is finished is saved, no run is left at work and no server behind."""
 
 from __future__ import annotations
 
