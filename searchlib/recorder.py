@@ -14,7 +14,7 @@ import optuna
 from optuna.trial import TrialState
 
 from searchlib.engines import OutOfTimeError
-from searchlib.errors import StorageError
+from searchlib.errors import BusyError, StorageError
 from searchlib.storage import why, written_together
 
 if TYPE_CHECKING:
@@ -64,6 +64,8 @@ class Recorder:
         self.check()
 
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        if kind is not None and issubclass(kind, BusyError):
+            self.error = self.error or StorageError("the study is in other hands: nothing more is written")
         self.queue.put(None)
         orderly = kind is None or issubclass(kind, OutOfTimeError)
         self.thread.join(None if orderly else GRACE)
