@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import itertools
 import os
 import resource
 import shutil
@@ -22,9 +23,10 @@ import pytest
 from faults import STUDY, assert_nothing_lost, assert_one_line, before_batch, rows, uninterrupted
 from support import CLASSES, SIDE, STORAGE, TEST, TRAIN, prepare, run, search, small_study, stored, write_idx
 
-from searchlib import Choice
+from searchlib import Choice, optimize
 from searchlib.data import fetch, idx_dataset
-from searchlib.errors import BusyError, DataError, IntegrityError, SearchlibError
+from searchlib.errors import BusyError, DataError, IntegrityError, SearchlibError, StorageError
+from searchlib.recorder import Recorder
 from searchlib.sources import Folder, IdxFile
 from searchlib.storage import StudyLock
 from searchlib.tracking import Tracker, connect
@@ -121,6 +123,28 @@ def test_a_disk_that_fills_up(store: str, small_disk: SmallDisk) -> None:
     finished = [row for row in rows(places["storage"]) if row[1] == "COMPLETE"]
     assert len(finished) < 12
     assert store == "artifacts" or finished
+    small_disk.free()
+    finish(**places)
+    assert_nothing_lost(**places)
+
+
+@pytest.mark.parametrize("store", ["journal", "sqlite"])
+def test_a_disk_that_is_full_when_trials_are_asked(store: str, small_disk: SmallDisk) -> None:
+    """They are created on another thread than they are recorded on."""
+    places = place(store, small_disk.folder)
+    ask_round, rounds = optimize.ask_round, itertools.count(1)
+
+    def ask(*arguments):
+        if next(rounds) == 2:
+            small_disk.fill()
+        return ask_round(*arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(optimize, "ask_round", ask)
+        patch.setattr(Recorder, "put", lambda recorder, record: recorder.check())  # it would be the first to fail
+        with pytest.raises(StorageError) as caught:
+            finish(**places)
+    assert_one_line(caught.value, "fails (No space left", "fails (database or disk is full", "fails (disk I/O error")
     small_disk.free()
     finish(**places)
     assert_nothing_lost(**places)
@@ -320,8 +344,17 @@ def test_a_clock_that_is_set_back(monkeypatch: pytest.MonkeyPatch) -> None:
     clock, shift = time.time, [0.0]
     monkeypatch.setattr(time, "time", lambda: clock() + shift[0])
     began = clock()
-    for _ in search(STUDY):
-        shift[0] = -3600.0
+
+    def set_back() -> None:
+        shift[0] -= 3600.0
+
+    before_batch(monkeypatch, 2, set_back)  # with MLflow's parent run open
+    steps = search(STUDY)
+    next(steps)
+    set_back()  # with stacks in training
+    for _ in steps:
+        pass
+    assert shift == [-7200.0]
     assert rows() == expected
     assert_nothing_lost()
     client = connect(None)
@@ -334,7 +367,7 @@ def test_a_clock_that_is_set_back(monkeypatch: pytest.MonkeyPatch) -> None:
     with Tracker(STUDY, None) as tracker:
         parent = tracker.open_parent(stored(STUDY))
         tracker.log_summary({"figure": 1.0}, tags={})
-        shift[0] -= 3600.0
+        set_back()
         tracker.log_summary({"figure": 2.0}, tags={})
         assert tracker.client.get_run(parent).data.metrics["figure"] == 2.0
 
