@@ -111,7 +111,7 @@ def assert_saved() -> None:
     assert [row for row in done if row[0] < 8] == uninterrupted()[: len(done)]
 
 
-@pytest.mark.parametrize("signals", [["SIGTERM"], ["SIGHUP"], ["SIGHUP", "SIGTERM", "SIGHUP"]], ids="-".join)
+@pytest.mark.parametrize("signals", [["SIGTERM"], ["SIGHUP", "SIGTERM", "SIGHUP"]], ids="-".join)
 def test_a_signal_saves_what_is_finished(signals: list[str]) -> None:
     """Those that come within a second are one: a closing terminal sends two."""
     process = start(OPTIMIZE)
