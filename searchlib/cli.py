@@ -5,6 +5,7 @@ Exit status: 0 done; 1 an error of ours, in one line; 2 wrong usage; 130 interru
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -16,6 +17,7 @@ from typing import Any, NoReturn, TypeVar
 import click
 
 from searchlib.errors import SearchlibError
+from searchlib.signals import INTERRUPTED, interrupt_on_signals
 
 DEBUG = "searchlib.debug"
 
@@ -145,17 +147,15 @@ def optimize(
 
     Example: searchlib optimize --study init_vs_act
     """
-    from rich.console import Console
-
     from searchlib import holdout
     from searchlib.analysis import study_status
     from searchlib.optimize import optimize as search
     from searchlib.report import publish
     from searchlib.study import load_study
-    from searchlib.terminal import show_progress, show_summary
+    from searchlib.terminal import Output, show_progress, show_summary
 
     loaded = load_study(study, studies)
-    console = Console()
+    console = Output()
     target = trials or loaded.trials
     before = study_status(loaded, storage, target=target)
     try:
@@ -174,12 +174,12 @@ def optimize(
             console,
         )
     except KeyboardInterrupt:
-        saved = study_status(loaded, storage)
-        done = saved["trials"]["total"] - saved["trials"]["running"]
-        seeds = f" and {saved['replicates']['completed']} replicates" if saved["replicates"] else ""
-        raise click.exceptions.Exit(
-            _interrupted(f"{done} of {target} trials{seeds} are saved; the same command trains the rest")
-        ) from None
+        done = "what was recorded is"
+        with contextlib.suppress(Exception):  # a storage that is away for the moment
+            saved = study_status(loaded, storage)
+            seeds = f" and {saved['replicates']['completed']} replicates" if saved["replicates"] else ""
+            done = f"{saved['trials']['total'] - saved['trials']['running']} of {target} trials{seeds} are"
+        raise click.exceptions.Exit(_interrupted(f"{done} saved; the same command trains the rest")) from None
     after = study_status(loaded, storage, target=max(target, before["trials"]["total"]))
     complete = after["trials"]["total"] >= target and not after["trials"]["running"]
     if after["replicates"] and not after["test_ledger"]:
@@ -444,12 +444,18 @@ def ui(study: str | None, host: str, studies: Path, storage: str, tracking_uri: 
         try:
             watch(servers)
         except KeyboardInterrupt:
-            click.echo("stopped")
+            _say("stopped", err=False)
+
+
+def _say(message: str, *, err: bool = True) -> None:
+    """Print where whoever would have read it may be gone."""
+    with contextlib.suppress(OSError):
+        click.echo(message, err=err)
 
 
 def _interrupted(message: str) -> int:
-    click.echo(f"\nInterrupted: {message}", err=True)
-    return 130
+    _say(f"\nInterrupted: {message}")
+    return INTERRUPTED
 
 
 def main() -> NoReturn:
@@ -459,6 +465,7 @@ def main() -> NoReturn:
             stream.reconfigure(errors="backslashreplace")
     context: click.Context | None = None
     code = 0
+    interrupt_on_signals()
     try:
         context = cli.make_context("searchlib", sys.argv[1:])
         with context:
@@ -466,18 +473,23 @@ def main() -> NoReturn:
     except click.exceptions.Exit as done:
         code = done.exit_code
     except click.ClickException as error:
-        error.show()
+        with contextlib.suppress(OSError):
+            error.show()
         code = error.exit_code
     except (KeyboardInterrupt, click.Abort):
         code = _interrupted("what was recorded is saved")
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1
     except Exception as error:
         if context is not None and context.meta.get(DEBUG):
             raise
         code = 1
-        click.echo(f"Error: {_one_line(error)}", err=True)
+        _say(f"Error: {_one_line(error)}")
+    for stream in filter(None, (sys.stdout, sys.stderr)):
+        try:
+            stream.flush()
+        except OSError:  # what is left in it, Python would complain of at its end
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
     sys.exit(code)
 
 
@@ -490,4 +502,8 @@ def _one_line(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         place = f" {mask(str(error.filename))}" if error.filename else ""
         return f"{error.strerror}{place}; mend that and run the same command again: what was recorded stays"
+    if type(error).__module__.startswith("optuna"):
+        from searchlib.storage import why
+
+        return f"the storage fails ({why(error)}); mend that and run the same command again: what was recorded stays"
     return f"{type(error).__name__}: {mask(text)}; run again with --debug for the traceback"

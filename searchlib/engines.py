@@ -203,7 +203,7 @@ class Engine:
             diagnosis=diagnosis,
             diverged_step=run.diverged_step,
             started=run.started,
-            ended=time.time(),
+            ended=run.now(),
             pruner_notes=run.notes,
             state=run.state if keep_state else None,
             factor=data.factor,

@@ -24,7 +24,7 @@ from searchlib.replicates import Race
 from searchlib.runs import Run, StackRun
 from searchlib.sampling import ask_round, halve, halving_rungs, is_adaptive, make_pruner, prunes, round_length, warm_up
 from searchlib.shelf import Shelf
-from searchlib.storage import OverlayStorage, StudyLock, mask, open_storage
+from searchlib.storage import OverlayStorage, StudyLock, mask, open_storage, storage_errors
 from searchlib.study import Study, refuse_if_changed
 from searchlib.tracking import Tracker, TrialRecord
 from searchlib.workers import Deadline, OutOfTimeError, Workers
@@ -63,7 +63,7 @@ def optimize(
     device = resolve_device(device)
     for precision in _possible(study, "precision"):
         check_precision(precision, device)
-    with denormals_flushed(), StudyLock(storage, study.name, "optimize") as lock:
+    with denormals_flushed(), storage_errors(storage), StudyLock(storage, study.name, "optimize") as lock:
         optuna_study = _open_study(study, storage)
         shelf = Shelf(lock.path.with_suffix(".stacks"))
         race = Race(study, optuna_study)
@@ -99,8 +99,12 @@ def optimize(
                     with contextlib.closing(search.run()) as steps:
                         for progress in steps:
                             recorder.check()
+                            lock.check()
                             yield progress
-                yield from race.run(engine, workers, tracker, shelf, deadline)
+                with contextlib.closing(race.run(engine, workers, tracker, shelf, deadline)) as steps:
+                    for progress in steps:
+                        lock.check()
+                        yield progress
                 shelf.clear()
 
 

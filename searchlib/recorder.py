@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import optuna
 from optuna.trial import TrialState
 
-from searchlib.errors import StorageError
-from searchlib.storage import mask, written_together
+from searchlib.errors import BusyError, StorageError
+from searchlib.storage import why, written_together
 from searchlib.workers import OutOfTimeError
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["Recorder"]
 
 MOST = 64  # trials in one write
+GRACE = 30.0  # seconds in which an interrupted search may still store what is finished
 PATIENCE = 0.0002  # seconds that the training thread, back from one of torch's operations, waits for this one's Python
 
 
@@ -30,7 +31,8 @@ class Recorder:
     """Writes finished trials to MLflow and Optuna on a thread of its own, in the order given, those waiting as one.
 
     MLflow first: a trial that Optuna calls finished has its run. After an error nothing more is written, and it is
-    raised to whoever checks, puts or drains next, or leaves.
+    raised to whoever checks, puts or drains next, or leaves. Who leaves by an exception waits for GRACE seconds at
+    most: what isn't stored by then, for want of a server, is trained again.
 
     begin: called on the thread before it writes anything, to open what may take seconds to open.
     """
@@ -66,10 +68,15 @@ class Recorder:
         self.check()
 
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        if kind is not None and issubclass(kind, BusyError):
+            self.error = self.error or StorageError("the study is in other hands: nothing more is written")
         self.queue.put(None)
-        self.thread.join()
+        orderly = kind is None or issubclass(kind, OutOfTimeError)
+        self.thread.join(None if orderly else GRACE)
+        if self.thread.is_alive():
+            self.error = StorageError("the search was ended while its results waited for a server")
         sys.setswitchinterval(self.switch_interval)
-        if kind is None or issubclass(kind, OutOfTimeError):
+        if orderly:
             self.check()
 
     def _work(self) -> None:
@@ -110,9 +117,8 @@ class Recorder:
                 for record in records:
                     self._tell(record)
         except Exception as error:  # a journal raises OSError, each database its driver's own kinds
-            reason = " ".join(str(error).split("\n")[0].split()) or type(error).__name__
             raise StorageError(
-                f"trial {records[0].number} can't be stored ({mask(reason)}); mend the storage or free some space, "
+                f"trial {records[0].number} can't be stored ({why(error)}); mend the storage or free some space, "
                 "then run the same command again: everything before it is saved"
             ) from error
 

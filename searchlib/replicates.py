@@ -10,7 +10,7 @@ when the leader is alone or ``replicates`` seeds are reached.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from searchlib.analysis import cells, outcome
@@ -56,7 +56,7 @@ class Race:
 
     def run(
         self, engine: Engine, workers: Workers, tracker: Tracker, shelf: Shelf, deadline: Deadline
-    ) -> Iterator[Progress]:
+    ) -> Generator[Progress, None, None]:
         """Run what is missing. OutOfTimeError when the deadline passes; what was recorded stays."""
         if self.finished:
             return

@@ -56,6 +56,7 @@ class Run:
     trial: FrozenTrial
     config: TrialConfig
     started: float
+    began: float = field(default_factory=time.monotonic)
     curves: list[dict[str, float]] = field(default_factory=list)
     diagnostics: list[dict[str, float]] = field(default_factory=list)
     best: float | None = None
@@ -71,6 +72,13 @@ class Run:
     @property
     def number(self) -> int:
         return self.trial.number
+
+    def start(self) -> None:
+        self.started, self.began = time.time(), time.monotonic()
+
+    def now(self) -> float:
+        """The time by the clock with which the run started, whatever was done to the machine's clock since."""
+        return self.started + time.monotonic() - self.began
 
     def restart(self) -> None:
         """Forget what was found: the run trains again from its start."""
@@ -213,6 +221,7 @@ class StackRun:
             for name, value in note["runs"][str(number)].items():
                 setattr(run, name, value)
             run.state = _within(tensors, f"run.{number}.") or None
+            run.began = time.monotonic() - (run.curves[-1]["time"] - run.started if run.curves else 0.0)
         alive = [self.runs[number] for number in note["alive"]]
         if alive:
             self._build(alive)
@@ -239,7 +248,7 @@ class StackRun:
         from searchlib.training.loop import denormals_flushed
 
         for run in self.runs.values():
-            run.started = time.time()
+            run.start()
         with denormals_flushed():
             self._build(list(self.runs.values()))
             assert self._stack is not None
@@ -278,7 +287,7 @@ class StackRun:
             "train_loss": epoch.train_loss[position],
             "val_loss": epoch.val_loss[position],
             "learning_rate": epoch.learning_rate[position],
-            "time": time.time(),
+            "time": run.now(),
         }
         if epoch.val_accuracy is not None:
             point["val_accuracy"] = epoch.val_accuracy[position]

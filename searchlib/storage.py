@@ -16,12 +16,12 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from searchlib.errors import BusyError, StorageError
+from searchlib.errors import BusyError, SearchlibError, StorageError
 
 if TYPE_CHECKING:
     import optuna
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from optuna.storages.journal._file import BaseJournalFileLock
     from optuna.trial import FrozenTrial, TrialState
 
+    from searchlib.databases import AdvisoryLock
     from searchlib.study import Study
 
 __all__ = [
@@ -41,16 +42,17 @@ __all__ = [
     "mask",
     "open_storage",
     "replicates_name",
+    "storage_errors",
+    "why",
     "written_together",
 ]
 
 DEFAULT_STORAGE = "optuna.journal"
 JOURNAL_START = b'{"op_code"'
 FOREIGN_LOCK_SECONDS = 30.0  # Optuna's own patience with a lock that nobody releases
-WRITER_SECONDS = 60.0  # to wait for the other writers of an SQLite file; by default it is five
 LOCK_FOLDER = Path(".searchlib")
 ESCAPE = "its password isn't escaped; write %40 for @, %2F for /, %3A for :, %23 for # and %3F for ?"
-BOTH_MADE_IT = re.compile("already exists|UNIQUE constraint|duplicate key")  # said of tables by databases
+CHECK_SECONDS = 5.0  # between two looks at a lock that a server keeps
 
 
 def is_url(storage: str) -> bool:
@@ -86,6 +88,10 @@ def file_of(storage: str) -> str | None:
     return storage.split("?")[0].split("///", 1)[-1] if storage.startswith("sqlite") else None
 
 
+def is_postgresql(storage: str) -> bool:
+    return storage.split("://")[0].split("+")[0] == "postgresql"
+
+
 def storage_exists(storage: str) -> bool:
     """Whether there is anything to read; a server is taken to be there."""
     file = file_of(storage)
@@ -105,29 +111,46 @@ def open_storage(storage: str) -> BaseStorage:
     if misread(storage):
         raise StorageError(f"storage {mask(storage)!r} can't be opened: {ESCAPE}")
     try:
-        return _open_database(storage)
+        from searchlib.databases import open_database
+
+        return open_database(storage)
     except Exception as error:  # SQLAlchemy, its drivers and Optuna each raise their own kinds
-        reason = " ".join(str(error).replace(storage, mask(storage)).split("\n")[0].split())
+        raise _cannot_open(storage, error) from None
+
+
+def _cannot_open(storage: str, error: Exception) -> StorageError:
+    return StorageError(
+        f"storage {mask(storage)!r} can't be opened ({why(error)}); expected a path or an Optuna URL such as "
+        "sqlite:///study.db or postgresql://user:password@host/database"
+    )
+
+
+def why(error: Exception) -> str:
+    """The reason that an error of a storage gives, on one line, without a password."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    from searchlib.databases import reason_of
+
+    reason = reason_of(error) or error
+    return mask(" ".join(str(reason).split("\n")[0].split())) or type(reason).__name__
+
+
+@contextlib.contextmanager
+def storage_errors(storage: str) -> Iterator[None]:
+    """What the file system, a database or Optuna raise while a storage is in use, as a StorageError of one line."""
+    try:
+        yield
+    except SearchlibError:
+        raise
+    except Exception as error:
+        from searchlib.databases import reason_of
+
+        if not isinstance(error, OSError) and reason_of(error) is None:
+            raise
         raise StorageError(
-            f"storage {mask(storage)!r} can't be opened ({mask(reason)}); expected a path or an Optuna URL such as "
-            "sqlite:///study.db or postgresql://user:password@host/database"
-        ) from None
-
-
-def _open_database(url: str) -> BaseStorage:
-    """Open a database. Optuna makes its tables without a lock: where another process is at it too, look again."""
-    import optuna
-
-    by_default = url.startswith("sqlite") and "timeout=" not in url
-    settings: dict[str, Any] = {"connect_args": {"timeout": WRITER_SECONDS}} if by_default else {}
-    since = time.monotonic()
-    while True:
-        try:
-            return optuna.storages.get_storage(optuna.storages.RDBStorage(url, engine_kwargs=settings))
-        except Exception as error:
-            if not BOTH_MADE_IT.search(str(error)) or time.monotonic() - since > WRITER_SECONDS:
-                raise
-            time.sleep(0.05)
+            f"storage {mask(storage)!r} fails ({why(error)}); mend it, or free some space, then run the same "
+            "command again: what was recorded stays"
+        ) from error
 
 
 def _open_journal(path: Path) -> BaseStorage:
@@ -320,7 +343,9 @@ class StudyLock:
     """One coordinator a study: whoever holds this may create, adopt and tell its trials, or open its test set.
 
     A file in ``.searchlib``, beside the storage (for a server: in the working folder), with a kernel lock on it,
-    which is gone when its owner is, however it ended. The file says who holds it. It guards one host.
+    which is gone when its owner is, however it ended. The file says who holds it. It guards one host; in PostgreSQL
+    the server keeps a second lock, which guards them all, until the connection of its owner is gone. A server that is
+    restarted forgets it: ``check`` takes it again, or finds that another host was quicker.
     """
 
     def __init__(self, storage: str, study: str, purpose: str) -> None:
@@ -332,6 +357,8 @@ class StudyLock:
         folder = LOCK_FOLDER if file is None else Path(place).parent / LOCK_FOLDER
         self.path = folder / f"{study}-{hashlib.sha256(os.fsencode(place)).hexdigest()[:8]}.lock"
         self.descriptor: int | None = None
+        self.server: AdvisoryLock | None = None
+        self.next_look = 0.0
 
     def __enter__(self) -> StudyLock:
         if not is_url(self.storage):
@@ -344,51 +371,96 @@ class StudyLock:
                 f"storage {mask(self.storage)!r}: its folder can't be written ({error.strerror}: {self.path}); give "
                 "another --storage"
             ) from None
-        nameless_since: float | None = None
-        while True:
-            try:
-                fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                holder = self._holder()
-                if not holder:  # it has just come, or is about to go: its name isn't there yet, or any more
-                    nameless_since = nameless_since or time.monotonic()
-                    if time.monotonic() - nameless_since < 1.0:
-                        time.sleep(0.02)
-                        continue
-                elif self.purpose == "evaluate" and holder.get("purpose") == "evaluate":
-                    nameless_since = None
-                    time.sleep(0.1)  # it takes seconds, and then there is one result for all who asked
-                    continue
-                os.close(self.descriptor)
-                self.descriptor = None
-                raise BusyError(
-                    f"study {self.study!r} is in the hands of process {holder.get('pid', '?')} on "
-                    f"{holder.get('host', '?')} ({holder.get('purpose', '?')}) since {holder.get('since', '?')}; "
-                    "wait for it, or end it first"
-                ) from None
-        owner = {
-            "pid": os.getpid(),
-            "host": socket.gethostname(),
-            "since": datetime.now().astimezone().isoformat(timespec="seconds"),
+        owner: dict[str, Any] = {
             "purpose": self.purpose,
+            "pid": os.getpid(),
+            "since": datetime.now().astimezone().isoformat(timespec="seconds"),
+            "host": socket.gethostname(),
         }
-        os.ftruncate(self.descriptor, 0)
-        os.pwrite(self.descriptor, json.dumps(owner).encode(), 0)
+        try:
+            self._take(self._try_file)
+            with contextlib.suppress(OSError):  # who holds it is a courtesy: a full disk doesn't hinder the holder
+                os.ftruncate(self.descriptor, 0)
+                os.pwrite(self.descriptor, json.dumps(owner).encode(), 0)
+            if is_postgresql(self.storage):
+                self._take(lambda: self._try_server(owner))
+        except BaseException:
+            self._leave()
+            raise
         return self
 
     def __exit__(self, *exc: object) -> None:
         if self.descriptor is not None:
-            os.ftruncate(self.descriptor, 0)
-            os.close(self.descriptor)
-            self.descriptor = None
+            with contextlib.suppress(OSError):
+                os.ftruncate(self.descriptor, 0)
+        self._leave()
 
-    def _holder(self) -> dict[str, Any]:
+    def _leave(self) -> None:
+        server, self.server = self.server, None
+        if server is not None:
+            server.release()
+        descriptor, self.descriptor = self.descriptor, None
+        if descriptor is not None:
+            os.close(descriptor)
+
+    def check(self) -> None:
+        """BusyError where another host has taken the study over. To be called often: it looks every few seconds."""
+        if self.server is None or time.monotonic() < self.next_look:
+            return
+        self.next_look = time.monotonic() + CHECK_SECONDS
+        with storage_errors(self.storage):
+            holder = self.server.check()
+        if holder is not None:
+            raise self._busy(_owner(holder))
+
+    def _take(self, attempt: Callable[[], dict[str, Any] | None]) -> None:
+        """Until *attempt* gives None, not the lock's present owner; BusyError where waiting for it has no point."""
+        nameless_since: float | None = None
+        while (holder := attempt()) is not None:
+            if not holder:  # it has just come, or is about to go: its name isn't there yet, or any more
+                nameless_since = nameless_since or time.monotonic()
+                if time.monotonic() > nameless_since + 1.0:
+                    raise self._busy(holder)
+                time.sleep(0.02)
+            elif self.purpose == "evaluate" == holder.get("purpose"):
+                nameless_since = None
+                time.sleep(0.1)  # it takes seconds, and then there is one result for all who asked
+            else:
+                raise self._busy(holder)
+
+    def _try_file(self) -> dict[str, Any] | None:
+        assert self.descriptor is not None
+        try:
+            fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return None
+        except BlockingIOError:
+            pass
         try:
             found = json.loads(self.path.read_text())
             return found if isinstance(found, dict) else {}
         except (OSError, ValueError):
             return {}
+
+    def _try_server(self, owner: Mapping[str, Any]) -> dict[str, Any] | None:
+        try:
+            from searchlib.databases import AdvisoryLock
+
+            self.server = self.server or AdvisoryLock(self.storage, f"searchlib {self.study}")
+            holder = self.server.acquire(" ".join(map(str, owner.values())))
+        except Exception as error:  # SQLAlchemy and its drivers each raise their own kinds
+            raise _cannot_open(self.storage, error) from None
+        return None if holder is None else _owner(holder)
+
+    def _busy(self, holder: Mapping[str, Any]) -> BusyError:
+        return BusyError(
+            f"study {self.study!r} is in the hands of process {holder.get('pid', '?')} on {holder.get('host', '?')} "
+            f"({holder.get('purpose', '?')}) since {holder.get('since', '?')}; wait for it, or end it first"
+        )
+
+
+def _owner(text: str) -> dict[str, Any]:
+    """Who holds a server's lock, from the one line that the server keeps of that."""
+    return dict(zip(("purpose", "pid", "since", "host"), text.split(" ", 3), strict=False)) if text else {}
 
 
 def load_optuna_study(storage: str, name: str) -> optuna.Study | None:

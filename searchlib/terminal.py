@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import textwrap
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,9 +23,17 @@ if TYPE_CHECKING:
     from searchlib.holdout import TestResult
     from searchlib.study import Study
 
-__all__ = ["show_progress", "show_status", "show_summary"]
+__all__ = ["Output", "show_progress", "show_status", "show_summary"]
 
 LEADING_CELLS = 6
+REFRESH_SECONDS = 0.25
+
+
+class Output(Console):
+    """A console that raises BrokenPipeError where rich's own would end the process."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
 
 
 def duration(seconds: float) -> str:
@@ -91,20 +101,38 @@ class _Board:
 
 
 def show_progress(study: Study, steps: Iterator[Progress], status: Mapping[str, Any], console: Console) -> None:
-    """Run the search to its end, showing where it stands."""
+    """Run the search to its end, showing where it stands.
+
+    KeyboardInterrupt, as by Ctrl-C, where nobody can see it any more: the terminal was closed, a pipe's reader is gone.
+    """
     board = _Board(study, status)
-    with closing(steps):  # type: ignore[type-var]  # a generator, which closes
-        if console.is_terminal:
-            with Live(console=console, refresh_per_second=4, transient=True) as live:
-                live.update(Text("Loading data and opening the stores ..."))
-                for progress in steps:
-                    board.add(progress)
-                    live.update(_panel(board, progress))
-        else:
-            for progress in steps:
-                board.add(progress)
-                if progress.finished:
-                    console.print(_line(board, progress), soft_wrap=True, highlight=False, markup=False)
+    try:
+        with closing(steps):  # type: ignore[type-var]  # a generator, which closes
+            show = _show_live if console.is_terminal else _show_lines
+            show(board, steps, console)
+    except OSError as error:
+        if error.errno not in (errno.EPIPE, errno.EIO):
+            raise
+        raise KeyboardInterrupt from None
+
+
+def _show_live(board: _Board, steps: Iterator[Progress], console: Console) -> None:
+    # without a thread of its own, in which a closed terminal would be an error that nobody catches
+    with Live(console=console, auto_refresh=False, transient=True) as live:
+        live.update(Text("Loading data and opening the stores ..."), refresh=True)
+        shown = 0.0
+        for progress in steps:
+            board.add(progress)
+            if time.monotonic() - shown > REFRESH_SECONDS:
+                live.update(_panel(board, progress), refresh=True)
+                shown = time.monotonic()
+
+
+def _show_lines(board: _Board, steps: Iterator[Progress], console: Console) -> None:
+    for progress in steps:
+        board.add(progress)
+        if progress.finished:
+            console.print(_line(board, progress), soft_wrap=True, highlight=False, markup=False)
 
 
 def _line(board: _Board, progress: Progress) -> str:

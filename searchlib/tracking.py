@@ -44,6 +44,8 @@ __all__ = ["CHECKPOINT", "REPAIRED", "REPLACES", "StoredRun", "Tracker", "TrialR
 CHECKPOINT = "checkpoint.safetensors"
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}  # its UI shows curves, not chat traces
 SAMPLING_SECONDS = 2.0  # between two system metrics
+PATIENCE = 90.0  # seconds that a tracking server may be gone, after MLflow's own retries
+PAUSE = 1.0  # seconds between two tries
 BATCH = 800  # metrics in one call: MLflow takes 1,000 things, parameters and tags among them
 TAG_LENGTH = 5000  # MLflow's own limit
 PAGE = 5000  # runs in one answer
@@ -114,9 +116,11 @@ class Tracker:
         self.study, self.uri = study, uri
         self.parent = ""
         self._started = False
+        self._left = self._away = False  # this context was left; the server is gone
         self._monitor: Any = None
 
     def __enter__(self) -> Tracker:
+        self._left = False
         with self.errors("can't be opened"):
             self.client = connect(self.uri)
             self.experiment = self._experiment()
@@ -126,7 +130,8 @@ class Tracker:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if not self._started:
+        self._left = True
+        if not self._started or (kind and self._away):
             return
         with contextlib.suppress(Exception) if kind else self.errors("can't be written"):
             if self._monitor is not None:
@@ -136,7 +141,11 @@ class Tracker:
                 self._monitor.mlflow_logger.flush()
             interrupted = kind is None or not issubclass(kind, Exception)
             status = "FINISHED" if kind is None else "KILLED" if interrupted else "FAILED"
-            self.client.set_terminated(self.parent, status)
+            self._end_parent(status)
+
+    def _end_parent(self, status: str) -> None:
+        started = self.client.get_run(self.parent).info.start_time
+        self.client.set_terminated(self.parent, status, end_time=max(started, _ms(time.time())))  # clocks are set back
 
     @contextlib.contextmanager
     def errors(self, what: str) -> Iterator[None]:
@@ -299,27 +308,49 @@ class Tracker:
     def discard_runs_of(self, study_name: str, numbers: Iterable[int]) -> None:
         """Delete (MLflow can restore them) runs of trials that a killed search recorded but never finished."""
         with self.errors("can't be written"):
-            for number in numbers:
-                query = (
-                    f"tags.mlflow.parentRunId = '{self.parent}' and tags.`optuna.study_name` = '{study_name}' "
-                    f"and tags.`optuna.trial_number` = '{number}'"
-                )
-                while run_id := self._find(query):
-                    self.client.delete_run(run_id)
+            self._discard_runs_of(study_name, numbers)
+
+    def _discard_runs_of(self, study_name: str, numbers: Iterable[int]) -> None:
+        for number in numbers:
+            self._discard(study_name, f"tags.`optuna.trial_number` = '{number}'")
+
+    def _discard(self, study_name: str, condition: str) -> None:
+        runs = f"tags.mlflow.parentRunId = '{self.parent}' and tags.`optuna.study_name` = '{study_name}'"
+        while run_id := self._find(f"{runs} and {condition}"):
+            self.client.delete_run(run_id)
 
     def log_trials(self, records: Sequence[TrialRecord], study_name: str) -> list[tuple[str, str | None]]:
         """Record finished trials of an Optuna study (the search, or its replicates), each as a nested run.
 
-        Returns (run id, SHA-256 of its checkpoint or None) of each.
+        Returns (run id, SHA-256 of its checkpoint or None) of each. A server that is gone is waited for, PATIENCE
+        seconds: what it has of these trials by then is discarded, and all of them are recorded again.
         """
         with self.errors("can't be written"):
-            runs = [self.run_of(record, study_name) for record in records]
-            ids = self._sqlite.add(runs, self.parent) if self._sqlite else [self._add(run) for run in runs]
-            checkpoints = []
-            for record, run_id in zip(records, ids, strict=True):
-                checkpoints.append(self._save_checkpoint(run_id, record) if record.state else None)
-                if record.error:
-                    self._log_text(run_id, record.error, "traceback.txt")
+            gone_since: float | None = None
+            while True:
+                try:
+                    if gone_since is not None:
+                        self._discard_runs_of(study_name, [record.number for record in records])
+                    stored = self._log_trials(records, study_name)
+                    self._away = False
+                    return stored
+                except Exception as error:
+                    self._away = _is_gone(error)
+                    gone_since = gone_since or time.monotonic()
+                    if self._left or not self._away or time.monotonic() - gone_since > PATIENCE:
+                        raise
+                    time.sleep(PAUSE)
+
+    def _log_trials(self, records: Sequence[TrialRecord], study_name: str) -> list[tuple[str, str | None]]:
+        runs = [self.run_of(record, study_name) for record in records]
+        ids = self._sqlite.add(runs, self.parent) if self._sqlite else [self._add(run) for run in runs]
+        checkpoints = []
+        for record, run_id in zip(records, ids, strict=True):
+            checkpoints.append(self._save_checkpoint(run_id, record) if record.state else None)
+            if record.error:
+                self._log_text(run_id, record.error, "traceback.txt")
+        if not self._sqlite:  # a run made twice, where the server's answer was lost and MLflow asked again
+            self._discard(study_name, "attributes.status = 'RUNNING'")
         return list(zip(ids, checkpoints, strict=True))
 
     def run_of(self, record: TrialRecord, study_name: str) -> FinishedRun:
@@ -483,17 +514,15 @@ class Tracker:
         with self.errors("can't be written"):
             run = self.client.get_run(self.parent)
             known = run.data.metrics
+            latest = max((point.timestamp + 1 for point in run.data._metric_objs), default=0)
+            now = max(_ms(time.time()), latest)  # by a clock set back the old figure would stay the latest
             self.client.log_batch(
                 self.parent,
-                metrics=[
-                    Metric(name, value, _ms(time.time()), 0)
-                    for name, value in metrics.items()
-                    if known.get(name) != value
-                ],
+                metrics=[Metric(name, value, now, 0) for name, value in metrics.items() if known.get(name) != value],
                 tags=[RunTag(key, value) for key, value in tags.items()],
             )
             if run.info.status == "RUNNING":  # its search was killed after the last trial
-                self.client.set_terminated(self.parent, "FINISHED")
+                self._end_parent("FINISHED")
 
     def remove_tags(self, names: Iterable[str]) -> None:
         """Take tags off the parent run."""
@@ -618,6 +647,16 @@ def _check(uri: str | None) -> None:
             raise TrackingError(
                 f"MLflow store {mask(named)!r}: the folder {mask(str(folder))!r} isn't there; create it first"
             )
+
+
+def _is_gone(error: BaseException) -> bool:
+    """Whether a tracking server can't be reached, or is in no state to answer."""
+    from requests.exceptions import HTTPError, RequestException
+
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, RequestException):
+        cause = cause.__cause__ or cause.__context__
+    return cause is not None and not isinstance(cause, HTTPError)
 
 
 def _ms(seconds: float) -> int:

@@ -26,14 +26,14 @@ TREES = {name: ast.parse(path.read_text(encoding="utf-8"), str(path)) for name, 
 EDGES = {  # third-party package -> the modules that may import it
     "click": {"cli"},
     "mlflow": {"tracking", "registry", "champion_model"},  # champion_model runs inside MLflow
-    "optuna": {"sampling", "storage", "optimize", "replicates", "recorder", "analysis"},
+    "optuna": {"sampling", "storage", "databases", "optimize", "replicates", "recorder", "analysis"},
     "ray": {"engines"},
 }
 
 ORDER = [  # data flows down: a module imports, while it is loaded, from those above it only
-    "errors", "space", "activations", "initializers", "trial", "sources", "data", "models", "study",
+    "errors", "signals", "space", "activations", "initializers", "trial", "sources", "data", "models", "study",
     "training", "training.optimizers", "training.stack", "training.loop", "training.module", "diagnosis",
-    "meanfield", "diagnostics", "storage", "sampling", "provenance", "sqlite_runs", "tracking", "registry",
+    "meanfield", "diagnostics", "databases", "storage", "sampling", "provenance", "sqlite_runs", "tracking", "registry",
     "comparison", "edges", "wording", "analysis",
     "holdout", "workers", "runs", "shelf", "engines", "recorder", "replicates", "optimize", "audit", "verify",
     "export", "figures",

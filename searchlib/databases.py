@@ -1,0 +1,195 @@
+"""Databases as Optuna's storage. A server's outlives its restart, and PostgreSQL's has a lock that every host sees."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import logging
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import sqlalchemy
+from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
+from optuna.storages import BaseStorage, RDBStorage, get_storage
+from optuna.trial import TrialState
+from sqlalchemy import event
+from sqlalchemy.exc import DBAPIError, PendingRollbackError, SQLAlchemyError
+
+__all__ = ["AdvisoryLock", "open_database", "reason_of"]
+
+PATIENCE = 60.0  # seconds that a server may be away
+PAUSE = 0.2  # seconds between two tries
+BOTH_MADE_IT = re.compile("already exists|UNIQUE constraint|duplicate key")  # said of tables by databases
+
+
+def reason_of(error: Exception) -> Exception | None:
+    """The driver's own error below one of SQLAlchemy's or Optuna's; None for an error that isn't a database's."""
+    if isinstance(error, StorageInternalError) and isinstance(error.__cause__, Exception):
+        error = error.__cause__
+    if isinstance(error, DBAPIError) and isinstance(error.orig, Exception):
+        return error.orig
+    return error if isinstance(error, (SQLAlchemyError, StorageInternalError)) else None
+
+
+def open_database(url: str) -> BaseStorage:
+    """Optuna's storage in a database; whatever the libraries raise where it can't be opened.
+
+    A server that goes away afterwards is waited for, PATIENCE seconds, and what the loss of a connection broke is done
+    again; then the driver's error is raised.
+    """
+    if url.startswith("redis"):
+        return get_storage(url)  # which Optuna refuses in its own words
+    since = time.monotonic()
+    while True:
+        try:
+            if url.startswith("sqlite"):
+                return get_storage(RDBStorage(url, engine_kwargs=_patience_of(url)))
+            server = _Server(url, engine_kwargs={"pool_pre_ping": True})
+            _wait_in_future(server.engine)
+            return get_storage(server)
+        except Exception as error:  # Optuna makes its tables without a lock: where two are at it, look again
+            if not BOTH_MADE_IT.search(str(error)) or time.monotonic() - since > PATIENCE:
+                raise
+            time.sleep(0.05)
+
+
+def _patience_of(url: str) -> dict[str, Any]:
+    """How long to wait for the other writers of an SQLite file: by default it is five seconds."""
+    return {} if "timeout=" in url else {"connect_args": {"timeout": PATIENCE}}
+
+
+def _wait_in_future(engine: sqlalchemy.Engine) -> None:
+    """Have *engine* try again where a new connection is refused. Its first connection was made, so the URL is right."""
+    logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)  # a lost connection is no news for the user's log
+    away_since: float | None = None
+
+    def connect(
+        dialect: sqlalchemy.Dialect, _record: object, arguments: Sequence[Any], options: Mapping[str, Any]
+    ) -> Any:
+        nonlocal away_since
+        while True:
+            try:
+                connection = dialect.connect(*arguments, **options)
+            except dialect.loaded_dbapi.Error:
+                now = time.monotonic()
+                away_since = away_since or now  # of the whole outage: not each call waits anew
+                if now - away_since > PATIENCE:
+                    raise
+                time.sleep(PAUSE)
+            else:
+                away_since = None
+                return connection
+
+    event.listen(engine, "do_connect", connect)
+
+
+def _connection_lost(error: StorageInternalError) -> bool:
+    cause = error.__cause__
+    if isinstance(cause, PendingRollbackError):  # Optuna went on with its transaction
+        return True
+    return isinstance(cause, DBAPIError) and cause.connection_invalidated
+
+
+def _again(method: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(method)
+    def call(*arguments: Any, **options: Any) -> Any:
+        try:
+            return method(*arguments, **options)
+        except StorageInternalError as error:
+            if not _connection_lost(error):
+                raise
+        return method(*arguments, **options)
+
+    return call
+
+
+class _Server(RDBStorage):
+    """A storage that does again, on a new connection, what was under way when the server went.
+
+    All that Optuna asks of it may be done twice. (It sees itself to new trials, which it makes in several tries.)
+    """
+
+    def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
+        try:
+            return super().set_trial_state_values(trial_id, state, values)
+        except StorageInternalError as error:
+            if not _connection_lost(error):
+                raise
+        try:
+            return super().set_trial_state_values(trial_id, state, values)
+        except UpdateFinishedTrialError:  # the server had done it, and couldn't say so any more
+            return True
+
+
+for _name in (
+    *("get_study_id_from_name", "get_study_name_from_id", "get_study_directions", "get_all_studies"),
+    *("get_study_user_attrs", "get_study_system_attrs", "set_study_user_attr", "set_study_system_attr"),
+    *("get_trial", "_get_trials", "_get_best_trial_id", "get_trial_id_from_study_id_trial_number"),
+    *("set_trial_intermediate_value", "set_trial_user_attr", "set_trial_system_attr"),
+):
+    setattr(_Server, _name, _again(getattr(RDBStorage, _name)))
+
+
+class AdvisoryLock:
+    """A lock on a PostgreSQL server: of all sessions of its database that take *name*, one has it, and the rest learn
+    who that is.
+
+    It belongs to a connection of its own and is gone with it, however the process or its host ended. A restarted server
+    has forgotten it: ``check`` takes it again.
+    """
+
+    def __init__(self, url: str, name: str) -> None:
+        digest = hashlib.sha256(name.encode()).digest()
+        self.key = {"first": int.from_bytes(digest[:4], "big") >> 1, "second": int.from_bytes(digest[4:8], "big") >> 1}
+        self.owner = ""
+        self._engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool, isolation_level="AUTOCOMMIT")
+        self._connection: sqlalchemy.Connection | None = None
+
+    def acquire(self, owner: str) -> str | None:
+        """None where it's ours from now on; else its present owner. *owner* is what others are told, 63 bytes of it."""
+        if self._connection is None:
+            self._connection = self._engine.connect()
+            if not self.owner:
+                _wait_in_future(self._engine)
+            self.owner = owner
+            self._ask("SELECT set_config('application_name', :owner, false)", {"owner": owner[:63]})
+        if self._ask("SELECT pg_try_advisory_lock(:first, :second)", self.key):
+            return None
+        return str(
+            self._ask(
+                "SELECT application_name FROM pg_locks JOIN pg_stat_activity USING (pid) WHERE locktype = 'advisory' "
+                "AND granted AND CAST(classid AS bigint) = :first AND CAST(objid AS bigint) = :second AND objsubid = 2 "
+                "AND database = (SELECT oid FROM pg_database WHERE datname = current_database())",
+                self.key,
+            )
+            or ""
+        )
+
+    def check(self) -> str | None:
+        """None while it's ours, or is again after a restart of the server; else who has taken it since."""
+        if self._connection is not None:
+            try:
+                self._ask("SELECT 1", {})
+                return None
+            except DBAPIError as error:
+                if not error.connection_invalidated:
+                    raise
+            self._leave()
+        return self.acquire(self.owner)
+
+    def release(self) -> None:
+        self._leave()
+        self._engine.dispose()
+
+    def _ask(self, statement: str, values: Mapping[str, Any]) -> Any:
+        assert self._connection is not None
+        return self._connection.execute(sqlalchemy.text(statement), values).scalar()
+
+    def _leave(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with contextlib.suppress(SQLAlchemyError):
+                connection.close()
