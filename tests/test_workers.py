@@ -129,10 +129,10 @@ def test_an_error_in_a_worker_reaches_the_caller() -> None:
     stacks = list(stacks_of(a_study()))
 
     def build(members, data):
-        raise MemoryError("no room")
+        raise ArithmeticError("no room")
 
     stacks[1].engine.build = build
-    with Workers(2) as workers, pytest.raises(MemoryError, match="no room"):
+    with Workers(2) as workers, pytest.raises(ArithmeticError, match="no room"):
         list(workers.advance(stacks, deadline=Deadline(None)))
 
 
