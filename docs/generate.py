@@ -117,7 +117,8 @@ def flat(group: Any, prefix: tuple[str, ...]) -> list[tuple[str, click.Command]]
 
 
 def help_of(name: str, command: click.Command) -> str:
-    context = click.Context(command, info_name=f"searchlib {name}", terminal_width=100, max_content_width=100)
+    widths = {"terminal_width": 100, "max_content_width": 100}
+    context = click.Context(command, info_name=f"searchlib {name}", **widths, **cli.context_settings)
     return f"```\n{command.get_help(context)}\n```"
 
 
