@@ -58,7 +58,9 @@ def differences(expected: Any, found: Any, place: str = "") -> list[str]:
     if isinstance(expected, dict) and isinstance(found, dict):
         keys = sorted({*expected, *found} - {DELETED})
         pairs = [(key, expected.get(key, ABSENT), found.get(key, ABSENT)) for key in keys]
-    elif isinstance(expected, list) and isinstance(found, list) and len(expected) == len(found):
+    elif isinstance(expected, list) and isinstance(found, list):
+        if len(expected) != len(found):
+            return [f"{place}: {len(expected)} of {_short(expected)} became {len(found)}"]
         pairs = [(str(number), *both) for number, both in enumerate(zip(expected, found, strict=True))]
     else:
         return [] if expected == found else [f"{place}: {_short(expected)} became {_short(found)}"]

@@ -71,9 +71,9 @@ def optimize(
         unfinished = [trial for trial in optuna_study.get_trials(deepcopy=False) if not trial.state.is_finished()]
         searched = existing >= target and not unfinished
         if searched and (race.finished or optuna_study.user_attrs.get("test_ledger")):
-            shelf.clear()
             if parent := optuna_study.user_attrs.get("mlflow_run_id"):
                 tracker.end_parent(parent)
+            shelf.clear()
             return
         _refuse_if_closed(study, optuna_study, existing, target)
         examples = split(

@@ -28,8 +28,9 @@ from sqlalchemy.engine.default import DefaultDialect
 from support import prepare, search, small_study
 
 from benchmarks.comparing import record
-from searchlib import Choice, holdout
+from searchlib import Choice, holdout, shelf
 from searchlib.errors import BusyError
+from searchlib.shelf import Shelf
 from searchlib.sqlite_runs import SqliteRuns
 from searchlib.tracking import connect
 
@@ -122,6 +123,9 @@ class Reaper:
         self.watch(SqliteRuns, "add", "runs")
         self.watch(LocalArtifactRepository, "log_artifact", "file", _half_of_the_file)
         self.watch(LocalArtifactRepository, "log_artifacts", "files", _some_of_the_files)
+        self.watch(Shelf, "put", "shelf", _half_put_down)
+        self.watch(Shelf, "remove", "shelf")
+        shelf.SECONDS = 0.0  # every epoch is put down
         commit = DefaultDialect.do_commit
 
         def do_commit(dialect: Any, connection: Any) -> None:
@@ -171,6 +175,11 @@ def _half_of_the_lines(backend: Any, logs: list[dict[str, Any]]) -> None:
     backend._lock.acquire()
     with open(backend._file_path, "ab") as file:
         file.write(content[: len(content) * 2 // 3])
+
+
+def _half_put_down(stacks_on: Shelf, stacks: Any) -> None:
+    stacks_on.folder.mkdir(exist_ok=True)
+    stacks_on._path(stacks).with_suffix(".part").write_bytes(b"half of")
 
 
 def _half_of_the_file(repository: Any, local_file: str, artifact_path: str | None = None) -> None:
