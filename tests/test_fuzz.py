@@ -239,7 +239,7 @@ def assert_sound(study: Study) -> None:
 
 LIMITS = [
     None, True, False, -1, 0, 1, 2, 2**31 - 1, 2**31, 10**400, -0.0, -1e-9, 0.5, 1.0, 1.0 + 1e-9, 1e308, math.inf,
-    -math.inf, math.nan, "", "8", "8-0", "0", "-1", "1.5", "nan", "sgd", "zeros", "unit", "step", "float32", 
+    -math.inf, math.nan, "", "8", "8-0", "0", "-1", "1.5", "nan", "sgd", "zeros", "unit", "step", "float32",
     "recommended", "recommended ", (), (0,), (8, 4), (8.0,), [8], (2**31,), {}, b"8", 1j, object(), len, Own(),
 ]  # fmt: skip
 
