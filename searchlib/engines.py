@@ -49,9 +49,7 @@ __all__ = [
 MAX_STACK = 40  # trials in one stack: beyond this nothing is gained, and a kill loses more
 MIN_STACK = 4
 MOST_WAITING = 6  # stacks a worker, begun and not yet recorded
-CPU_WEIGHTS = (
-    1_500_000  # numbers of a stack's weights on a CPU core: more, with momenta and gradients, leave its caches
-)
+CPU_WEIGHTS = 1_500_000  # numbers of a stack's weights on a CPU core: more, with momenta and gradients, leave its caches
 
 
 @dataclass(frozen=True, kw_only=True)
