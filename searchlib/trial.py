@@ -71,7 +71,8 @@ def _flag(value: Any) -> bool:
 
 def _one_of(kind: str, known: Iterable[str], *, or_function: bool = False) -> Check:
     def check(value: Any) -> Any:
-        if (isinstance(value, str) and value in known) or (or_function and callable(value)):
+        named = callable(value) and isinstance(getattr(value, "__name__", None), str)
+        if (isinstance(value, str) and value in known) or (or_function and named):
             return value
         raise ValueError(unknown_name(kind, value, known))
 

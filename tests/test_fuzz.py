@@ -40,6 +40,12 @@ from searchlib.trial import FIELDS, TrialConfig
 PATIENCE = 20  # seconds, for any one example
 
 
+class Own:
+    """Callable, and without a name."""
+
+    def __call__(self) -> None: ...
+
+
 def fuzzing(examples: int) -> settings:
     return settings(
         max_examples=examples,
@@ -229,6 +235,27 @@ def assert_sound(study: Study) -> None:
                 params[name] = dimension.at(draw.random() if corner is None else corner)
         assert_sound_config(study.config(params))
         assert study.config(params).signature == study.config(params).signature
+
+
+LIMITS = [
+    None, True, False, -1, 0, 1, 2, 2**31 - 1, 2**31, 10**400, -0.0, -1e-9, 0.5, 1.0, 1.0 + 1e-9, 1e308, math.inf,
+    -math.inf, math.nan, "", "8", "8-0", "0", "-1", "1.5", "nan", "sgd", "zeros", "unit", "step", "float32",
+    "recommended", "recommended ", (), (0,), (8, 4), (8.0,), [8], (2**31,), {}, b"8", 1j, object(), len, Own(),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_a_hyperparameter_at_its_limits(name: str) -> None:
+    """Whatever it is given, it is refused or something that trains."""
+    taken = 0
+    for value in LIMITS:
+        try:
+            config = TrialConfig(**{name: value})
+        except StudyError:
+            continue
+        assert_sound_config(config)
+        taken += 1
+    assert 0 < taken < len(LIMITS)
 
 
 def test_study_files() -> None:
