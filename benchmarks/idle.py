@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, chdir, contextmanager
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,13 @@ class Idle:
     def keep(self, kept: Sequence[bool]) -> None:
         """Go on with some."""
         self.members = [member for member, stays in zip(self.members, kept, strict=True) if stays]
+
+    def training_state(self) -> dict[str, torch.Tensor]:
+        """There is none."""
+        return {}
+
+    def resume(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Go on from anywhere."""
 
     def state(self, position: int) -> dict[str, torch.Tensor]:
         """Weights as a trial of the study would have them."""

@@ -13,10 +13,11 @@ from optuna.trial import FrozenTrial
 
 from benchmarks.problem import Data, Outcome, engine, trials
 from searchlib import Study
-from searchlib.engines import Deadline, Engine
+from searchlib.engines import Engine
 from searchlib.optimize import optimize
 from searchlib.sampling import round_length
 from searchlib.tracking import TrialRecord
+from searchlib.workers import Deadline
 
 
 def fused(trainer: Engine, rounds: Iterable[Sequence[FrozenTrial]]) -> dict[int, list[float]]:

@@ -233,8 +233,11 @@ def _squashes_cached(config: TrialConfig) -> bool:
 
     activation = get_activation(config.activation).build(config).eval().double()
     x = torch.tensor([*torch.linspace(-5.0, 5.0, 1001).tolist(), -30.0, 30.0], dtype=torch.float64)
-    y = activation(x.requires_grad_())
-    if not y.requires_grad:  # a function of the study's own without a gradient
+    try:
+        y = activation(x.requires_grad_())
+    except Exception:  # a function of the study's own that isn't made for such numbers
+        return False
+    if not y.requires_grad:  # or has no gradient
         return False
     slope = torch.autograd.grad(y.sum(), x)[0].abs()
     flat = slope < SATURATED * slope.max()

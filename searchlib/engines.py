@@ -1,54 +1,31 @@
-"""Where stacks are trained: here, in this process. Curves, diagnostics and best weights of every trial on the way.
-
-An ``Engine`` knows a study's network and data; a ``StackRun`` is one stack in training. ``Workers`` advance several
-stacks side by side, an epoch at a time, for whoever decides what goes on: the search with its pruners, or the race of
-the replicates.
-"""
+"""Where stacks are trained: here, in this process. An ``Engine`` knows a study's network, its data and its device."""
 
 from __future__ import annotations
 
-import math
-import os
-import threading
 import time
-import traceback
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from searchlib.data import Split, get_dataset
-from searchlib.errors import DeviceError, SearchlibError
+from searchlib.errors import DeviceError
+from searchlib.runs import Keeps, Run, StackRun
 from searchlib.tracking import TrialRecord
+from searchlib.workers import Workers, available_cores
 
 if TYPE_CHECKING:
-    import torch
     from optuna.trial import FrozenTrial
 
     from searchlib.study import Study
-    from searchlib.training.loop import EpochResult, Tensors, Trainable
+    from searchlib.training.loop import Tensors, Trainable
     from searchlib.training.stack import Member
     from searchlib.trial import TrialConfig
 
-__all__ = [
-    "Deadline",
-    "Engine",
-    "OutOfTimeError",
-    "Progress",
-    "Run",
-    "StackRun",
-    "Workers",
-    "chance_level",
-    "check_precision",
-    "resolve_device",
-]
+__all__ = ["Engine", "Progress", "chance_level", "check_precision", "resolve_device"]
 
 MAX_STACK = 40  # trials in one stack: beyond this nothing is gained, and a kill loses more
 MIN_STACK = 4
-MOST_WAITING = 6  # stacks a worker, begun and not yet recorded
 CPU_WEIGHTS = (
     1_500_000  # numbers of a stack's weights on a CPU core: more, with momenta and gradients, leave its caches
 )
@@ -70,59 +47,6 @@ class Progress:
     epoch: int
     epochs: int
     finished: Sequence[TrialRecord] = ()
-
-
-class OutOfTimeError(Exception):
-    """The time given by ``timeout`` is over; it ends the work, and nobody outside sees it."""
-
-
-class Deadline:
-    """The end of the time given, in seconds from now; None is never."""
-
-    def __init__(self, seconds: float | None) -> None:
-        self.at = None if seconds is None else time.monotonic() + seconds
-
-    def check(self) -> None:
-        """Raise OutOfTimeError once the time is over."""
-        if self.at is not None and time.monotonic() > self.at:
-            raise OutOfTimeError
-
-
-@dataclass
-class Run:
-    """One trial while it trains.
-
-    curves: a point an epoch. diagnostics: a snapshot at initialization and one an epoch. state: the weights of the
-    best epoch, where the run's owner wants them kept.
-    """
-
-    trial: FrozenTrial
-    config: TrialConfig
-    started: float
-    began: float = field(default_factory=time.monotonic)
-    curves: list[dict[str, float]] = field(default_factory=list)
-    diagnostics: list[dict[str, float]] = field(default_factory=list)
-    best: float | None = None
-    best_epoch: int = 0
-    state: dict[str, torch.Tensor] | None = None
-    outcome: str = "completed"
-    diverged_step: int | None = None
-    error: str = ""
-    recorded: bool = False
-
-    @property
-    def number(self) -> int:
-        return self.trial.number
-
-    def start(self) -> None:
-        self.started, self.began = time.time(), time.monotonic()
-
-    def now(self) -> float:
-        """The time by the clock with which the run started, whatever was done to the machine's clock since."""
-        return self.started + time.monotonic() - self.began
-
-
-Keeps = Callable[[Run, float], bool]
 
 
 def resolve_device(name: str) -> str:
@@ -202,14 +126,18 @@ class Engine:
         One worker elsewhere, and for modules and functions of a study's own: these may draw from torch's one global
         generator, and what they draw must not depend on who is first.
         """
-        from searchlib.models import MLP
-
-        own = not isinstance(self.study.model, MLP) or any(
-            callable(value) for name in ("activation", "initializer") for value in self._values(name)
-        )
-        if own or not self.device.startswith("cpu"):
+        if self.has_own_code or not self.device.startswith("cpu"):
             return Workers(1, threads=None)
         return Workers(available_cores(), threads=1)
+
+    @property
+    def has_own_code(self) -> bool:
+        """Whether the study brings a module, activations or initializers of its own, which may do anything."""
+        from searchlib.models import MLP
+
+        return not isinstance(self.study.model, MLP) or any(
+            callable(value) for name in ("activation", "initializer") for value in self._values(name)
+        )
 
     def _values(self, name: str) -> Sequence[Any]:
         """What a hyperparameter may be in this study, where the study says it."""
@@ -223,7 +151,8 @@ class Engine:
         keeps: asked whenever a run reaches a new best value; where it says yes, the weights are kept.
         """
         self.data(self.config(trials[0]).input_scaling)  # here, once, not by several workers at the same time
-        return StackRun(self, trials, order_seed, keeps)
+        runs = [Run(trial, self.config(trial), time.time()) for trial in trials]
+        return StackRun(self, runs, order_seed, keeps)
 
     def build(self, members: list[Member], data: Tensors) -> Trainable:
         from searchlib.models import MLP, build_module
@@ -249,11 +178,16 @@ class Engine:
             )
         return self._tensors[scaling]
 
-    def record(self, run: Run, *, keep_state: bool, pruner_notes: dict[str, Any] | None = None) -> TrialRecord:
+    def record(self, run: Run, *, keep_state: bool) -> TrialRecord:
         """What is stored of a run that ended. A diverged one scores as if nothing had been learnt."""
         from searchlib.diagnostics import diagnose_words
 
         data = self.data(run.config.input_scaling)
+        diagnosis = []
+        if run.outcome != "failed":
+            diagnosis += diagnose_words(run.config, run.diagnostics, diverged_step=run.diverged_step)
+        if run.halved:
+            diagnosis.append("memory was short: trained in a smaller stack than planned")
         value = self.chance if run.outcome == "diverged" or run.best is None else run.best
         return TrialRecord(
             number=run.number,
@@ -268,268 +202,15 @@ class Engine:
             best_epoch=run.best_epoch,
             curves=run.curves,
             diagnostics=run.diagnostics,
-            diagnosis=diagnose_words(run.config, run.diagnostics, diverged_step=run.diverged_step),
+            diagnosis=diagnosis,
             diverged_step=run.diverged_step,
             started=run.started,
             ended=run.now(),
-            pruner_notes=pruner_notes or {},
+            pruner_notes=run.notes,
             state=run.state if keep_state else None,
             factor=data.factor,
             offset=data.offset,
         )
-
-
-class StackRun:
-    """One stack in training. ``runs`` has all its trials by number, ``alive`` those still in training."""
-
-    def __init__(self, engine: Engine, trials: Sequence[FrozenTrial], order_seed: int, keeps: Keeps) -> None:
-        self.engine, self.order_seed, self.keeps = engine, order_seed, keeps
-        self.runs = {
-            trial.number: Run(trial, engine.config(trial), time.time())
-            for trial in sorted(trials, key=lambda trial: trial.number)
-        }
-        self.epoch = 0
-        config = next(iter(self.runs.values())).config
-        self.epochs, self.precision = config.epochs, config.precision
-        self._stack: Trainable | None = None
-        self._steps: Iterator[EpochResult] = iter(())
-        self._ended = False
-        self._halted: Callable[[], bool] = lambda: False
-
-    @property
-    def alive(self) -> list[Run]:
-        """The runs still in training, in the stack's order; none after the last epoch."""
-        if self._ended or self.epoch >= self.epochs:
-            return []
-        if self._stack is None:
-            return list(self.runs.values())
-        return [self.runs[member.number] for member in self._stack.members]
-
-    def advance(self, halted: Callable[[], bool] = lambda: False) -> list[Run]:
-        """Train one epoch. Diverged runs leave; those that went through it are returned.
-
-        halted: asked before each step; where it says yes, HaltedError, and the stack is of no more use.
-        """
-        from searchlib.training.loop import HaltedError
-
-        self._halted = halted
-        try:
-            return self._advance()
-        except (SearchlibError, HaltedError):
-            raise
-        except Exception as error:
-            if not callable(self.engine.study.model):
-                raise
-            self._fail(error)
-            return []
-
-    def drop(self, numbers: set[int], outcome: str = "pruned") -> None:
-        """Take runs out of training; the others go on in a smaller stack."""
-        if self._stack is None:
-            return
-        kept = [member.number not in numbers for member in self._stack.members]
-        for member, stays in zip(self._stack.members, kept, strict=True):
-            if not stays:
-                self.runs[member.number].outcome = outcome
-        if not all(kept):
-            self._stack.keep(kept)
-
-    def close(self) -> None:
-        """Give memory back; runs and what they gave stay."""
-        self._stack, self._steps, self._ended = None, iter(()), True
-
-    def _advance(self) -> list[Run]:
-        if self._stack is None:
-            self._begin()
-        result = next(self._steps)
-        self.epoch = result.epoch
-        assert self._stack is not None
-        went = [self.runs[member.number] for member in self._stack.members]
-        for position, run in enumerate(went):
-            self._note(run, position, result)
-        self.drop({run.number for run in went if run.outcome == "diverged"}, "diverged")
-        return [run for run in went if run.outcome == "completed"]
-
-    def _begin(self) -> None:
-        from searchlib.diagnostics import PROBE, Watch
-        from searchlib.training.loop import denormals_flushed, train
-        from searchlib.training.stack import Member
-
-        members = [Member(run.number, run.config, run.trial.user_attrs["seed"]) for run in self.runs.values()]
-        data = self.engine.data(members[0].config.input_scaling)
-        for run in self.runs.values():
-            run.start()
-        watch = Watch(data.train_inputs[:PROBE], data.train_targets[:PROBE])
-        with denormals_flushed():
-            self._stack = self.engine.build(members, data)
-            snapshots = watch.measure(self._stack)
-        for member, snapshot in zip(self._stack.members, snapshots, strict=True):
-            self.runs[member.number].diagnostics.append(snapshot)
-        self._steps = train(self._stack, data, order_seed=self.order_seed, watch=watch, halted=lambda: self._halted())
-
-    def _note(self, run: Run, position: int, epoch: EpochResult) -> None:
-        """Add an epoch to a run; keep the weights if they are wanted."""
-        point = {
-            "epoch": epoch.epoch,
-            "train_loss": epoch.train_loss[position],
-            "val_loss": epoch.val_loss[position],
-            "learning_rate": epoch.learning_rate[position],
-            "time": run.now(),
-        }
-        if epoch.val_accuracy is not None:
-            point["val_accuracy"] = epoch.val_accuracy[position]
-        run.curves.append(point)
-        run.diagnostics.append(epoch.diagnostics[position])
-        if not (math.isfinite(point["train_loss"]) and math.isfinite(point["val_loss"])):
-            seen = not math.isfinite(point["train_loss"])  # else it was the epoch's last step that broke the weights
-            run.outcome, run.diverged_step = "diverged", epoch.last_finite_step[position] + seen
-            return
-        value = point[self.engine.study.metric]
-        if run.best is None or self.engine.study.better(value, run.best):
-            run.best, run.best_epoch = value, epoch.epoch
-            if self.keeps(run, value):
-                assert self._stack is not None
-                run.state = self._stack.state(position)
-
-    def _fail(self, error: Exception) -> None:
-        """A module of the study's own raised: its trial fails with its traceback, the search goes on."""
-        for run in self.runs.values():
-            run.outcome = "failed"
-            run.error = "".join(traceback.format_exception(error))
-        self.close()
-
-
-class Workers:
-    """Threads that train stacks side by side, each stack by one of them, on one core.
-
-    A stack of a few megabytes then stays in the caches of its core, and nothing waits for another core in the middle
-    of a step, as it would if each product were spread over all cores. Python's lock is no hindrance: torch gives it up
-    while it works. Use as a context.
-
-    threads: torch's own threads within one operation, for each worker; None leaves them as they are.
-    """
-
-    def __init__(self, count: int, *, threads: int | None = 1) -> None:
-        self.count, self.threads = count, threads
-        self._halt = threading.Event()
-
-    def __enter__(self) -> Workers:
-        import torch
-
-        self._threads = torch.get_num_threads()
-        self._precision = _products().fp32_precision
-        if self.threads is not None:
-            torch.set_num_threads(self.threads)  # the workers take it over when they start
-        self._pool = ThreadPoolExecutor(self.count, thread_name_prefix="searchlib-worker")
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        import torch
-
-        self._halt.set()
-        self._pool.shutdown()
-        torch.set_num_threads(self._threads)
-        _products().fp32_precision = self._precision
-
-    def advance(
-        self,
-        stacks: Iterable[StackRun],
-        *,
-        deadline: Deadline,
-        until: int | None = None,
-        room: Callable[[], bool] = lambda: True,
-    ) -> Iterator[tuple[StackRun, list[Run]]]:
-        """Train each stack to its end, or to epoch *until*; yield it after each epoch, with the runs that went on.
-
-        *stacks* are taken when a worker is free for them and there is *room*. What goes wrong in taking the next one
-        is raised when those in training are through. Whoever leaves before the end stops the others in the middle of
-        their epochs. OutOfTimeError when the deadline passes. Stacks of two precisions, which torch has one setting
-        for, never train at the same time.
-        """
-        waiting = iter(stacks)
-        training: dict[Future[list[Run]], StackRun] = {}
-        upcoming: StackRun | None = None
-        failure: Exception | None = None
-        over, precision = False, ""
-
-        def submit(stack: StackRun) -> None:
-            deadline.check()
-            training[self._pool.submit(stack.advance, self._halt.is_set)] = stack
-
-        try:
-            while True:
-                while not over and len(training) < self.count and (room() or not training):
-                    if upcoming is None:
-                        try:
-                            upcoming = next(waiting, None)
-                        except Exception as error:
-                            failure = error
-                        if upcoming is None:
-                            over = True
-                            break
-                    if upcoming.precision != precision:
-                        if training:
-                            break
-                        precision = upcoming.precision
-                        _products().fp32_precision = {"bfloat16": "bf16", "float32": "ieee"}[precision]
-                    submit(upcoming)
-                    upcoming = None
-                if not training:
-                    break
-                for future in wait(training, return_when=FIRST_COMPLETED).done:
-                    stack = training.pop(future)
-                    yield stack, future.result()
-                    if stack.alive and (until is None or stack.epoch < until):
-                        submit(stack)
-        finally:
-            self._halt.set()
-            wait(training)
-            self._halt.clear()
-        if failure is not None:
-            raise failure
-
-    def finish(
-        self, stacks: Iterable[StackRun], *, deadline: Deadline
-    ) -> Iterator[tuple[StackRun, list[StackRun], list[StackRun]]]:
-        """Train each stack to its end; after each epoch yield its stack, the stacks that are finished, and the others.
-
-        Stacks count as finished in the order in which they came, whichever was first: what is recorded in that order
-        doesn't depend on the machine. Where many wait behind a slow one, no more are begun.
-        """
-        begun: deque[StackRun] = deque()
-        over: set[StackRun] = set()
-
-        def note(stack: StackRun) -> StackRun:
-            begun.append(stack)
-            return stack
-
-        def room() -> bool:
-            return len(begun) < MOST_WAITING * self.count
-
-        for stack, _ in self.advance(map(note, stacks), deadline=deadline, room=room):
-            finished = []
-            if not stack.alive:
-                over.add(stack)
-                stack.close()  # its memory isn't needed any more, what it found is
-            while begun and begun[0] in over:
-                finished.append(begun.popleft())
-            over.difference_update(finished)
-            yield stack, finished, list(begun)
-
-
-def _products() -> Any:
-    """torch's setting for oneDNN: to multiply float32 numbers rounded to bfloat16, or as they are; sums are float32."""
-    import torch
-
-    mkldnn: Any = torch.backends.mkldnn
-    return mkldnn.matmul
-
-
-def available_cores() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def chance_level(study: Study, examples: Split) -> float:

@@ -8,6 +8,7 @@ interrupted goes on as if it had not been: its open trials are adopted, their st
 from __future__ import annotations
 
 import contextlib
+import functools
 import warnings
 from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
@@ -15,25 +16,18 @@ from typing import TYPE_CHECKING, Any
 
 from searchlib.analysis import best_trial
 from searchlib.data import Split, get_dataset, load_train, split
-from searchlib.engines import (
-    Deadline,
-    Engine,
-    OutOfTimeError,
-    Progress,
-    Run,
-    StackRun,
-    Workers,
-    check_precision,
-    resolve_device,
-)
+from searchlib.engines import Engine, Progress, check_precision, resolve_device
 from searchlib.errors import StorageError, StudyError
 from searchlib.provenance import environment
 from searchlib.recorder import Recorder
 from searchlib.replicates import Race
+from searchlib.runs import Run, StackRun
 from searchlib.sampling import ask_round, halve, halving_rungs, is_adaptive, make_pruner, prunes, round_length, warm_up
+from searchlib.shelf import Shelf
 from searchlib.storage import OverlayStorage, StudyLock, mask, open_storage, storage_errors
 from searchlib.study import Study
 from searchlib.tracking import Tracker, TrialRecord
+from searchlib.workers import Deadline, OutOfTimeError, Workers
 
 if TYPE_CHECKING:
     import optuna
@@ -71,11 +65,13 @@ def optimize(
         check_precision(precision, device)
     with denormals_flushed(), storage_errors(storage), StudyLock(storage, study.name, "optimize") as lock:
         optuna_study = _open_study(study, storage)
+        shelf = Shelf(lock.path.with_suffix(".stacks"))
         race = Race(study, optuna_study)
         existing = len(optuna_study.get_trials(deepcopy=False))
         unfinished = [trial for trial in optuna_study.get_trials(deepcopy=False) if not trial.state.is_finished()]
         searched = existing >= target and not unfinished
         if searched and (race.finished or optuna_study.user_attrs.get("test_ledger")):
+            shelf.clear()
             return
         _refuse_if_closed(study, optuna_study, existing, target)
         examples = split(
@@ -95,16 +91,19 @@ def optimize(
 
             with contextlib.suppress(OutOfTimeError), engine.workers() as workers:
                 with Recorder(optuna_study, tracker, begin=open_tracker) as recorder:
-                    search = _Search(study, optuna_study, engine, workers, recorder, max(target, existing), deadline)
+                    search = _Search(
+                        study, optuna_study, engine, workers, recorder, shelf, max(target, existing), deadline
+                    )
                     with contextlib.closing(search.run()) as steps:
                         for progress in steps:
                             recorder.check()
                             lock.check()
                             yield progress
-                with contextlib.closing(race.run(engine, workers, tracker, deadline)) as steps:
+                with contextlib.closing(race.run(engine, workers, tracker, shelf, deadline)) as steps:
                     for progress in steps:
                         lock.check()
                         yield progress
+                shelf.clear()
 
 
 def _open_study(study: Study, storage: str) -> optuna.Study:
@@ -218,11 +217,12 @@ class _Search:
         engine: Engine,
         workers: Workers,
         recorder: Recorder,
+        shelf: Shelf,
         target: int,
         deadline: Deadline,
     ) -> None:
         self.study, self.optuna_study, self.engine, self.recorder = study, optuna_study, engine, recorder
-        self.workers, self.target, self.deadline = workers, target, deadline
+        self.workers, self.shelf, self.target, self.deadline = workers, shelf, target, deadline
         self.done = sum(trial.state.is_finished() for trial in optuna_study.get_trials(deepcopy=False))
         leader = best_trial(study, optuna_study.get_trials(deepcopy=False))
         self.best = (leader.values[0], leader.number) if leader and leader.values else None
@@ -263,11 +263,20 @@ class _Search:
 
     def _train_apart(self, stacks: Iterator[StackRun]) -> Iterator[Progress]:
         """Stacks side by side, none of which minds the others."""
-        for stack, finished, others in self.workers.finish(stacks, deadline=self.deadline):
+        for stack, finished, others in self.workers.finish(map(self._taken_up, stacks), deadline=self.deadline):
+            if self.shelf.is_due([stack]):
+                self.shelf.put([stack])
             records = []
             for over in finished:
                 records += [self._record_of(run) for run in over.runs.values() if not run.trial.state.is_finished()]
-            yield self._store(records, others, stack)
+            progress = self._store(records, others, stack)
+            for over in finished:
+                self.recorder.afterwards(functools.partial(self.shelf.remove, [over]))
+            yield progress
+
+    def _taken_up(self, stack: StackRun) -> StackRun:
+        self.shelf.take([stack])
+        return stack
 
     def _train_in_step(self, stacks: Iterator[StackRun]) -> Iterator[Progress]:
         """The stacks of a round in step, so that pruning compares equals: to the next rung, else epoch by epoch.
@@ -286,7 +295,13 @@ class _Search:
         epochs = max(stack.epochs for stack in together)
         pruner = make_pruner(self.study, epochs)
         rungs = halving_rungs(self.study, epochs)
-        for epoch in (*rungs, epochs) if pruner is None else range(1, epochs + 1):
+        looks = [*rungs, epochs] if pruner is None else list(range(1, epochs + 1))
+        if self.shelf.take(together):
+            reached = max(stack.epoch for stack in together)
+            looks = [epoch for epoch in looks if epoch > reached]
+            self._remind(runs, view)
+            yield self._store(self._records_in_step(together, view), together, None)
+        for epoch in looks:
             entered = [run for stack in together for run in stack.alive]
             going = [stack for stack in together if stack.alive]
             went: dict[int, tuple[StackRun, Run]] = {}
@@ -295,14 +310,29 @@ class _Search:
                 yield self._progress(together, stack)
             if pruner is not None:
                 for number in (number for stack in going for number in stack.runs if number in went):
-                    self._prune(pruner, *went[number], view)
+                    if went[number][1].outcome == "completed":  # and hasn't diverged on its second way, in a half
+                        self._prune(pruner, *went[number], view)
             elif epoch in rungs:
                 self._halve(together, entered)
             records = self._records_in_step(together, view)
             if records:
                 yield self._store(records, together, None)
+            if self.shelf.is_due(together):
+                for run in runs:
+                    run.notes = _pruner_notes(run, view)
+                self.shelf.put(together)
         for stack in together:
             stack.close()
+        self.recorder.afterwards(functools.partial(self.shelf.remove, together))
+
+    def _remind(self, runs: Sequence[Run], view: OverlayStorage) -> None:
+        """Let the pruners see what they had seen when the round was put down."""
+        for run in runs:
+            points = run.curves[:-1] if run.outcome == "diverged" else run.curves
+            for point in points:
+                view.set_trial_intermediate_value(run.trial._trial_id, int(point["epoch"]), point[self.study.metric])
+            for name, note in run.notes.items():
+                view.set_trial_system_attr(run.trial._trial_id, name, note)
 
     def _halve(self, stacks: Sequence[StackRun], entered: Sequence[Run]) -> None:
         """Drop the worse half of each cell's points among the runs that *entered* the rung."""
@@ -333,20 +363,16 @@ class _Search:
             if run.trial.state.is_finished():  # told by an earlier run: seen as it was then
                 view.insert(run.trial)
                 continue
-            notes = {
-                name: value
-                for name, value in view.get_trial_system_attrs(run.trial._trial_id).items()
-                if name not in run.trial.system_attrs
-            }
-            records.append(self._record_of(run, notes))
+            run.notes = _pruner_notes(run, view)
+            records.append(self._record_of(run))
             view.insert(_as_finished(view.get_trial(run.trial._trial_id), records[-1]))
         return records
 
-    def _record_of(self, run: Run, pruner_notes: dict[str, Any] | None = None) -> TrialRecord:
+    def _record_of(self, run: Run) -> TrialRecord:
         leads = run.outcome == "completed" and run.state is not None and self._leads(run.best, run.number)
         if leads and run.best is not None:
             self.best = (run.best, run.number)
-        return self.engine.record(run, keep_state=leads, pruner_notes=pruner_notes)
+        return self.engine.record(run, keep_state=leads)
 
     def _store(self, records: Sequence[TrialRecord], under_way: Sequence[StackRun], stack: StackRun | None) -> Progress:
         for record in records:
@@ -390,8 +416,18 @@ def _as_running(trial: FrozenTrial) -> FrozenTrial:
 
     fresh = copy.deepcopy(trial)
     fresh.state, fresh.intermediate_values, fresh.values = TrialState.RUNNING, {}, None
-    fresh._system_attrs = {key: value for key, value in fresh.system_attrs.items() if "rung" not in key}
+    fresh._system_attrs = {key: value for key, value in fresh.system_attrs.items() if not _is_of_a_pruner(key)}
     return fresh
+
+
+def _is_of_a_pruner(key: str) -> bool:
+    return "rung" in key  # of Optuna's pruners successive halving writes anything down, as does Hyperband through it
+
+
+def _pruner_notes(run: Run, view: OverlayStorage) -> dict[str, Any]:
+    """What a pruner has written down of a run."""
+    noted = view.get_trial_system_attrs(run.trial._trial_id)
+    return {key: note for key, note in noted.items() if key not in run.trial.system_attrs or _is_of_a_pruner(key)}
 
 
 def _as_finished(trial: FrozenTrial, record: TrialRecord) -> FrozenTrial:

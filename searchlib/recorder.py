@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import optuna
 from optuna.trial import TrialState
 
-from searchlib.engines import OutOfTimeError
 from searchlib.errors import BusyError, StorageError
 from searchlib.storage import why, written_together
+from searchlib.workers import OutOfTimeError
 
 if TYPE_CHECKING:
     from searchlib.tracking import Tracker, TrialRecord
@@ -39,7 +39,7 @@ class Recorder:
 
     def __init__(self, optuna_study: optuna.Study, tracker: Tracker, begin: Callable[[], None] | None = None) -> None:
         self.optuna_study, self.tracker, self.begin = optuna_study, tracker, begin
-        self.queue: queue.Queue[TrialRecord | None] = queue.Queue()
+        self.queue: queue.Queue[TrialRecord | Callable[[], None] | None] = queue.Queue()
         self.error: BaseException | None = None
         self.thread = threading.Thread(target=self._work, name="searchlib-recorder", daemon=True)
         self.switch_interval = sys.getswitchinterval()
@@ -57,6 +57,10 @@ class Recorder:
     def put(self, record: TrialRecord) -> None:
         self.check()
         self.queue.put(record)
+
+    def afterwards(self, call: Callable[[], None]) -> None:
+        """Call *call* on the thread once everything put so far is written."""
+        self.queue.put(call)
 
     def drain(self) -> None:
         """Wait until everything put so far is written."""
@@ -83,18 +87,21 @@ class Recorder:
             self.error = error
         going = True
         while going:
-            records = [self.queue.get()]
+            taken = [self.queue.get()]
             with contextlib.suppress(queue.Empty):
-                while len(records) < MOST:
-                    records.append(self.queue.get_nowait())
+                while len(taken) < MOST:
+                    taken.append(self.queue.get_nowait())
             try:
                 if self.error is None:
-                    self._write([record for record in records if record is not None])
+                    self._write([one for one in taken if one is not None and not callable(one)])
+                    for call in taken:
+                        if callable(call):
+                            call()
             except BaseException as error:
                 self.error = error
             finally:
-                going = None not in records
-                for _ in records:
+                going = None not in taken
+                for _ in taken:
                     self.queue.task_done()
 
     def _write(self, records: Sequence[TrialRecord]) -> None:

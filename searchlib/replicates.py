@@ -9,17 +9,21 @@ when the leader is alone or ``replicates`` seeds are reached.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Generator, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from searchlib.analysis import cells, outcome
 from searchlib.comparison import looks, next_runs
 from searchlib.data import Examples, split
-from searchlib.engines import Deadline, Engine, Progress, Run, StackRun, Workers
+from searchlib.engines import Engine, Progress
 from searchlib.recorder import Recorder
+from searchlib.runs import Run, StackRun
 from searchlib.sampling import distribution
+from searchlib.shelf import Shelf
 from searchlib.storage import replicates_name
 from searchlib.trial import derive_seed
+from searchlib.workers import Deadline, Workers
 
 if TYPE_CHECKING:
     import optuna
@@ -51,14 +55,14 @@ class Race:
         return all(noted.get(name) == value for name, value in wanted.items())
 
     def run(
-        self, engine: Engine, workers: Workers, tracker: Tracker, deadline: Deadline
+        self, engine: Engine, workers: Workers, tracker: Tracker, shelf: Shelf, deadline: Deadline
     ) -> Generator[Progress, None, None]:
         """Run what is missing. OutOfTimeError when the deadline passes; what was recorded stays."""
         if self.finished:
             return
         stored = self._open(create=True)
         assert stored is not None
-        self.stored, self.engine, self.workers, self.deadline = stored, engine, workers, deadline
+        self.stored, self.engine, self.workers, self.shelf, self.deadline = stored, engine, workers, shelf, deadline
         tracker.discard_runs_of(
             stored.study_name, [trial.number for trial in self._trials() if not trial.state.is_finished()]
         )
@@ -165,7 +169,11 @@ class Race:
         """Train what is open of a batch: a stack for each seed and fusion key, formed as before an interruption."""
         self.done, self.target = sum(trial.state.is_finished() for trial in trials), len(trials)
         for stack, finished, others in self.workers.finish(self._stacks(trials), deadline=self.deadline):
+            if self.shelf.is_due([stack]):
+                self.shelf.put([stack])
             records = [record for over in finished for record in self._record(over)]
+            for over in finished:
+                self.recorder.afterwards(functools.partial(self.shelf.remove, [over]))
             self.done += len(records)
             yield self._progress(stack, others, records)
 
@@ -178,7 +186,9 @@ class Race:
             order_seed = derive_seed(self.study.seed, "replicate", replicate)
             for group in engine.group(paired):
                 if any(not trial.state.is_finished() for trial in group):
-                    yield engine.start(group, order_seed=order_seed, keeps=self._leads)
+                    stack = engine.start(group, order_seed=order_seed, keeps=self._leads)
+                    self.shelf.take([stack])
+                    yield stack
 
     def _record(self, stack: StackRun) -> list[TrialRecord]:
         """Record a stack at its end."""

@@ -26,7 +26,7 @@ TREES = {name: ast.parse(path.read_text(encoding="utf-8"), str(path)) for name, 
 EDGES = {  # third-party package -> the modules that may import it
     "click": {"cli"},
     "mlflow": {"tracking", "registry", "champion_model"},  # champion_model runs inside MLflow
-    "optuna": {"sampling", "storage", "databases", "engines", "optimize", "replicates", "recorder", "analysis"},
+    "optuna": {"sampling", "storage", "databases", "optimize", "replicates", "recorder", "analysis"},
     "ray": {"engines"},
 }
 
@@ -35,8 +35,8 @@ ORDER = [  # data flows down: a module imports, while it is loaded, from those a
     "training", "training.optimizers", "training.stack", "training.loop", "training.module", "diagnosis",
     "meanfield", "diagnostics", "databases", "storage", "sampling", "provenance", "sqlite_runs", "tracking", "registry",
     "comparison", "edges", "wording", "analysis",
-    "holdout", "engines", "recorder", "replicates", "optimize", "export", "figures", "network_figures",
-    "nuisance_figures", "material", "dashboard", "report", "cli", "__main__",
+    "holdout", "workers", "runs", "shelf", "engines", "recorder", "replicates", "optimize", "export", "figures",
+    "network_figures", "nuisance_figures", "material", "dashboard", "report", "cli", "__main__",
 ]  # fmt: skip
 
 

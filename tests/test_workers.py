@@ -12,15 +12,17 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from searchlib.data import Examples, Split
-from searchlib.engines import MAX_STACK, Deadline, Engine, OutOfTimeError, StackRun, Workers, check_precision
+from searchlib.engines import MAX_STACK, Engine, check_precision
 from searchlib.errors import DeviceError
 from searchlib.models import MLP
+from searchlib.runs import StackRun
 from searchlib.sampling import ask_round
 from searchlib.space import Choice, LogUniform
 from searchlib.study import Study
 from searchlib.training.loop import HaltedError, Tensors, train
 from searchlib.training.stack import Member, Stack
 from searchlib.trial import TrialConfig
+from searchlib.workers import Deadline, OutOfTimeError, Workers
 
 
 def a_study(**changes) -> Study:
@@ -304,7 +306,7 @@ def test_what_goes_wrong_in_taking_the_next_stack_waits_for_those_in_training() 
 
 
 def test_few_stacks_wait_behind_a_slow_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("searchlib.engines.MOST_WAITING", 2)
+    monkeypatch.setattr("searchlib.workers.MOST_WAITING", 2)
     taken = 0
     study = a_study(nuisance={"learning_rate": LogUniform(0.01, 0.3), "batch_size": Choice(*range(10, 50))}, trials=90)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -82,6 +82,8 @@ class Trainable(Protocol):
     def evaluate(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor | None]: ...
     def keep(self, kept: Sequence[bool]) -> None: ...
     def state(self, position: int) -> dict[str, Tensor]: ...
+    def training_state(self) -> dict[str, Tensor]: ...
+    def resume(self, state: Mapping[str, Tensor]) -> None: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,15 +126,16 @@ def train(
     order_seed: int,
     watch: Watcher | None = None,
     halted: Callable[[], bool] = lambda: False,
+    first: int = 1,
 ) -> Iterator[EpochResult]:
     """Train all members of *stack* for their number of epochs; yield after each.
 
     Between two epochs the caller may drop members with ``stack.keep``; when none is left the training ends. The
     order of the examples depends on (order_seed, epoch) alone: all trials with one seed see the same batches.
     watch: is shown the stack before the last step of each epoch and after it. halted: asked before each step; where
-    it says yes, HaltedError.
+    it says yes, HaltedError. first: the epoch to begin with, for a stack that has the earlier ones behind it.
     """
-    for epoch in range(1, stack.members[0].config.epochs + 1):
+    for epoch in range(first, stack.members[0].config.epochs + 1):
         if not stack.members:
             return
         yield _epoch(stack, data, epoch, order_seed, watch, halted)

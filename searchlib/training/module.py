@@ -6,7 +6,7 @@ and results as in a ``Stack``, at the speed of a single network.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -107,6 +107,32 @@ class ModuleStack:
     def keep(self, kept: Sequence[bool]) -> None:
         for name in ("members", "modules", "optimizers", "noise"):
             setattr(self, name, [item for item, stays in zip(getattr(self, name), kept, strict=True) if stays])
+
+    def training_state(self) -> dict[str, Tensor]:
+        """All that training changes, by name, as far as modules keep it in their state dicts."""
+        state = {"noise": torch.tensor(self.noise)}
+        for position, (module, optimizer) in enumerate(zip(self.modules, self.optimizers, strict=True)):
+            state |= {f"{position}.module.{name}": value.clone() for name, value in module.state_dict().items()}
+            for index, slots in optimizer.state_dict()["state"].items():
+                state |= {
+                    f"{position}.optimizer.{index}.{name}": value for name, value in slots.items() if value is not None
+                }
+        return state
+
+    def resume(self, state: Mapping[str, Tensor]) -> None:
+        """Be as the modules of the same members were when they gave their ``training_state``."""
+        self.noise = state["noise"].tolist()
+        for position, (module, optimizer) in enumerate(zip(self.modules, self.optimizers, strict=True)):
+            weights, slots = f"{position}.module.", f"{position}.optimizer."
+            module.load_state_dict(
+                {name.removeprefix(weights): value for name, value in state.items() if name.startswith(weights)}
+            )
+            found: dict[int, dict[str, Tensor]] = {}
+            for name, value in state.items():
+                if name.startswith(slots):
+                    index, slot = name.removeprefix(slots).split(".", 1)
+                    found.setdefault(int(index), {})[slot] = value
+            optimizer.load_state_dict({**optimizer.state_dict(), "state": found})
 
     def state(self, position: int) -> dict[str, Tensor]:
         return {name: value.detach().cpu().clone() for name, value in self.modules[position].state_dict().items()}

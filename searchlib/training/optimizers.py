@@ -50,6 +50,22 @@ class StackOptimizer:
         self._rate = None if self._rate is None else self._rate[index]
         self.attach(parameters, gradients, configs)
 
+    def training_state(self) -> dict[str, torch.Tensor]:
+        """The state tensors, the rates and the count of steps, by name."""
+        state = {f"{slot}.{name}": value for slot, states in self.state.items() for name, value in states.items()}
+        rate = {} if self._rate is None else {"rate": self._rate}
+        return {**state, **rate, "steps": torch.tensor(self.steps)}
+
+    def resume(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Take over what ``training_state`` gave."""
+        for slot, states in self.state.items():
+            for name, value in states.items():
+                value.copy_(state[f"{slot}.{name}"])
+        rate = state.get("rate")
+        self._rate = None if rate is None else rate.to(next(iter(self.parameters.values())).device)
+        self.steps = int(state["steps"])
+        self.attach(self.parameters, self.gradients, self.configs)
+
     def gradient_scale(self, learning_rate: torch.Tensor) -> torch.Tensor | None:
         """What each trial's loss is to be multiplied by before its gradient is taken, ``[K]``; None is 1."""
         return None

@@ -13,7 +13,7 @@ products, a layer's normalization, activation and dropout, has a kernel (``KERNE
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -442,6 +442,30 @@ class Stack:
             else everything[name][position].detach().reshape(shape).cpu().clone()
             for name, shape in shapes.items()
         }
+
+    def training_state(self) -> dict[str, Tensor]:
+        """All that training changes, by name: what ``resume`` needs to go on to the last bit."""
+        return {
+            **{f"parameter.{name}": value for name, value in self.parameters.items()},
+            **{f"buffer.{name}": value for name, value in self.buffers.items()},
+            **{f"noise.{k}": generator.get_state() for k, generator in enumerate(self.noise)},
+            **{f"optimizer.{name}": value for name, value in self.optimizer.training_state().items()},
+            "batches": torch.tensor(self.batches),
+        }
+
+    @torch.no_grad()
+    def resume(self, state: Mapping[str, Tensor]) -> None:
+        """Be as the stack of the same members was when it gave its ``training_state``."""
+        for kind, tensors in (("parameter", self.parameters), ("buffer", self.buffers)):
+            for name, value in tensors.items():
+                value.copy_(state[f"{kind}.{name}"])
+        for k, generator in enumerate(self.noise):
+            generator.set_state(state[f"noise.{k}"])
+        prefix = "optimizer."
+        self.optimizer.resume(
+            {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+        )
+        self.batches = int(state["batches"])
 
     def _out(self) -> int:
         return self.parameters[f"linear{self.depth}.weight"].shape[1]
