@@ -56,7 +56,6 @@ class Run:
     trial: FrozenTrial
     config: TrialConfig
     started: float
-    began: float = field(default_factory=time.monotonic)
     curves: list[dict[str, float]] = field(default_factory=list)
     diagnostics: list[dict[str, float]] = field(default_factory=list)
     best: float | None = None
@@ -73,12 +72,9 @@ class Run:
     def number(self) -> int:
         return self.trial.number
 
-    def start(self) -> None:
-        self.started, self.began = time.time(), time.monotonic()
-
     def now(self) -> float:
-        """The time by the clock with which the run started, whatever was done to the machine's clock since."""
-        return self.started + time.monotonic() - self.began
+        """The time, or where the machine's clock was set back, the latest that the run has seen."""
+        return max(time.time(), self.curves[-1]["time"] if self.curves else self.started)
 
     def restart(self) -> None:
         """Forget what was found: the run trains again from its start."""
@@ -221,7 +217,6 @@ class StackRun:
             for name, value in note["runs"][str(number)].items():
                 setattr(run, name, value)
             run.state = _within(tensors, f"run.{number}.") or None
-            run.began = time.monotonic() - (run.curves[-1]["time"] - run.started if run.curves else 0.0)
         alive = [self.runs[number] for number in note["alive"]]
         if alive:
             self._build(alive)
@@ -248,7 +243,7 @@ class StackRun:
         from searchlib.training.loop import denormals_flushed
 
         for run in self.runs.values():
-            run.start()
+            run.started = time.time()
         with denormals_flushed():
             self._build(list(self.runs.values()))
             assert self._stack is not None

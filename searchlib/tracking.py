@@ -180,9 +180,9 @@ class Tracker:
 
     def open_parent(self, optuna_study: optuna.Study) -> str:
         """The study's parent run: the one noted in Optuna, or found by its tags, or a new one."""
+        known = optuna_study.user_attrs.get("mlflow_run_id")
         with self.errors("can't be written"):
             self.experiment = self.experiment or self.client.create_experiment(self.study.name, tags=EXPERIMENT_TAGS)
-            known = optuna_study.user_attrs.get("mlflow_run_id")
             if not (known and self._is_active(known)):
                 known = self._find(
                     f"tags.`searchlib.kind` = 'study' and tags.`optuna.study_name` = '{self.study.name}'"
@@ -195,9 +195,9 @@ class Tracker:
                 known = self.client.create_run(self.experiment, run_name=self.study.name, tags=tags).info.run_id
             elif not optuna_study.user_attrs.get("test_ledger"):
                 self._refuse_if_opened(known)
-            if optuna_study.user_attrs.get("mlflow_run_id") != known:
-                optuna_study.set_user_attr("mlflow_run_id", known)
-            self.parent = known
+        if optuna_study.user_attrs.get("mlflow_run_id") != known:  # out here an error of Optuna's storage is its own
+            optuna_study.set_user_attr("mlflow_run_id", known)
+        self.parent = known
         return known
 
     def _refuse_if_opened(self, run_id: str) -> None:
