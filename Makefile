@@ -12,7 +12,7 @@ test: .venv/installed-dev  ## lint, types, tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 bench: .venv/installed-bench  ## how fast it is, against other ways; takes hours on a quiet machine
 	$(BIN)/python -m benchmarks

@@ -226,7 +226,11 @@ def test_gz_beside_is_unpacked(tmp_path):
     assert not (raw / NAMES[2]).exists()
 
 
-@pytest.mark.parametrize("packed", [gzip.compress(CONTENT[NAMES[0]])[:-9], b"no gzip", gzip.compress(b"other")])
+@pytest.mark.parametrize(
+    "packed",
+    [gzip.compress(CONTENT[NAMES[0]])[:-9], b"no gzip", gzip.compress(b"other")],
+    ids=["cut short", "no gzip", "another content"],
+)
 def test_a_damaged_gz_is_not_used(tmp_path, packed):
     raw = write(tmp_path / "Tiny" / "raw", gz=True)
     (raw / f"{NAMES[0]}.gz").write_bytes(packed)
