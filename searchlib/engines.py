@@ -12,7 +12,7 @@ from searchlib.data import Split, get_dataset
 from searchlib.errors import DeviceError
 from searchlib.runs import Keeps, Run, StackRun
 from searchlib.tracking import TrialRecord
-from searchlib.workers import Workers, available_cores
+from searchlib.workers import Workers, available_cores, rounds_to_bfloat16
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
@@ -64,17 +64,13 @@ def resolve_device(name: str) -> str:
 
 
 def check_precision(precision: str, device: str) -> None:
-    """DeviceError where *device* hasn't the instructions for a precision: torch itself would go on in float32."""
-    if precision == "float32":
+    """DeviceError where *device* multiplies in no such precision: torch itself would go on in float32."""
+    if precision == "float32" or (device.startswith("cpu") and rounds_to_bfloat16()):
         return
-    import torch
-
-    found = torch.cpu.get_capabilities() if device.startswith("cpu") else {}
-    if not (found.get("avx512_bf16", False) or found.get("amx_bf16", False)):
-        raise DeviceError(
-            f"precision='bfloat16' isn't there on device {device!r}: it needs a CPU with AVX512_BF16 or AMX; take "
-            "precision='float32'"
-        )
+    raise DeviceError(
+        f"precision='bfloat16' isn't there on device {device!r}: it needs a CPU on which oneDNN rounds factors to "
+        "bfloat16, such as one with AMX; take precision='float32'"
+    )
 
 
 class Engine:

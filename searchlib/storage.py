@@ -108,14 +108,18 @@ def open_storage(storage: str) -> BaseStorage:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     if not is_url(storage):
         return _open_journal(Path(storage))
-    if misread(storage):
-        raise StorageError(f"storage {mask(storage)!r} can't be opened: {ESCAPE}")
+    _refuse_if_misread(storage)
     try:
         from searchlib.databases import open_database
 
         return open_database(storage)
     except Exception as error:  # SQLAlchemy, its drivers and Optuna each raise their own kinds
         raise _cannot_open(storage, error) from None
+
+
+def _refuse_if_misread(storage: str) -> None:
+    if misread(storage):
+        raise StorageError(f"storage {mask(storage)!r} can't be opened: {ESCAPE}")
 
 
 def _cannot_open(storage: str, error: Exception) -> StorageError:
@@ -361,7 +365,9 @@ class StudyLock:
         self.next_look = 0.0
 
     def __enter__(self) -> StudyLock:
-        if not is_url(self.storage):
+        if is_url(self.storage):
+            _refuse_if_misread(self.storage)
+        else:
             check_journal(Path(self.storage))
         try:
             self.path.parent.mkdir(exist_ok=True)

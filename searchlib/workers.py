@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from searchlib.runs import Run, StackRun
 
-__all__ = ["Deadline", "OutOfTimeError", "Workers", "available_cores"]
+__all__ = ["Deadline", "OutOfTimeError", "Workers", "available_cores", "rounds_to_bfloat16"]
 
 MOST_WAITING = 6  # stacks a worker, begun and not yet recorded
 
@@ -161,6 +161,21 @@ def _products() -> Any:
 
     mkldnn: Any = torch.backends.mkldnn
     return mkldnn.matmul
+
+
+def rounds_to_bfloat16() -> bool:
+    """Whether products here do round where they may: tried out, since of CPUs with such instructions not all do."""
+    import torch
+
+    factors = torch.linspace(1.0, 2.0, 256 * 784).view(256, 784)
+    before, found = _products().fp32_precision, {}
+    try:
+        for precision in ("ieee", "bf16"):
+            _products().fp32_precision = precision
+            found[precision] = factors @ factors.T
+    finally:
+        _products().fp32_precision = before
+    return bool(((found["bf16"] / found["ieee"] - 1.0).abs() > 1e-5).any())
 
 
 def available_cores() -> int:
