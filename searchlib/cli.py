@@ -462,7 +462,8 @@ def main() -> NoReturn:
     """Run the command line and exit."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal that lacks a character shows its number
-            stream.reconfigure(errors="backslashreplace")
+            with contextlib.suppress(OSError):  # of what is closed already the first line will tell
+                stream.reconfigure(errors="backslashreplace")
     context: click.Context | None = None
     code = 0
     interrupt_on_signals()

@@ -41,9 +41,15 @@ def register_champion(tracker: Tracker, predictor: torch.nn.Module, example: tor
 
 def _version_made_from(tracker: Tracker, checkpoint: str) -> str | None:
     for found in tracker.client.search_model_versions(f"name = '{tracker.study.name}'"):
-        if found.tags.get(CHECKPOINT_TAG) == checkpoint:
+        if found.tags.get(CHECKPOINT_TAG) == checkpoint and _has_files(tracker, found.source):
             return str(found.version)
     return None
+
+
+def _has_files(tracker: Tracker, place: str) -> bool:
+    import mlflow
+
+    return bool(mlflow.artifacts.list_artifacts(artifact_uri=place, tracking_uri=tracker.client.tracking_uri))
 
 
 def _model_made_from(tracker: Tracker, checkpoint: str) -> LoggedModel | None:
@@ -53,7 +59,7 @@ def _model_made_from(tracker: Tracker, checkpoint: str) -> LoggedModel | None:
     whole = None
     for model in tracker.client.search_logged_models([tracker.experiment]):
         if model.source_run_id == tracker.parent and model.tags.get(CHECKPOINT_TAG) == checkpoint:
-            if model.status == LoggedModelStatus.READY:
+            if model.status == LoggedModelStatus.READY and _has_files(tracker, model.artifact_location):
                 whole = model
             elif model.status == LoggedModelStatus.PENDING:
                 tracker.client.delete_logged_model(model.model_id)
@@ -143,7 +149,6 @@ def champion_checkpoint(tracker: Tracker) -> str | None:
 
 def _champion(tracker: Tracker) -> Any:
     """The version with the alias ``champion``; None where there is none, or its files are gone."""
-    import mlflow
     from mlflow.exceptions import MlflowException
 
     with tracker.errors("can't be read"):
@@ -153,8 +158,7 @@ def _champion(tracker: Tracker) -> Any:
             if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):  # no model, no alias
                 return None
             raise
-        files = mlflow.artifacts.list_artifacts(artifact_uri=version.source, tracking_uri=tracker.client.tracking_uri)
-        return version if files else None
+        return version if _has_files(tracker, version.source) else None
 
 
 def predict(tracker: Tracker, inputs: Any) -> Any:

@@ -245,10 +245,10 @@ def test_two_spellings_of_one_database_are_one_study(monkeypatch: pytest.MonkeyP
         for spelling in (f"sqlite:///{place}", "sqlite:///../study.db?timeout=30"):
             with pytest.raises(BusyError, match="evaluate"), StudyLock(spelling, "s", "optimize"):
                 pass
-    with StudyLock("postgresql://ann:one@host/db", "s", "evaluate"):
-        with pytest.raises(BusyError), StudyLock("postgresql://ann:two@host/db", "s", "optimize"):
+    with StudyLock("mysql://ann:one@host/db", "s", "evaluate"):
+        with pytest.raises(BusyError), StudyLock("mysql://ann:two@host/db", "s", "optimize"):
             pass
-        with StudyLock("postgresql://ann:one@host/other", "s", "optimize"):
+        with StudyLock("mysql://ann:one@host/other", "s", "optimize"):
             pass
 
 

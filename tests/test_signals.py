@@ -201,11 +201,11 @@ http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
 """
 QUICK_SERVERS = f"""
 from searchlib import servers
-def start(name):
-    port = servers._free_port()
-    return servers._start(name, ["-c", {SERVER!r}, str(port)], port)
-servers._start_optuna = lambda storage: start("Optuna Dashboard")
-servers._start_mlflow = lambda uri: start("MLflow")
+def start(name, host):
+    port = servers._free_port(host)
+    return servers._start(name, ["-c", {SERVER!r}, str(port)], host, port, {{}})
+servers._start_optuna = lambda storage, host: start("Optuna Dashboard", host)
+servers._start_mlflow = lambda uri, host: start("MLflow", host)
 """
 
 
