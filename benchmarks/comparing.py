@@ -21,7 +21,13 @@ __all__ = ["count_trials", "differences", "record"]
 DELETED = "deleted runs"  # a search may leave some, if it was killed; they are counted, and not compared
 LEDGER = ("trial", "replicate", "result")
 RESULT = ("trial", "replicate", "n", "loss", "accuracy", "correct", "low", "high", "confusion")
-OWN_TAGS = ("mlflow.parentRunId", "mlflow.source.", "searchlib.test.", "searchlib.git.")  # of a place, a time, a run
+OWN_TAGS = (
+    "mlflow.parentRunId",
+    "mlflow.source.",
+    "searchlib.test.",
+    "searchlib.git.",
+    "searchlib.study_uid",
+)  # of a place, a time, a run
 ABSENT = "nothing"
 
 
@@ -91,6 +97,7 @@ def _study(name: str, storage: str, runs: Mapping[str, str]) -> dict[str, Any]:
     if found is None:
         return {"trials": {}}
     attributes = dict(found.user_attrs)
+    attributes.pop("uid", None)
     parent, ledger = attributes.pop("mlflow_run_id", None), attributes.pop("test_ledger", None) or {}
     published = attributes.pop("champion_checkpoint", None)
     return {

@@ -20,7 +20,7 @@ from searchlib.holdout import published, republish
 from searchlib.registry import champion_checkpoint
 from searchlib.sampling import trial_seed
 from searchlib.storage import replicates_name
-from searchlib.tracking import REPAIRED, REPLACES, StoredRun, Tracker, TrialRecord
+from searchlib.tracking import REPAIRED, REPLACES, UID_TAG, StoredRun, Tracker, TrialRecord
 from searchlib.trial import derive_seed
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ class Audit:
         self.replicates, self.race = stored_replicates(study, search)
         self.ledger: dict[str, Any] = search.user_attrs.get("test_ledger") or {}
         self.champions = self._champions()
-        self.runs = tracker.runs()
+        self.runs = _without_others(tracker.runs(), search.user_attrs.get("uid"))
         self.owned: set[str] = set()
         self.intact: list[str] = []
 
@@ -484,6 +484,16 @@ class Audit:
         if registered is not None:
             told = "MLflow has a registered champion, and Optuna's ledger knows of no test"
             self._differs("champion", told, f"searchlib evaluate --study {self.study.name} registers the study's own")
+
+
+def _without_others(runs: dict[str, StoredRun], uid: str | None) -> dict[str, StoredRun]:
+    """Without the runs of other Optuna storages' studies of that name, whose parent runs have another uid."""
+    others = {run_id for run_id, run in runs.items() if run.tags.get(UID_TAG, uid) != uid}
+    return {
+        run_id: run
+        for run_id, run in runs.items()
+        if run_id not in others and run.tags.get("mlflow.parentRunId") not in others
+    }
 
 
 def counted(number: int, thing: str) -> str:

@@ -156,7 +156,7 @@ def _open_test_set(
         trial=ledger["trial"],
         replicate=ledger.get("replicate"),
         checkpoint_sha256=ledger["checkpoint_sha256"],
-        code=ledger["code"],
+        code=code_version(),
         n=len(examples),
         **measured,
     )

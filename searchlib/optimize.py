@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import uuid
 import warnings
 from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
@@ -91,8 +92,9 @@ def optimize(
                 tracker.start(optuna_study, examples, tags={f"searchlib.{key}": value for key, value in tags.items()})
                 tracker.discard_runs_of(study.name, [trial.number for trial in unfinished])
 
+            guard = functools.partial(lock.check, now=True)
             with contextlib.suppress(OutOfTimeError), engine.workers() as workers:
-                with Recorder(optuna_study, tracker, begin=open_tracker) as recorder:
+                with Recorder(optuna_study, tracker, begin=open_tracker, guard=guard) as recorder:
                     search = _Search(
                         study, optuna_study, engine, workers, recorder, shelf, max(target, existing), deadline
                     )
@@ -101,7 +103,7 @@ def optimize(
                             recorder.check()
                             lock.check()
                             yield progress
-                with contextlib.closing(race.run(engine, workers, tracker, shelf, deadline)) as steps:
+                with contextlib.closing(race.run(engine, workers, tracker, guard, shelf, deadline)) as steps:
                     for progress in steps:
                         lock.check()
                         yield progress
@@ -128,6 +130,7 @@ def _open_study(study: Study, storage: str) -> optuna.Study:
                 warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
                 made.set_metric_names([study.metric])
             made.set_user_attr("question", study.question)
+            made.set_user_attr("uid", uuid.uuid4().hex)
             made.set_user_attr("definition", study.definition())
         else:
             refuse_if_changed(study, stored)
@@ -238,7 +241,8 @@ class _Search:
     def _train_apart(self, stacks: Iterator[StackRun]) -> Iterator[Progress]:
         """Stacks side by side, none of which minds the others."""
         for stack, finished, others in self.workers.finish(map(self._taken_up, stacks), deadline=self.deadline):
-            if self.shelf.is_due([stack]):
+            waits = not stack.alive and stack not in finished  # for a slower one that came before it
+            if waits or self.shelf.is_due([stack]):
                 self.shelf.put([stack])
             records = []
             for over in finished:
@@ -253,7 +257,7 @@ class _Search:
         return stack
 
     def _train_in_step(self, stacks: Iterator[StackRun]) -> Iterator[Progress]:
-        """The stacks of a round in step, so that pruning compares equals: to the next rung, else epoch by epoch.
+        """The stacks of a round in step, epoch by epoch, so that pruning compares equals.
 
         Each pruner looks at the trials in the order of their stacks.
         """
@@ -269,14 +273,12 @@ class _Search:
         epochs = max(stack.epochs for stack in together)
         pruner = make_pruner(self.study, epochs)
         rungs = halving_rungs(self.study, epochs)
-        looks = [*rungs, epochs] if pruner is None else list(range(1, epochs + 1))
+        reached = 0
         if self.shelf.take(together):
             reached = max(stack.epoch for stack in together)
-            looks = [epoch for epoch in looks if epoch > reached]
             self._remind(runs, view)
             yield self._store(self._records_in_step(together, view), together, None)
-        for epoch in looks:
-            entered = [run for stack in together for run in stack.alive]
+        for epoch in range(reached + 1, epochs + 1):
             going = [stack for stack in together if stack.alive]
             went: dict[int, tuple[StackRun, Run]] = {}
             for stack, through in self.workers.advance(going, deadline=self.deadline, until=epoch):
@@ -287,7 +289,8 @@ class _Search:
                     if went[number][1].outcome == "completed":  # and hasn't diverged on its second way, in a half
                         self._prune(pruner, *went[number], view)
             elif epoch in rungs:
-                self._halve(together, entered)
+                before = max((rung for rung in rungs if rung < epoch), default=0)
+                self._halve(together, [run for run in runs if len(run.curves) > before])
             records = self._records_in_step(together, view)
             if records:
                 yield self._store(records, together, None)

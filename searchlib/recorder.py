@@ -34,11 +34,18 @@ class Recorder:
     raised to whoever checks, puts or drains next, or leaves. Who leaves by an exception waits for GRACE seconds at
     most: what isn't stored by then, for want of a server, is trained again.
 
-    begin: called on the thread before it writes anything, to open what may take seconds to open.
+    begin: called on the thread before it writes anything, to open what may take seconds to open. guard: called before
+    each write, to raise where the study is in other hands by now.
     """
 
-    def __init__(self, optuna_study: optuna.Study, tracker: Tracker, begin: Callable[[], None] | None = None) -> None:
-        self.optuna_study, self.tracker, self.begin = optuna_study, tracker, begin
+    def __init__(
+        self,
+        optuna_study: optuna.Study,
+        tracker: Tracker,
+        begin: Callable[[], None] = lambda: None,
+        guard: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.optuna_study, self.tracker, self.begin, self.guard = optuna_study, tracker, begin, guard
         self.queue: queue.Queue[TrialRecord | Callable[[], None] | None] = queue.Queue()
         self.error: BaseException | None = None
         self.thread = threading.Thread(target=self._work, name="searchlib-recorder", daemon=True)
@@ -81,8 +88,7 @@ class Recorder:
 
     def _work(self) -> None:
         try:
-            if self.begin is not None:
-                self.begin()
+            self.begin()
         except BaseException as error:
             self.error = error
         going = True
@@ -107,7 +113,11 @@ class Recorder:
     def _write(self, records: Sequence[TrialRecord]) -> None:
         if not records:
             return
+        self.guard()
         stored = self.tracker.log_trials(records, self.optuna_study.study_name)
+        self.guard()
+        if self.error is not None:  # it was ended while this waited for a server
+            raise self.error
         storage = self.optuna_study._storage
         try:
             with written_together(storage):
@@ -128,7 +138,7 @@ class Recorder:
         known = storage.get_trial(trial_id).intermediate_values
         for point in record.curves:
             value = point.get(self.tracker.study.metric, math.nan)
-            if math.isfinite(value) and int(point["epoch"]) not in known:
+            if math.isfinite(value) and known.get(int(point["epoch"])) != value:
                 storage.set_trial_intermediate_value(trial_id, int(point["epoch"]), value)
         attributes: dict[str, Any] = {
             "mlflow_run_id": run_id,

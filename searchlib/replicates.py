@@ -10,7 +10,7 @@ when the leader is alone or ``replicates`` seeds are reached.
 from __future__ import annotations
 
 import functools
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from searchlib.analysis import cells, outcome
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Race"]
 
+Guard = Callable[[], None]
+
 MOST_REPLICATES = 1_000_000  # the upper end of the dimension ``replicate``, the same for all trials
 
 
@@ -55,7 +57,7 @@ class Race:
         return all(noted.get(name) == value for name, value in wanted.items())
 
     def run(
-        self, engine: Engine, workers: Workers, tracker: Tracker, shelf: Shelf, deadline: Deadline
+        self, engine: Engine, workers: Workers, tracker: Tracker, guard: Guard, shelf: Shelf, deadline: Deadline
     ) -> Generator[Progress, None, None]:
         """Run what is missing. OutOfTimeError when the deadline passes; what was recorded stays."""
         if self.finished:
@@ -68,7 +70,7 @@ class Race:
         )
         self.best = self._best_by_source()
         candidates = self._candidates()
-        with Recorder(stored, tracker) as recorder:
+        with Recorder(stored, tracker, guard=guard) as recorder:
             self.recorder = recorder
             if all(trial.state.is_finished() for trial in self._trials()):
                 self._note(candidates)  # an earlier run may have ended before it could
@@ -169,7 +171,7 @@ class Race:
         """Train what is open of a batch: a stack for each seed and fusion key, formed as before an interruption."""
         self.done, self.target = sum(trial.state.is_finished() for trial in trials), len(trials)
         for stack, finished, others in self.workers.finish(self._stacks(trials), deadline=self.deadline):
-            if self.shelf.is_due([stack]):
+            if (not stack.alive and stack not in finished) or self.shelf.is_due([stack]):
                 self.shelf.put([stack])
             records = [record for over in finished for record in self._record(over)]
             for over in finished:

@@ -7,6 +7,7 @@ be written down, and taken up by another process, to the last bit.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import json
@@ -18,6 +19,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from searchlib.errors import DeviceError, SearchlibError
+from searchlib.trial import derive_seed
 
 if TYPE_CHECKING:
     import torch
@@ -169,6 +171,14 @@ class StackRun:
         if not all(kept):
             self._stack.keep(kept)
 
+    def restart(self) -> None:
+        """Be as before the first epoch."""
+        self.close()
+        self._epoch, self._ended = 0, False
+        for run in self.runs.values():
+            run.restart()
+            run.outcome, run.diverged_step, run.error, run.halved, run.notes = "completed", None, "", 0, {}
+
     def close(self) -> None:
         """Give memory back; runs and what they gave stay."""
         for half in self._halves:
@@ -228,9 +238,10 @@ class StackRun:
     # ------------------------------------------------------------------------------------------------ training
 
     def _advance(self) -> list[Run]:
-        if self._stack is None:
-            self._begin()
-        result = next(self._steps)
+        with self._own_numbers():
+            if self._stack is None:
+                self._begin()
+            result = next(self._steps)
         self._epoch = result.epoch
         assert self._stack is not None
         went = [self.runs[member.number] for member in self._stack.members]
@@ -238,6 +249,18 @@ class StackRun:
             self._note(run, position, result)
         self.drop({run.number for run in went if run.outcome == "diverged"}, "diverged")
         return [run for run in went if run.outcome == "completed"]
+
+    @contextlib.contextmanager
+    def _own_numbers(self) -> Iterator[None]:
+        """What code of the study's own draws from torch's generator follows from stack and epoch alone."""
+        if not self.engine.has_own_code:
+            yield
+            return
+        import torch
+
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derive_seed(self.order_seed, "own code", self._epoch, *self.runs))
+            yield
 
     def _begin(self) -> None:
         from searchlib.training.loop import denormals_flushed

@@ -347,9 +347,10 @@ class StudyLock:
     """One coordinator a study: whoever holds this may create, adopt and tell its trials, or open its test set.
 
     A file in ``.searchlib``, beside the storage (for a server: in the working folder), with a kernel lock on it,
-    which is gone when its owner is, however it ended. The file says who holds it. It guards one host; in PostgreSQL
-    the server keeps a second lock, which guards them all, until the connection of its owner is gone. A server that is
-    restarted forgets it: ``check`` takes it again, or finds that another host was quicker.
+    which is gone when its owner is, however it ended. The file says who holds it. It guards one host, and of a server's
+    database one working folder. In PostgreSQL the server keeps a second lock, which guards all hosts, until the
+    connection of its owner is gone. A server that is restarted forgets it: ``check`` takes it again, or finds that
+    another host was quicker.
     """
 
     def __init__(self, storage: str, study: str, purpose: str) -> None:
@@ -363,6 +364,7 @@ class StudyLock:
         self.descriptor: int | None = None
         self.server: AdvisoryLock | None = None
         self.next_look = 0.0
+        self.looking = threading.Lock()
 
     def __enter__(self) -> StudyLock:
         if is_url(self.storage):
@@ -409,13 +411,17 @@ class StudyLock:
         if descriptor is not None:
             os.close(descriptor)
 
-    def check(self) -> None:
-        """BusyError where another host has taken the study over. To be called often: it looks every few seconds."""
-        if self.server is None or time.monotonic() < self.next_look:
-            return
-        self.next_look = time.monotonic() + CHECK_SECONDS
-        with storage_errors(self.storage):
-            holder = self.server.check()
+    def check(self, *, now: bool = False) -> None:
+        """BusyError where another host has taken the study over. To be called often: it looks every few seconds.
+
+        now: look in any case. Threads may call it at the same time.
+        """
+        with self.looking:
+            if self.server is None or (not now and time.monotonic() < self.next_look):
+                return
+            self.next_look = time.monotonic() + CHECK_SECONDS
+            with storage_errors(self.storage):
+                holder = self.server.check()
         if holder is not None:
             raise self._busy(_owner(holder))
 

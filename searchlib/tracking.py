@@ -51,6 +51,7 @@ TAG_LENGTH = 5000  # MLflow's own limit
 PAGE = 5000  # runs in one answer
 REPAIRED = "searchlib.repaired"  # tag: what of a run written again is lost
 REPLACES = "searchlib.replaces"  # tag: the id, noted by Optuna, of the run in whose place this one is
+UID_TAG = "searchlib.study_uid"  # tag of a parent run: which Optuna storage's study it is of
 LEDGER_TAG = "searchlib.test."  # starts the names of the tags that repeat the ledger
 
 
@@ -179,36 +180,43 @@ class Tracker:
     # ------------------------------------------------------------------------------------------ the parent run
 
     def open_parent(self, optuna_study: optuna.Study) -> str:
-        """The study's parent run: the one noted in Optuna, or found by its tags, or a new one."""
-        known = optuna_study.user_attrs.get("mlflow_run_id")
+        """The study's parent run: the one noted in Optuna, or found by its tags, or a new one.
+
+        Another Optuna storage's study of that name has a run of its own beside it.
+        """
+        known, uid = (optuna_study.user_attrs.get(name) for name in ("mlflow_run_id", "uid"))
         with self.errors("can't be written"):
             self.experiment = self.experiment or self.client.create_experiment(self.study.name, tags=EXPERIMENT_TAGS)
             if not (known and self._is_active(known)):
-                known = self._find(
-                    f"tags.`searchlib.kind` = 'study' and tags.`optuna.study_name` = '{self.study.name}'"
-                )
+                known = self._find(f"tags.`searchlib.kind` = 'study' and tags.`{UID_TAG}` = '{uid}'")
+            if not optuna_study.user_attrs.get("test_ledger"):
+                self._refuse_if_opened()
             if not known:
-                tags = {"searchlib.kind": "study", "optuna.study_name": self.study.name}
+                tags = {
+                    "searchlib.kind": "study",
+                    "optuna.study_name": self.study.name,
+                    UID_TAG: str(uid),
+                }
                 if self.study.path:
                     tags["mlflow.source.name"] = str(self.study.path)
                 tags["mlflow.note.content"] = self.study.question
                 known = self.client.create_run(self.experiment, run_name=self.study.name, tags=tags).info.run_id
-            elif not optuna_study.user_attrs.get("test_ledger"):
-                self._refuse_if_opened(known)
         if optuna_study.user_attrs.get("mlflow_run_id") != known:  # out here an error of Optuna's storage is its own
             optuna_study.set_user_attr("mlflow_run_id", known)
         self.parent = known
         return known
 
-    def _refuse_if_opened(self, run_id: str) -> None:
+    def _refuse_if_opened(self) -> None:
         """The ledger is in two places, so that whoever loses Optuna's can't open the test set of a study again."""
-        tags = self.client.get_run(run_id).data.tags
-        if claimed := tags.get(f"{LEDGER_TAG}claimed_at"):
-            raise HoldoutError(
-                f"the test set of study {self.study.name!r} was opened at {claimed} for trial "
-                f"{tags.get(f'{LEDGER_TAG}trial')} (MLflow run {run_id}), and this Optuna storage doesn't know of it; "
-                "go on with the storage that does, or save the study under a new name"
-            )
+        query = f"tags.`searchlib.kind` = 'study' and tags.`optuna.study_name` = '{self.study.name}'"
+        for run in self.client.search_runs([self.experiment], query):
+            tags = run.data.tags
+            if claimed := tags.get(f"{LEDGER_TAG}claimed_at"):
+                raise HoldoutError(
+                    f"the test set of study {self.study.name!r} was opened at {claimed} for trial "
+                    f"{tags.get(f'{LEDGER_TAG}trial')} (MLflow run {run.info.run_id}), and this Optuna storage doesn't "
+                    "know of it; go on with the storage that does, or save the study under a new name"
+                )
 
     def end_parent(self, run_id: str) -> None:
         """Mark the study's parent run as finished where a killed search, after its last trial, left it running."""
