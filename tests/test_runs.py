@@ -131,6 +131,44 @@ def test_only_the_same_stack_takes_it_up() -> None:
     assert list(Path("shelf").iterdir()) == []
 
 
+def test_notes_may_be_large() -> None:
+    shelf, stopped, resumed = Shelf(Path("shelf")), one_stack(a_study()), one_stack(a_study())
+    stopped.advance()
+    stopped.runs[0].notes = {"much": "x" * 120_000_000}  # more than the header of the file may hold
+    shelf.put([stopped])
+    assert shelf.take([resumed])
+    assert len(resumed.runs[0].notes["much"]) == 120_000_000
+
+
+def test_what_cannot_be_taken_up_is_trained_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = everything(finish(one_stack(a_study())))
+    shelf, stopped, resumed = Shelf(Path("shelf")), one_stack(a_study()), one_stack(a_study())
+    stopped.advance()
+    shelf.put([stopped])
+    with monkeypatch.context() as short:
+        short.setattr(Stack, "resume", lambda *_: (_ for _ in ()).throw(MemoryError("no more")))
+        assert not shelf.take([resumed])
+    assert list(Path("shelf").iterdir()) == []
+    assert everything(finish(resumed)) == expected
+
+
+def noisy(x: torch.Tensor) -> torch.Tensor:
+    return x.tanh() + 0.1 * torch.randn_like(x)
+
+
+def test_what_a_study_draws_is_the_same_after_a_kill() -> None:
+    study = a_study(scientific={"activation": Choice(noisy, "tanh")}, trials=4)
+    expected = everything(finish(one_stack(study)))
+    torch.randn(7)  # whatever was drawn before
+    stopped, shelf = one_stack(study), Shelf(Path("shelf"))
+    stopped.advance()
+    shelf.put([stopped])
+    torch.randn(3)
+    resumed = one_stack(study)
+    assert shelf.take([resumed])
+    assert everything(finish(resumed)) == expected
+
+
 def test_a_full_disk_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     stack = one_stack(a_study())
     stack.advance()

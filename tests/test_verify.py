@@ -324,6 +324,28 @@ def test_a_run_with_other_values_makes_place_for_one_with_optunas(study: Study) 
     assert curve(new.info.run_id, "train_loss") == losses
 
 
+def test_two_optuna_storages_share_one_mlflow_store() -> None:
+    """Each has runs of its own there, and neither search nor repair touches the other's."""
+    study = small_study(trials=4)
+    run(study)
+    first = {found.info.run_id for found in runs_of(study)}
+    steps = search(study, storage="other.journal")
+    next(steps)
+    steps.close()
+    for _ in search(study, storage="other.journal"):
+        pass
+    assert repair(study, storage="other.journal", tracking_uri=None, data_root=Path("data")).mended == []
+    assert look(study).differences == []
+    everything = {found.info.run_id for found in runs_of(study)}
+    assert first < everything
+    assert len(everything) == 2 * len(first) == 10
+
+
+def runs_of(study: Study) -> list:
+    client = connect(None)
+    return list(client.search_runs([client.get_experiment_by_name(study.name).experiment_id]))
+
+
 def test_a_lost_mlflow_database_is_made_again(study: Study) -> None:
     """All but losses and diagnostics: the checkpoints are files, of which the new champion is made."""
     before = trials_of(study)
