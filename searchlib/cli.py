@@ -466,7 +466,7 @@ def main() -> NoReturn:
                 stream.reconfigure(errors="backslashreplace")
     context: click.Context | None = None
     code = 0
-    interrupt_on_signals()
+    signalled = interrupt_on_signals()
     try:
         context = cli.make_context("searchlib", sys.argv[1:])
         with context:
@@ -484,8 +484,11 @@ def main() -> NoReturn:
     except Exception as error:
         if context is not None and context.meta.get(DEBUG):
             raise
-        code = 1
-        _say(f"Error: {_one_line(error)}")
+        if signalled:  # a library made an error of its own of it, as pydantic does in the middle of an import
+            code = _interrupted("what was recorded is saved")
+        else:
+            code = 1
+            _say(f"Error: {_one_line(error)}")
     for stream in filter(None, (sys.stdout, sys.stderr)):
         try:
             stream.flush()

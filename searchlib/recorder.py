@@ -49,6 +49,7 @@ class Recorder:
         self.queue: queue.Queue[TrialRecord | Callable[[], None] | None] = queue.Queue()
         self.error: BaseException | None = None
         self.thread = threading.Thread(target=self._work, name="searchlib-recorder", daemon=True)
+        self.over = threading.Event()
         self.switch_interval = sys.getswitchinterval()
 
     def __enter__(self) -> Recorder:
@@ -79,14 +80,25 @@ class Recorder:
             self.error = self.error or StorageError("the study is in other hands: nothing more is written")
         self.queue.put(None)
         orderly = kind is None or issubclass(kind, OutOfTimeError)
-        self.thread.join(None if orderly else GRACE)
-        if self.thread.is_alive():
-            self.error = StorageError("the search was ended while its results waited for a server")
-        sys.setswitchinterval(self.switch_interval)
+        try:
+            self.over.wait(None if orderly else GRACE)  # Thread.join, once interrupted, takes the thread for ended
+        except KeyboardInterrupt:  # at the very end, while the last results are written: they have their time, too
+            self.over.wait(GRACE)
+            raise
+        finally:
+            if not self.over.is_set():
+                self.error = StorageError("the search was ended while its results waited for a server")
+            sys.setswitchinterval(self.switch_interval)
         if orderly:
             self.check()
 
     def _work(self) -> None:
+        try:
+            self._write_all()
+        finally:
+            self.over.set()
+
+    def _write_all(self) -> None:
         try:
             self.begin()
         except BaseException as error:

@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import time
+from collections.abc import Sequence
 from types import FrameType
 
 __all__ = ["INTERRUPTED", "interrupt_on_signals"]
@@ -14,8 +15,8 @@ INTERRUPTED = 130  # the exit status
 ONE_SECOND = 1.0  # signals within it are one: a closed terminal sends two, and so does timeout(1)
 
 
-def interrupt_on_signals() -> None:
-    """From now on the first of the signals raises KeyboardInterrupt in the main thread.
+def interrupt_on_signals() -> Sequence[float]:
+    """From now on the first of the signals raises KeyboardInterrupt in the main thread; its time is then in the result.
 
     Another one, later than a second, ends the process on the spot: the stores are as good as after any kill. A signal
     that whoever started the process has it ignore (nohup: SIGHUP; a script's background job: SIGINT) stays ignored.
@@ -35,3 +36,4 @@ def interrupt_on_signals() -> None:
         number = getattr(signal, name, None)  # Windows has no SIGHUP
         if number is not None and signal.getsignal(number) not in (signal.SIG_IGN, None):
             signal.signal(number, interrupt)
+    return first

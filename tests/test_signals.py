@@ -111,6 +111,46 @@ def assert_saved() -> None:
     assert [row for row in done if row[0] < 8] == uninterrupted()[: len(done)]
 
 
+def test_a_signal_while_the_last_results_are_written() -> None:
+    """All is trained, and the recorder still opens MLflow's store."""
+    slow = """
+import time
+from searchlib.tracking import Tracker
+original = Tracker.__enter__
+def enter(tracker):
+    open("opening", "w").close()
+    time.sleep(4.0)
+    return original(tracker)
+Tracker.__enter__ = enter
+"""
+    process = start([*OPTIMIZE, "--trials", "4"], trap=slow)
+    until(lambda: "4/4 trials" in said("out"), process)
+    assert Path("opening").exists()
+    assert recorded() == 0
+    send(process, signal.SIGTERM)
+    assert status_of_interrupted(process) == 130
+    assert "Interrupted: 4 of 4 trials are saved" in said()
+    assert recorded() == 4
+
+
+def test_an_interrupt_that_a_library_calls_an_error_is_one() -> None:
+    """As pydantic does when it comes while MLflow is imported."""
+    trap = """
+import os, signal
+from searchlib import storage
+def count(_storage):
+    try:
+        os.kill(os.getpid(), signal.SIGINT)
+        while True: pass
+    except KeyboardInterrupt:
+        raise ValueError("Error building a serializer") from None
+storage.count_trials = count
+"""
+    process = start(["list"], trap=trap)
+    assert status_of_interrupted(process) == 130
+    assert said() == "\nInterrupted: what was recorded is saved\n"
+
+
 @pytest.mark.parametrize("signals", [["SIGTERM"], ["SIGHUP", "SIGTERM", "SIGHUP"]], ids="-".join)
 def test_a_signal_saves_what_is_finished(signals: list[str]) -> None:
     """Those that come within a second are one: a closing terminal sends two."""
