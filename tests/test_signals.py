@@ -83,7 +83,7 @@ def send(process: BaseProcess, *signals: signal.Signals) -> None:
         os.kill(process.pid, number)
 
 
-def status_of_interrupted(process: BaseProcess, seconds: float = 30.0) -> int | None:
+def status_of_interrupted(process: BaseProcess, seconds: float = 60.0) -> int | None:
     process.join(seconds)
     assert not process.is_alive()
     return process.exitcode
