@@ -14,9 +14,11 @@ from typing import Any
 import sqlalchemy
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.storages import BaseStorage, RDBStorage, get_storage
-from optuna.trial import TrialState
+from optuna.storages._rdb.models import TrialModel
+from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError, PendingRollbackError, SQLAlchemyError
+from sqlalchemy.orm import Session
 
 __all__ = ["AdvisoryLock", "open_database", "reason_of"]
 
@@ -94,14 +96,18 @@ def _connection_lost(error: StorageInternalError) -> bool:
 
 
 def _again(method: Callable[..., Any]) -> Callable[..., Any]:
+    """*method*, done again while connections are lost, until PATIENCE seconds after the first loss."""
+
     @functools.wraps(method)
     def call(*arguments: Any, **options: Any) -> Any:
-        try:
-            return method(*arguments, **options)
-        except StorageInternalError as error:
-            if not _connection_lost(error):
-                raise
-        return method(*arguments, **options)
+        lost_at: float | None = None
+        while True:
+            try:
+                return method(*arguments, **options)
+            except StorageInternalError as error:
+                lost_at = lost_at or time.monotonic()
+                if not _connection_lost(error) or time.monotonic() - lost_at > PATIENCE:
+                    raise
 
     return call
 
@@ -109,22 +115,44 @@ def _again(method: Callable[..., Any]) -> Callable[..., Any]:
 class _Server(RDBStorage):
     """A storage that does again, on a new connection, what was under way when the server went.
 
-    All that Optuna asks of it may be done twice. (It sees itself to new trials, which it makes in several tries.)
+    Most of what Optuna asks of it may be done twice. What may not looks first whether the server, which couldn't say so
+    any more, had done it.
     """
 
+    _in_doubt: int | None = None  # id of a trial whose making the server hasn't confirmed
+
     def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
-        try:
-            return super().set_trial_state_values(trial_id, state, values)
-        except StorageInternalError as error:
-            if not _connection_lost(error):
-                raise
-        try:
-            return super().set_trial_state_values(trial_id, state, values)
-        except UpdateFinishedTrialError:  # the server had done it, and couldn't say so any more
-            return True
+        asked = 0
+
+        @_again
+        def tell() -> bool:
+            nonlocal asked
+            asked += 1
+            try:
+                return RDBStorage.set_trial_state_values(self, trial_id, state, values)
+            except UpdateFinishedTrialError:
+                if asked == 1:
+                    raise
+                return True
+
+        return bool(tell())
+
+    def _create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> FrozenTrial:
+        self._in_doubt = None
+        trial: FrozenTrial = _again(super()._create_new_trial)(study_id, template_trial)
+        return trial
+
+    def _get_prepared_new_trial(self, study_id: int, template_trial: FrozenTrial | None, session: Session) -> Any:
+        """Within a transaction that has the study's row locked: an earlier one has ended."""
+        if self._in_doubt is not None and (made := session.get(TrialModel, self._in_doubt)) is not None:
+            return made
+        made = super()._get_prepared_new_trial(study_id, template_trial, session)
+        self._in_doubt = int(made.trial_id)
+        return made
 
 
 for _name in (
+    "create_new_study",  # whoever asks for that takes the one that is there by then
     *("get_study_id_from_name", "get_study_name_from_id", "get_study_directions", "get_all_studies"),
     *("get_study_user_attrs", "get_study_system_attrs", "set_study_user_attr", "set_study_system_attr"),
     *("get_trial", "_get_trials", "_get_best_trial_id", "get_trial_id_from_study_id_trial_number"),
@@ -170,15 +198,18 @@ class AdvisoryLock:
 
     def check(self) -> str | None:
         """None while it's ours, or is again after a restart of the server; else who has taken it since."""
-        if self._connection is not None:
+        lost_at: float | None = None
+        while True:
             try:
+                if self._connection is None:
+                    return self.acquire(self.owner)
                 self._ask("SELECT 1", {})
                 return None
             except DBAPIError as error:
-                if not error.connection_invalidated:
+                lost_at = lost_at or time.monotonic()
+                if not error.connection_invalidated or time.monotonic() - lost_at > PATIENCE:
                     raise
-            self._leave()
-        return self.acquire(self.owner)
+                self._leave()
 
     def release(self) -> None:
         self._leave()

@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 from children import CHILDREN, preload, serve_mlflow
 from faults import STUDY, assert_nothing_lost, assert_one_line, before_batch, rows, uninterrupted
+from optuna.storages import RDBStorage
 from support import STORAGE, empty_mlflow_store, search, write_idx
 
 from searchlib import databases, storage, tracking
@@ -243,6 +244,43 @@ def test_connections_that_break_again_and_again_cost_nothing(shared: Postgres, m
         over.set()
         thread.join()
     assert broken
+    assert_nothing_lost(shared.url)
+
+
+def test_postgresql_that_dies_once_it_has_done_it_does_it_once(
+    shared: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It commits, and is gone before it says so: at each new trial, and at every third of the other writes."""
+    import psycopg
+    from sqlalchemy.engine.default import DefaultDialect
+
+    deaths, commits, commit, prepare = 0, 0, DefaultDialect.do_commit, RDBStorage._get_prepared_new_trial
+
+    def prepare_a_trial(*arguments: Any) -> Any:
+        nonlocal commits
+        commits = 2
+        return prepare(*arguments)
+
+    def commit_and_die(dialect: DefaultDialect, connection: Any) -> None:
+        nonlocal commits, deaths
+        commit(dialect, connection)
+        if dialect.name != "postgresql" or commits == 0:  # MLflow's, or the opening's
+            return
+        commits += 1
+        if commits % 3 == 0:
+            deaths += 1
+            ours = connection.driver_connection
+            with psycopg.connect(shared.url, autocommit=True) as other:
+                other.execute("SELECT pg_terminate_backend(%s, 5000)", [ours.info.backend_pid])
+            ours.execute("SELECT 1")  # it raises what the loss of a connection raises
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RDBStorage, "_get_prepared_new_trial", prepare_a_trial)
+        patch.setattr(DefaultDialect, "do_commit", commit_and_die)
+        patch.setattr("random.random", lambda: 0.0)  # of two seconds that Optuna waits for before it tries again
+        for _ in search(STUDY, storage=shared.url):
+            pass
+    assert deaths > STUDY.trials
     assert_nothing_lost(shared.url)
 
 
