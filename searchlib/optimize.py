@@ -249,7 +249,7 @@ class _Search:
                 records += [self._record_of(run) for run in over.runs.values() if not run.trial.state.is_finished()]
             progress = self._store(records, others, stack)
             for over in finished:
-                self.recorder.afterwards(functools.partial(self.shelf.remove, [over]))
+                self.recorder.put(functools.partial(self.shelf.remove, [over]))
             yield progress
 
     def _taken_up(self, stack: StackRun) -> StackRun:
@@ -300,7 +300,7 @@ class _Search:
                 self.shelf.put(together)
         for stack in together:
             stack.close()
-        self.recorder.afterwards(functools.partial(self.shelf.remove, together))
+        self.recorder.put(functools.partial(self.shelf.remove, together))
 
     def _remind(self, runs: Sequence[Run], view: OverlayStorage) -> None:
         """Let the pruners see what they had seen when the round was put down."""

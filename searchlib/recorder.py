@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["Recorder"]
 
 MOST = 64  # trials in one write
+MOST_WAITING = 128  # for their turn; then training waits, so that an interrupted search is soon saved
 GRACE = 30.0  # seconds in which an interrupted search may still store what is finished
 PATIENCE = 0.0002  # seconds that the training thread, back from one of torch's operations, waits for this one's Python
 
@@ -32,7 +33,7 @@ class Recorder:
 
     MLflow first: a trial that Optuna calls finished has its run. After an error nothing more is written, and it is
     raised to whoever checks, puts or drains next, or leaves. Who leaves by an exception waits for GRACE seconds at
-    most: what isn't stored by then, for want of a server, is trained again.
+    most: what isn't stored by then, for want of a server, is trained again. Of MOST_WAITING trials the next waits.
 
     begin: called on the thread before it writes anything, to open what may take seconds to open. guard: called before
     each write, to raise where the study is in other hands by now.
@@ -46,7 +47,7 @@ class Recorder:
         guard: Callable[[], None] = lambda: None,
     ) -> None:
         self.optuna_study, self.tracker, self.begin, self.guard = optuna_study, tracker, begin, guard
-        self.queue: queue.Queue[TrialRecord | Callable[[], None] | None] = queue.Queue()
+        self.queue: queue.Queue[TrialRecord | Callable[[], None] | None] = queue.Queue(MOST_WAITING)
         self.error: BaseException | None = None
         self.thread = threading.Thread(target=self._work, name="searchlib-recorder", daemon=True)
         self.over = threading.Event()
@@ -62,13 +63,12 @@ class Recorder:
         if self.error is not None:
             raise self.error
 
-    def put(self, record: TrialRecord) -> None:
-        self.check()
-        self.queue.put(record)
-
-    def afterwards(self, call: Callable[[], None]) -> None:
-        """Call *call* on the thread once everything put so far is written."""
-        self.queue.put(call)
+    def put(self, one: TrialRecord | Callable[[], None]) -> None:
+        """Write a trial in its turn, or call a function in its turn, when everything put before is written."""
+        while True:
+            self.check()
+            with contextlib.suppress(queue.Full):
+                return self.queue.put(one, timeout=1.0)
 
     def drain(self) -> None:
         """Wait until everything put so far is written."""
@@ -78,12 +78,16 @@ class Recorder:
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
         if kind is not None and issubclass(kind, BusyError):
             self.error = self.error or StorageError("the study is in other hands: nothing more is written")
-        self.queue.put(None)
         orderly = kind is None or issubclass(kind, OutOfTimeError)
+        patience = None if orderly else GRACE
         try:
-            self.over.wait(None if orderly else GRACE)  # Thread.join, once interrupted, takes the thread for ended
+            with contextlib.suppress(queue.Full):
+                self.queue.put(None, timeout=patience)
+                self.over.wait(patience)  # Thread.join, once interrupted, takes the thread for ended
         except KeyboardInterrupt:  # at the very end, while the last results are written: they have their time, too
-            self.over.wait(GRACE)
+            with contextlib.suppress(queue.Full):
+                self.queue.put(None, timeout=GRACE)
+                self.over.wait(GRACE)
             raise
         finally:
             if not self.over.is_set():

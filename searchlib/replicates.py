@@ -175,7 +175,7 @@ class Race:
                 self.shelf.put([stack])
             records = [record for over in finished for record in self._record(over)]
             for over in finished:
-                self.recorder.afterwards(functools.partial(self.shelf.remove, [over]))
+                self.recorder.put(functools.partial(self.shelf.remove, [over]))
             self.done += len(records)
             yield self._progress(stack, others, records)
 

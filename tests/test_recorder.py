@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import sqlite3
+import threading
 import time
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import torch
 from optuna.trial import TrialState
 from support import empty_mlflow_store, small_study
 
+from searchlib import recorder
 from searchlib.errors import StorageError
 from searchlib.recorder import Recorder
 from searchlib.sampling import ask_round
@@ -181,6 +183,54 @@ class NoTracker:
 
     def log_trials(self, records, study_name):
         return [(f"run{record.number}", None) for record in records]
+
+
+def test_training_waits_for_a_recorder_that_is_behind_and_an_interrupt_does_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Who puts more than may wait, waits; it hears of an error; and it gets away while nothing is written."""
+    monkeypatch.setattr(recorder, "GRACE", 0.2)
+    slow, reached = threading.Event(), []
+    made = Recorder(optuna.create_study(), None, begin=slow.wait)
+
+    def put_all() -> None:
+        for number in range(recorder.MOST_WAITING + 1):
+            made.put(lambda: None)
+            reached.append(number)
+
+    thread = threading.Thread(target=put_all)
+
+    def interrupted() -> None:
+        with made:
+            thread.start()
+            thread.join(0.5)
+            assert len(reached) == recorder.MOST_WAITING
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    with pytest.raises(StorageError, match="waited for a server"):
+        made.put(lambda: None)
+    slow.set()
+    thread.join()
+    made.queue.put(None)
+    made.thread.join()
+
+
+def test_an_error_reaches_who_waits_for_his_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recorder, "MOST_WAITING", 1)
+
+    def fail() -> None:
+        time.sleep(0.2)
+        raise StorageError("the disk is full")
+
+    def put_all() -> None:
+        with Recorder(optuna.create_study(), None) as made:
+            for _ in range(1000):
+                made.put(fail)
+
+    with pytest.raises(StorageError, match="the disk is full"):
+        put_all()
 
 
 @pytest.mark.parametrize("place", ["optuna.journal", "sqlite:///optuna.db"])
