@@ -216,9 +216,11 @@ def status(study: str, studies: Path, storage: str, as_json: bool) -> None:
     Example: searchlib status --study init_vs_act --json
     """
     from searchlib.analysis import study_status
+    from searchlib.storage import at_work
     from searchlib.study import load_study
 
     loaded = load_study(study, studies)
+    searching = at_work(storage, loaded.name)  # before the trials: one that ends in between isn't called interrupted
     found = study_status(loaded, storage)
     if as_json:
         click.echo(json.dumps(found, indent=2))
@@ -227,7 +229,7 @@ def status(study: str, studies: Path, storage: str, as_json: bool) -> None:
 
     from searchlib.terminal import show_status
 
-    show_status(loaded, found, Console())
+    show_status(loaded, found, searching, Console())
 
 
 @cli.command()
@@ -329,7 +331,9 @@ def report(
     loaded = load_study(study, studies)
     if as_json:
         from searchlib.analysis import analyze
+        from searchlib.storage import begun
 
+        begun(storage, loaded.name)
         click.echo(json.dumps(analyze(loaded, storage), indent=2, allow_nan=False))
         return
     from searchlib.report import publish
@@ -343,7 +347,7 @@ def report(
 @options("study", "studies", "storage")
 @click.option("--format", "kind", default="csv", show_default=True, type=click.Choice(["csv", "json", "parquet"]))
 @click.option(
-    "--output", type=click.Path(path_type=Path), help="The file to write; parquet needs one. [default: print it]"
+    "--output", type=click.Path(path_type=Path), help="The file to write. [default: print it, parquet not to a terminal]"
 )
 def export(study: str, studies: Path, storage: str, kind: str, output: Path | None) -> None:
     """All trials and replicates as a table, a row each.
@@ -353,11 +357,14 @@ def export(study: str, studies: Path, storage: str, kind: str, output: Path | No
     from searchlib.export import export as write
     from searchlib.study import load_study
 
-    written = write(load_study(study, studies), storage=storage, format=kind, output=output)
+    loaded = load_study(study, studies)
+    if kind == "parquet" and output is None and sys.stdout.isatty():
+        raise SearchlibError(f"parquet is binary, not for a terminal; give a file: --output {loaded.name}.parquet")
+    written = write(loaded, storage=storage, format=kind, output=output)
     if isinstance(written, Path):
         click.echo(f"written to {written}", err=True)
     else:
-        click.echo(written.encode(), nl=False)  # UTF-8 whatever the terminal's encoding: it is for programs
+        click.echo(written, nl=False)
 
 
 @cli.command()
