@@ -52,7 +52,9 @@ class _Board:
         self.fraction_before: float | None = None
         self.fraction = 0.0
         self.seeds: dict[tuple[tuple[str, Any], ...], list[float]] = {
-            tuple(cell["scientific"].items()): list(cell["replicates"]) for cell in status["cells"] if cell["replicates"]
+            tuple(cell["scientific"].items()): list(cell["replicates"])
+            for cell in status["cells"]
+            if cell["replicates"]
         }
         self.best: dict[tuple[tuple[str, Any], ...], float] = {
             tuple(cell["scientific"].items()): cell["best"] for cell in status["cells"] if cell["best"] is not None
@@ -211,7 +213,7 @@ def show_summary(
         )
         if cell:
             leading = [f"{describe(one['scientific'])} {one['best']:.4f}" for one in status["cells"] if one["best"]]
-            rows.append(("leading cells", "; ".join(leading[:LEADING_CELLS]) + " (all: searchlib status)"))
+            rows.append(("leading cells", "; ".join(leading[:LEADING_CELLS])))
     if status["replicates"]:
         seeds = status["replicates"]
         rows.append(("replicates", f"{seeds['completed']} runs, up to {seeds['reached']} seeds a cell"))
@@ -240,7 +242,9 @@ def show_status(study: Study, status: Mapping[str, Any], at_work: bool | None, c
     counts = status["trials"]
     finished = counts["total"] - counts["running"]
     console.print(f"{study.name}: {study.question}", highlight=False, markup=False, soft_wrap=True)
-    shown = ", ".join(f"{counts[name]} {name}" for name in ("completed", "pruned", "diverged", "failed") if counts[name])
+    shown = ", ".join(
+        f"{counts[name]} {name}" for name in ("completed", "pruned", "diverged", "failed") if counts[name]
+    )
     begun = {True: "in training", False: "interrupted", None: "in training or interrupted"}[at_work]
     console.print(
         f"{finished} of {counts['target']} trials finished"

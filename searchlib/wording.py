@@ -131,7 +131,9 @@ def _comparison(report: Mapping[str, Any], winner: Mapping[str, Any]) -> list[st
                     "worse when corrected for the number of cells and the choice of the winner."
                 )
     if race and not race["finished"] and not report["test_ledger"]:
-        found.append(f"The replicates are unfinished ({race['reached']} of {race['target']} seeds), so this may change.")
+        found.append(
+            f"The replicates are unfinished ({race['reached']} of {race['target']} seeds), so this may change."
+        )
     return found
 
 
