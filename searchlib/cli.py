@@ -23,6 +23,7 @@ from searchlib.signals import INTERRUPTED, interrupt_on_signals
 
 DEBUG = "searchlib.debug"
 GIVEN = "searchlib.given"
+PORT = click.IntRange(1, 65535)
 COMMAND = re.compile(r"searchlib (\w+) (--study|fetch) ([\w.-]+)([^;,()`]*)")  # as messages name one
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -389,8 +390,8 @@ def export(study: str, studies: Path, storage: str, kind: str, output: Path | No
     written = write(loaded, storage=storage, format=kind, output=output)
     if isinstance(written, Path):
         click.echo(f"written to {written}", err=True)
-    else:
-        click.echo(written, nl=False)
+    else:  # UTF-8 whatever the terminal's encoding: it is for programs
+        click.echo(written.encode() if isinstance(written, str) else written, nl=False)
 
 
 @cli.command()
@@ -451,8 +452,20 @@ def fetch(data_root: Path, name: str) -> None:
     metavar="ADDRESS",
     help="Where both listen; with another address than 127.0.0.1, others can reach them, without a password.",
 )
-def ui(study: str | None, host: str, studies: Path, storage: str, tracking_uri: str | None) -> None:
+@click.option("--optuna-port", type=PORT, help="The port of Optuna Dashboard. [default: a free one]")
+@click.option("--mlflow-port", type=PORT, help="The port of the MLflow UI. [default: a free one]")
+def ui(
+    study: str | None,
+    host: str,
+    optuna_port: int | None,
+    mlflow_port: int | None,
+    studies: Path,
+    storage: str,
+    tracking_uri: str | None,
+) -> None:
     """Optuna Dashboard and the MLflow UI together, until Ctrl-C.
+
+    That, or SIGTERM, stops both and is the normal end: exit status 0.
 
     Example: searchlib ui --study init_vs_act
     """
@@ -470,10 +483,13 @@ def ui(study: str | None, host: str, studies: Path, storage: str, tracking_uri: 
             err=True,
         )
     click.echo("starting both dashboards ...")
-    with dashboards(storage, tracking_uri, host) as servers:
+    with dashboards(storage, tracking_uri, host, optuna_port=optuna_port, mlflow_port=mlflow_port) as servers:
         for server, page in zip(servers, pages, strict=True):
-            click.echo(f"{server.name:17} {server.address}{page}")
-        click.echo("Ctrl-C stops both")
+            for name, address in zip(
+                (server.name, *[""] * len(server.also)), (server.address, *server.also), strict=True
+            ):
+                click.echo(f"{name:17} {address}{page}")
+        click.echo(f"listening on {host}; Ctrl-C stops both")
         try:
             watch(servers)
         except KeyboardInterrupt:

@@ -39,8 +39,8 @@ AFTER: dict[str, type] = {
 }
 
 
-def export(study: Study, *, storage: str, format: str, output: Path | None = None) -> bytes | Path:
-    """The rows of ``table`` as the content of a file, or written to *output*, whole or not at all: then *output*.
+def export(study: Study, *, storage: str, format: str, output: Path | None = None) -> str | bytes | Path:
+    """The rows of ``table`` as text (parquet: bytes), or written to *output*, whole or not at all: then *output*.
 
     The same results give the same bytes: there is no time of writing in them, and floats are written so that they are
     read back exactly. (Parquet names the version of its writer, pyarrow: a new one may write other bytes.)
@@ -61,9 +61,9 @@ def export(study: Study, *, storage: str, format: str, output: Path | None = Non
     rows = table(study, storage=storage)
     if format == "parquet":
         content = _parquet(study, rows)
-    else:  # UTF-8 whatever the terminal's encoding: it is for programs
-        content = (_csv(_columns(study, rows), rows) if format == "csv" else _json(rows)).encode()
-    return content if output is None else _write(output, content)
+        return content if output is None else _write(output, content)
+    text = _csv(_columns(study, rows), rows) if format == "csv" else _json(rows)
+    return text if output is None else _write(output, text.encode())
 
 
 def table(study: Study, *, storage: str) -> list[dict[str, Any]]:

@@ -353,12 +353,32 @@ def test_a_lost_mlflow_database_is_made_again(study: Study) -> None:
     Path("empty.db").write_bytes(empty_mlflow_store())
     put_database(Path("empty.db"))
     assert len([each for each in look(study).differences if each.what == "run"]) == 12
-    done = mend(study)
+    done = repair(study, **STORES, data_root=Path("data"), anew=True)
     assert done.differences == []
     assert (done.runs, trials_of(study)) == (12, before)
     parent = connect(None).get_run(parent_id(study))
     assert (parent.info.status, parent.data.metrics["test_accuracy"]) == ("FINISHED", tested)
     assert connect(None).get_model_version_by_alias("small", "champion").tags["searchlib.study"] == "small"
+
+
+def test_a_store_that_knows_nothing_of_the_study_is_left_alone_unless_it_is_named(
+    study: Study, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It may be the wrong one: then there would be a second set of runs."""
+    Path("other.db").write_bytes(empty_mlflow_store())
+    before = Path("other.db").read_bytes()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///other.db")  # which may have been meant for other work
+    assert command(study, monkeypatch, "--repair", "--storage", STORAGE) == 1
+    remedy = f"searchlib verify --study small --storage {STORAGE} --repair --tracking-uri sqlite:///other.db"
+    said = capsys.readouterr().err
+    assert said.startswith("Error: MLflow store 'sqlite:///other.db' has no run of study 'small'; ")
+    assert said.endswith(f"{remedy}\n")
+    assert said.count("\n") == 1
+    assert Path("other.db").read_bytes() == before
+    assert command(study, monkeypatch, *remedy.split()[4:]) == 0
+    client = connect("sqlite:///other.db")
+    runs = client.search_runs([client.get_experiment_by_name("small").experiment_id])
+    assert len(runs) == 13
 
 
 def test_on_a_server_a_lost_run_gets_another_id(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -647,6 +667,10 @@ def test_the_command(study: Study, monkeypatch: pytest.MonkeyPatch, capsys: pyte
     assert [line.split(":")[0] for line in printed.out.splitlines()] == ["status", "checkpoint"]
     assert printed.err == (
         "Error: 2 differences in study 'small'; searchlib verify --study small --repair mends 1 of them\n"
+    )
+    assert command(study, monkeypatch, "--storage", STORAGE, "--data-root", "my data") == 1
+    assert capsys.readouterr().err.endswith(
+        f"; searchlib verify --study small --storage {STORAGE} --data-root 'my data' --repair mends 1 of them\n"
     )
     assert command(study, monkeypatch, "--repair") == 1
     printed = capsys.readouterr()
