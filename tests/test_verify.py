@@ -612,7 +612,7 @@ def test_an_interrupted_study_is_no_fault() -> None:
     assert [each.remedy for each in found.mended] == ["sets it to KILLED"]
     assert found.differences == []
     assert "unfinished" in found.notes[0]
-    assert "optimize goes on" in found.notes[0]
+    assert found.notes[0].endswith("): searchlib optimize --study small goes on with them")
     run(study)
     after = look(study)
     assert (after.differences, after.notes, after.runs) == ([], [], 12)
@@ -661,6 +661,11 @@ def test_the_command(study: Study, monkeypatch: pytest.MonkeyPatch, capsys: pyte
     assert command(study, monkeypatch) == 0
     assert capsys.readouterr().out.endswith("the champion and the ledger agree\n")
     status_differs(study)
+    assert command(study, monkeypatch) == 1
+    assert (
+        capsys.readouterr().err
+        == "Error: 1 difference in study 'small'; searchlib verify --study small --repair mends it\n"
+    )
     checkpoint_missing(study)
     assert command(study, monkeypatch) == 1
     printed = capsys.readouterr()
