@@ -160,13 +160,13 @@ def get_dataset(dataset: str | Dataset) -> Dataset:
     return DATASETS[dataset]
 
 
-def load_train(dataset: str | Dataset, root: Path) -> Examples:
-    """The training part, in stored order, from under *root*, fetched first if it isn't there.
+def load_train(dataset: str | Dataset, root: Path, *, fetch: bool = True) -> Examples:
+    """The training part, in stored order, from under *root*, fetched first (unless told otherwise) if it isn't there.
 
     The test files are neither needed nor opened. Raises DataError if files can't be found, fetched or read, or hold
     something else than the data set says.
     """
-    return _load(get_dataset(dataset), "train", Path(root), fetch=True)
+    return _load(get_dataset(dataset), "train", Path(root), fetch=fetch)
 
 
 def load_test(dataset: str | Dataset, root: Path, *, fetch: bool = False) -> Examples:

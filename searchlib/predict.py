@@ -35,12 +35,15 @@ class Decision:
 
 
 def predict(study: Study, index: int, *, tracking_uri: str | None, data_root: Path) -> Decision:
-    """The registered champion on example *index* of the validation split (the test set stays sealed)."""
+    """The registered champion on example *index* of the validation split (the test set stays sealed).
+
+    Fetches and creates nothing: DataError where the training data aren't there, TrackingError without a champion.
+    """
     dataset = get_dataset(study.dataset)
     if dataset.task != "classification":
         raise StudyError(f"study {study.name!r} is a regression: predict shows the classes of a classification")
     examples = split(
-        load_train(dataset, data_root), seed=study.split_seed, fraction=study.validation_fraction
+        load_train(dataset, data_root, fetch=False), seed=study.split_seed, fraction=study.validation_fraction
     ).validation
     if index >= len(examples):
         raise StudyError(
