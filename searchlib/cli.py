@@ -570,6 +570,7 @@ def main() -> NoReturn:
             stream.flush()
         except OSError:  # what is left in it, Python would complain of at its end
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    exec("")  # an interrupt within a library's exec() of a string, as dataclasses do, Python calls unhandled until now
     sys.exit(code)
 
 

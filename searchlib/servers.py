@@ -212,5 +212,5 @@ def study_pages(study: Study, storage: str, tracking_uri: str | None) -> tuple[s
     """The paths of a study's page in Optuna Dashboard and in the MLflow UI."""
     optuna_study = load_optuna_study(storage, study.name)
     with Tracker(study, tracking_uri, create=True) as tracker:
-        experiment = f"/#/experiments/{tracker.experiment}" if tracker.experiment else ""
+        experiment = f"/#/experiments/{tracker.experiment}/runs" if tracker.experiment else ""
     return f"/dashboard/studies/{optuna_study._study_id}" if optuna_study else "", experiment

@@ -151,6 +151,14 @@ storage.count_trials = count
     assert said() == "\nInterrupted: what was recorded is saved\n"
 
 
+def test_an_interrupt_within_a_library_s_exec_of_a_string_is_one() -> None:
+    """Of which Python remembers that nobody handled it, and would end by SIGINT."""
+    Path("asked.py").write_text('exec("import os, signal\\nos.kill(os.getpid(), signal.SIGTERM)\\nwhile True: pass")\n')
+    command = [sys.executable, "-m", "searchlib", "optimize", "--study", "asked.py"]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr) == (130, "\nInterrupted: what was recorded is saved\n")
+
+
 @pytest.mark.parametrize("signals", [["SIGTERM"], ["SIGHUP", "SIGTERM", "SIGHUP"]], ids="-".join)
 def test_a_signal_saves_what_is_finished(signals: list[str]) -> None:
     """Those that come within a second are one: a closing terminal sends two."""
