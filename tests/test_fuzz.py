@@ -158,6 +158,7 @@ settings_of_a_study = {
     **{name: numbers.map(literal) for name in ("trials", "replicates", "round_size", "seed", "split_seed")},
     "replicate_cells": scalars,
     "replicate_split": scalars,
+    "replicate_race": scalars,
     "validation_fraction": st.one_of(st.just("0.2"), scalars),
     "name": scalars,
     "nonsense": scalars,
