@@ -69,6 +69,8 @@ class Study:
     ``within_cell`` to eight points a cell.
     seed: of the search, the weights and the order of examples.
     split_seed: of the split into training and validation data.
+    eval_every: steps between validations, counted over the whole training; None: after each epoch only. They are
+    recorded; the objective and the pruners see the epochs alone.
     validation_fraction: share of the official training set that is held back for validation.
     """
 
@@ -88,6 +90,7 @@ class Study:
     round_size: int = 32
     seed: int = 0
     split_seed: int = 0
+    eval_every: int | None = None
     validation_fraction: float = 1 / 6
     name: str = field(default="study", repr=False)
     path: Path | None = field(default=None, repr=False)
@@ -107,8 +110,9 @@ class Study:
                 raise StudyError(f"{name}={value!r}: expected a whole number of {least} or more")
             if value > most:
                 raise StudyError(f"{name}: expected a whole number of {most:,} at most")
-        if self.replicate_cells is not None and (type(self.replicate_cells) is not int or self.replicate_cells < 1):
-            raise StudyError(f"replicate_cells={self.replicate_cells!r}: expected a whole number of 1 or more, or None")
+        for name in ("replicate_cells", "eval_every"):
+            if (value := getattr(self, name)) is not None and (type(value) is not int or value < 1):
+                raise StudyError(f"{name}={value!r}: expected a whole number of 1 or more, or None")
         for name in ("replicate_split", "replicate_race"):
             if not isinstance(value := getattr(self, name), bool):
                 raise StudyError(f"{name}={value!r}: expected True or False")
@@ -262,6 +266,7 @@ class Study:
             "order": list(self.dimensions),
             **({"replicate_split": True} if self.replicate_split else {}),
             **({} if self.replicate_race else {"replicate_race": False}),
+            **({} if self.eval_every is None else {"eval_every": self.eval_every}),
             **({"code": self.code} if self.code else {}),
         }
 

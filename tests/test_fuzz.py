@@ -157,6 +157,7 @@ settings_of_a_study = {
     "pruner": st.sampled_from(["'none'", "'median'", "'within_cell'", "own", "Own()", "None"]),
     **{name: numbers.map(literal) for name in ("trials", "replicates", "round_size", "seed", "split_seed")},
     "replicate_cells": scalars,
+    "eval_every": scalars,
     "replicate_split": scalars,
     "replicate_race": scalars,
     "validation_fraction": st.one_of(st.just("0.2"), scalars),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -90,8 +91,13 @@ def plain_schedule(config: TrialConfig, optimizer: torch.optim.Optimizer) -> tor
     return torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0)
 
 
-def train_alone(member: Member, order_seed: int, data: Tensors = DATA) -> tuple[nn.Sequential, list[dict[str, float]]]:
-    """The textbook loop on one trial, from the same weights, order of examples and random numbers."""
+def train_alone(
+    member: Member, order_seed: int, data: Tensors = DATA, eval_every: int = 0
+) -> tuple[nn.Sequential, list[dict[str, float]]]:
+    """The textbook loop on one trial, from the same weights, order of examples and random numbers.
+
+    A validation after each epoch or, with *eval_every*, after each such step.
+    """
     config = member.config
     regression = data.train_targets.is_floating_point()
     network = plain_network(config, data.train_targets.shape[1] if regression else CLASSES)
@@ -111,25 +117,38 @@ def train_alone(member: Member, order_seed: int, data: Tensors = DATA) -> tuple[
     schedule = plain_schedule(config, optimizer)
     criterion = nn.MSELoss() if regression else nn.CrossEntropyLoss()
     history = []
+
+    def validate(seen: list[tuple[float, int]], **entry: float) -> None:
+        network.eval()
+        with torch.no_grad():
+            outputs = network(data.val_inputs)
+        entry["train_loss"] = sum(loss * size for loss, size in seen) / sum(size for _, size in seen)
+        entry["val_loss"] = criterion(outputs, data.val_targets).item()
+        if not regression:
+            entry["val_accuracy"] = (outputs.argmax(1) == data.val_targets).double().mean().item()
+        history.append(entry)
+        network.train()
+
+    step = 0
     torch.manual_seed(derive_seed(member.seed, "noise"))  # dropout and RReLU draw from torch's global generator
     for epoch in range(1, config.epochs + 1):
         network.train()
         order = torch.randperm(TRAIN, generator=torch.Generator().manual_seed(derive_seed(order_seed, "order", epoch)))
-        total = 0.0
+        seen: list[tuple[float, int]] = []
         for batch in order.split(config.batch_size):
             optimizer.zero_grad()
             loss = criterion(network(data.train_inputs[batch]), data.train_targets[batch])
             loss.backward()
             optimizer.step()
-            total += loss.item() * len(batch)
+            seen.append((loss.item(), len(batch)))
+            step += 1
+            if eval_every and step % eval_every == 0:
+                validate(seen, step=step)
+                seen = []
         schedule.step()
-        network.eval()
-        with torch.no_grad():
-            outputs = network(data.val_inputs)
-            entry = {"train_loss": total / TRAIN, "val_loss": criterion(outputs, data.val_targets).item()}
-            if not regression:
-                entry["val_accuracy"] = (outputs.argmax(1) == data.val_targets).double().mean().item()
-        history.append(entry)
+        if not eval_every:
+            validate(seen)
+    network.eval()
     return network, history
 
 
@@ -353,6 +372,51 @@ def test_weights_do_not_depend_on_the_place_in_the_stack() -> None:
     position = [member.number for member in forward.members].index(3)
     for name, value in alone.state(0).items():
         assert torch.equal(value, forward.state(position)[name])
+
+
+@pytest.mark.parametrize("eval_every", [1, 2, 5, 7, 16])
+@pytest.mark.parametrize("regression", [False, True])
+def test_evaluations_by_step_are_those_of_the_plain_loop_and_change_no_bit(eval_every: int, regression: bool) -> None:
+    data = make_data(regression=regression)
+    members = [
+        Member(
+            number,
+            TrialConfig(
+                activation=activation, hidden=(10, 6), batch_norm=True, dropout=0.2, learning_rate=0.03 * (number + 1),
+                momentum=0.5, batch_size=12, epochs=3,
+            ),
+            seed=number,
+        )
+        for number, activation in enumerate(["relu", "prelu", "rrelu"])
+    ]  # fmt: skip
+    often, seldom = make_stack(members, data), make_stack(members, data)
+    epochs = list(train(often, data, order_seed=5, eval_every=eval_every))
+    for with_steps, without in zip(epochs, train(seldom, data, order_seed=5), strict=True):
+        assert without.steps == []
+        assert replace(with_steps, steps=[], seconds=0.0) == replace(without, seconds=0.0)
+    for name, value in often.training_state().items():
+        assert torch.equal(value, seldom.training_state()[name]), name
+    steps = [step for epoch in epochs for step in epoch.steps]
+    assert [step.step for step in steps] == list(range(eval_every, 3 * 5 + 1, eval_every))
+    for position, member in enumerate(often.members):
+        alone = train_alone(member, 5, data, eval_every)[1]
+        at_ends = train_alone(member, 5, data)[1]
+        for step, entry in zip(steps, alone, strict=True):
+            found = {name: getattr(step, name)[position] for name in entry if name not in ("step", "train_loss")}
+            assert found == pytest.approx({name: entry[name] for name in found}, rel=1e-9)
+            if eval_every in (1, 5):  # else the plain loop's steps since its last evaluation are of two epochs
+                assert step.train_loss[position] == pytest.approx(entry["train_loss"], rel=1e-9)
+            if step.step % 5 == 0:
+                assert step.val_loss[position] == epochs[step.step // 5 - 1].val_loss[position]
+        assert [epoch.train_loss[position] for epoch in epochs] == pytest.approx([e["train_loss"] for e in at_ends])
+
+
+def test_an_evaluation_at_the_end_of_an_epoch_starts_the_training_loss_anew() -> None:
+    """Steps 6 and 7 of five an epoch: what the evaluation after step 7 tells is about these two."""
+    members = [Member(0, TrialConfig(hidden=(6,), batch_size=12, epochs=2), seed=1)]
+    single = [step for epoch in train(make_stack(members), DATA, order_seed=5, eval_every=1) for step in epoch.steps]
+    (second,) = list(train(make_stack(members), DATA, order_seed=5, eval_every=7))[1].steps
+    assert second.train_loss[0] == pytest.approx((single[5].train_loss[0] + single[6].train_loss[0]) / 2)
 
 
 def test_a_stack_refuses_trials_of_two_shapes() -> None:

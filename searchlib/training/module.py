@@ -101,8 +101,7 @@ class ModuleStack:
                 loss[position] += losses(outputs.T[None], y).sum()
                 if not y.is_floating_point():
                     correct[position] += (outputs.argmax(dim=1) == y).sum()
-        accuracy = None if targets.is_floating_point() else correct.cpu().double() / len(inputs)
-        return loss / len(inputs), accuracy
+        return loss / len(inputs), None if targets.is_floating_point() else correct
 
     def keep(self, kept: Sequence[bool]) -> None:
         for name in ("members", "modules", "optimizers", "noise"):

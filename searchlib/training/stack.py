@@ -401,7 +401,10 @@ class Stack:
 
     @torch.no_grad()
     def evaluate(self, inputs: Tensor, targets: Tensor, *, batch_size: int = 1000) -> tuple[Tensor, Tensor | None]:
-        """Mean loss ``[K]`` and accuracy ``[K]`` (None for real targets) over a whole split, in evaluation mode."""
+        """Over a whole split, in evaluation mode: mean loss ``[K]``, and how many examples are right ``[K]``.
+
+        The latter is None for real targets.
+        """
         loss = torch.zeros(len(self.members), dtype=accumulator_dtype(self.device), device=self.device)
         correct = torch.zeros(len(self.members), dtype=torch.int64, device=self.device)
         for x, y in zip(inputs.split(batch_size), targets.split(batch_size), strict=True):
@@ -409,8 +412,7 @@ class Stack:
             loss += losses(outputs, y).sum(dim=1)
             if not y.is_floating_point():
                 correct += (outputs.argmax(dim=1) == y).sum(dim=1)
-        accuracy = None if targets.is_floating_point() else correct.cpu().double() / len(inputs)
-        return loss / len(inputs), accuracy
+        return loss / len(inputs), None if targets.is_floating_point() else correct
 
     def outputs(self, inputs: Tensor) -> Tensor:
         """``[B, inputs]`` to ``[K, outputs, B]``, in evaluation mode."""
