@@ -309,8 +309,8 @@ class StackRun:
         """Add an epoch to a run; keep the weights if they are wanted."""
         for step in epoch.steps:
             at = {"step": step.step, "train_loss": step.train_loss[position], "val_loss": step.val_loss[position]}
-            if step.val_accuracy is not None:
-                at["val_accuracy"] = step.val_accuracy[position]
+            if step.train_accuracy is not None and step.val_accuracy is not None:
+                at |= {"train_accuracy": step.train_accuracy[position], "val_accuracy": step.val_accuracy[position]}
             run.steps.append({**at, "time": run.not_before(step.time)})
         point = {
             "epoch": epoch.epoch,
@@ -319,8 +319,8 @@ class StackRun:
             "learning_rate": epoch.learning_rate[position],
             "time": run.now(),
         }
-        if epoch.val_accuracy is not None:
-            point["val_accuracy"] = epoch.val_accuracy[position]
+        if epoch.train_accuracy is not None and epoch.val_accuracy is not None:
+            point |= {"train_accuracy": epoch.train_accuracy[position], "val_accuracy": epoch.val_accuracy[position]}
         run.curves.append(point)
         run.diagnostics.append(epoch.diagnostics[position])
         if not (math.isfinite(point["train_loss"]) and math.isfinite(point["val_loss"])):

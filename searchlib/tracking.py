@@ -49,7 +49,7 @@ PAUSE = 1.0  # seconds between two tries
 BATCH = 800  # metrics in one call: MLflow takes 1,000 things, parameters and tags among them
 TAG_LENGTH = 5000  # MLflow's own limit
 PAGE = 5000  # runs in one answer
-STEP_FIGURES = ("train_loss", "val_loss", "val_accuracy")  # of an evaluation between epochs: metrics step_<name>
+FIGURES = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")  # by epoch, and as step_<name> by evaluation
 REPAIRED = "searchlib.repaired"  # tag: what of a run written again is lost
 REPLACES = "searchlib.replaces"  # tag: the id, noted by Optuna, of the run in whose place this one is
 UID_TAG = "searchlib.study_uid"  # tag of a parent run: which Optuna storage's study it is of
@@ -62,9 +62,9 @@ class TrialRecord:
 
     value: the objective as Optuna gets it; best: the best epoch's, None if no epoch was finite.
     curves: by epoch, each with epoch, train_loss, val_loss, learning_rate, time (seconds) and, for classification,
-    val_accuracy. steps: the same by evaluation, with step instead of epoch and without the learning rate, where the
-    study has ``eval_every``. diagnostics: a snapshot at initialization, then one an epoch; diagnosis: what they say, in
-    words.
+    train_accuracy and val_accuracy. steps: the same by evaluation, with step instead of epoch and without the learning
+    rate, where the study has ``eval_every``. diagnostics: a snapshot at initialization, then one an epoch; diagnosis:
+    what they say, in words.
     diverged_step: the step at which the loss first became infinite or NaN.
     pruner_notes: what the pruner wrote down of the trial, for its later decisions.
     state: the best epoch's weights, for a trial that led the study when it ended.
@@ -382,13 +382,13 @@ class Tracker:
         metrics: list[tuple[str, float, int, int]] = [
             (name, point[name], _ms(point["time"]), int(point["epoch"]))
             for point in record.curves
-            for name in ("train_loss", "val_loss", "val_accuracy", "learning_rate")
+            for name in (*FIGURES, "learning_rate")
             if name in point
         ]
         metrics += [
             (f"step_{name}", point[name], _ms(point["time"]), int(point["step"]))
             for point in record.steps
-            for name in STEP_FIGURES
+            for name in FIGURES
             if name in point
         ]
         times = [record.started, *(point["time"] for point in record.curves)]

@@ -68,7 +68,7 @@ def test_every_trial_is_in_mlflow_with_its_contract() -> None:
         assert tags["searchlib.outcome"] == "completed"
         assert found.info.status == "FINISHED"
         assert {name: found.data.params[name] for name in trial.params} == {k: str(v) for k, v in trial.params.items()}
-        for name in ("train_loss", "val_loss", "val_accuracy", "learning_rate"):
+        for name in ("train_loss", "train_accuracy", "val_loss", "val_accuracy", "learning_rate"):
             assert [metric.step for metric in client.get_metric_history(found.info.run_id, name)] == [1, 2]
         curve = client.get_metric_history(found.info.run_id, "val_accuracy")
         assert {metric.step: metric.value for metric in curve} == trial.intermediate_values
@@ -92,7 +92,7 @@ def test_evaluation_by_step_is_recorded_and_decides_nothing(pruner: str) -> None
     for trial in [*stored(often).trials, *replicated.trials]:
         run_id = trial.user_attrs["mlflow_run_id"]
         steps = list(range(3, 7 * trial.user_attrs["epochs_run"] + 1, 3))
-        for name in ("step_train_loss", "step_val_loss", "step_val_accuracy"):
+        for name in ("step_train_loss", "step_train_accuracy", "step_val_loss", "step_val_accuracy"):
             assert [point.step for point in client.get_metric_history(run_id, name)] == steps
         at_steps = {point.step: point.value for point in client.get_metric_history(run_id, "step_val_accuracy")}
         assert {epoch: at_steps[7 * epoch] for epoch in (3,) if 7 * epoch in at_steps} == {

@@ -34,6 +34,7 @@ def records_of(study: Study, optuna_study: optuna.Study) -> list[TrialRecord]:
             {
                 "epoch": epoch,
                 "train_loss": 1.0 / epoch + trial.number,
+                "train_accuracy": 0.3 * epoch,
                 "val_loss": math.nan if outcome == "diverged" and epoch == 2 else 2.0 / epoch,
                 "val_accuracy": math.nan if outcome == "diverged" and epoch == 2 else 0.1 * epoch,
                 "learning_rate": 0.1,
@@ -55,7 +56,14 @@ def records_of(study: Study, optuna_study: optuna.Study) -> list[TrialRecord]:
                 best_epoch=2,
                 curves=curves,
                 steps=[
-                    {"step": step, "train_loss": 0.5, "val_loss": 1.0 / step, "val_accuracy": 0.1, "time": started + 1}
+                    {
+                        "step": step,
+                        "train_loss": 0.5,
+                        "train_accuracy": 0.3,
+                        "val_loss": 1.0 / step,
+                        "val_accuracy": 0.1,
+                        "time": started + 1,
+                    }
                     for step in (4, 8)
                 ],
                 diagnostics=[{"dead/layer1": 0.5, "gradient_norm/layer1": 1.5 - step} for step in range(3)],

@@ -408,6 +408,10 @@ def losses_cut_short(study: Study) -> None:
     sql("DELETE FROM metrics WHERE run_uuid = ? AND key = 'train_loss' AND step = 2", run_id(study, 1))
 
 
+def training_accuracy_cut_short(study: Study) -> None:
+    sql("DELETE FROM metrics WHERE run_uuid = ? AND key = 'train_accuracy' AND step = 2", run_id(study, 1))
+
+
 def evaluations_cut_short(study: Study) -> None:
     sql("DELETE FROM metrics WHERE run_uuid = ? AND key = 'step_val_accuracy' AND step = 10", run_id(study, 1))
 
@@ -449,6 +453,7 @@ HOPELESS: dict[Callable[[Study], None], tuple[str, str]] = {
     checkpoint_missing: ("checkpoint", "isn't the champion's: leave it"),
     curve_longer: ("curve", "Optuna keeps a finished trial as it is"),
     losses_cut_short: ("curve", "Optuna holds the objective only"),
+    training_accuracy_cut_short: ("curve", "Optuna holds the objective only"),
     evaluations_cut_short: ("curve", "Optuna doesn't hold them"),
     claim_without_a_result: ("ledger", "searchlib evaluate --study small finishes it, with the same checkpoint"),
     ledger_lost: ("ledger", "restore Optuna's storage from a backup"),

@@ -88,7 +88,7 @@ class Trainable(Protocol):
     device: torch.device
     dtype: torch.dtype
 
-    def step(self, inputs: Tensor, targets: Tensor, learning_rate: Tensor) -> Tensor: ...
+    def step(self, inputs: Tensor, targets: Tensor, learning_rate: Tensor) -> tuple[Tensor, Tensor | None]: ...
     def evaluate(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor | None]: ...
     def keep(self, kept: Sequence[bool]) -> None: ...
     def state(self, position: int) -> dict[str, Tensor]: ...
@@ -101,14 +101,15 @@ class StepResult:
     """What an evaluation after a step gave, aligned with the stack's members.
 
     step: counted from 1 over the whole training.
-    train_loss: mean over the examples of the steps since the last evaluation, of which one is at each epoch's end; each
-    loss as its step saw it (before its update).
-    val_loss, val_accuracy: over the validation split after the step; accuracy is None for regression.
+    train_loss, train_accuracy: over the examples of the steps since the last evaluation, of which one is at each
+    epoch's end; each example as its step saw it (before its update).
+    val_loss, val_accuracy: over the validation split after the step. Accuracies are None for regression.
     time: when that was, in seconds.
     """
 
     step: int
     train_loss: list[float]
+    train_accuracy: list[float] | None
     val_loss: list[float]
     val_accuracy: list[float] | None
     time: float
@@ -119,7 +120,8 @@ class EpochResult:
     """What one epoch gave, aligned with the stack's members at its end.
 
     train_loss: mean over the epoch's examples of the loss that each step saw (before its update).
-    val_loss, val_accuracy: over the validation split after the epoch; accuracy is None for regression.
+    train_accuracy: the share of these examples that their step got right (before its update).
+    val_loss, val_accuracy: over the validation split after the epoch. Accuracies are None for regression.
     last_finite_step: steps, counted from 1 over the whole training, up to the last before the loss first became
     infinite or NaN; the number of steps so far where it never did.
     diagnostics: what the watch measured, by member; empty without one.
@@ -129,6 +131,7 @@ class EpochResult:
 
     epoch: int
     train_loss: list[float]
+    train_accuracy: list[float] | None
     val_loss: list[float]
     val_accuracy: list[float] | None
     learning_rate: list[float]
@@ -192,13 +195,17 @@ def _epoch(
     before = (epoch - 1) * len(batches)
     evaluated: list[_Evaluated] = []
     losses = torch.empty(len(batches), len(stack.members), dtype=stack.dtype, device=stack.device)
+    rights = torch.zeros(losses.shape, dtype=torch.int64, device=stack.device)
+    classifies = not data.train_targets.is_floating_point()
     with denormals_flushed():
         for step, batch in enumerate(batches):
             if halted():
                 raise HaltedError
             if watch is not None and step == len(batches) - 1:
                 watch.remember(stack)
-            losses[step] = stack.step(data.train_inputs[batch], data.train_targets[batch], rate)
+            losses[step], right = stack.step(data.train_inputs[batch], data.train_targets[batch], rate)
+            if right is not None:
+                rights[step] = right
             if eval_every and (before + step + 1) % eval_every == 0 and step < len(batches) - 1:
                 with torch.random.fork_rng(devices=[]):  # what code of the study's own draws here is drawn again
                     evaluated.append(_evaluate(stack, data, step + 1))
@@ -207,25 +214,32 @@ def _epoch(
     sizes = torch.tensor([len(batch) for batch in batches], device=stack.device)
     totals = losses.to(accumulator_dtype(stack.device)) * sizes[:, None]
 
-    def mean(start: int, stop: int) -> list[float]:
-        """Of the training loss, over the examples of these steps."""
+    def trained(start: int, stop: int) -> tuple[list[float], list[float] | None]:
+        """The training loss and accuracy over the examples of these steps."""
         examples = min(stop * batch_size, count) - start * batch_size
-        return (totals[start:stop].sum(dim=0) / examples).tolist()
+        right = rights[start:stop].sum(dim=0) if classifies else None
+        return (totals[start:stop].sum(dim=0) / examples).tolist(), _shares(right, examples)
 
-    found = [
-        StepResult(
-            step=before + one.step,
-            train_loss=mean(start, one.step),
-            val_loss=one.loss.tolist(),
-            val_accuracy=_shares(one.right, len(data.val_inputs)),
-            time=one.time,
+    found, start = [], 0
+    for one in evaluated:
+        train_loss, train_accuracy = trained(start, one.step)
+        found.append(
+            StepResult(
+                step=before + one.step,
+                train_loss=train_loss,
+                train_accuracy=train_accuracy,
+                val_loss=one.loss.tolist(),
+                val_accuracy=_shares(one.right, len(data.val_inputs)),
+                time=one.time,
+            )
         )
-        for start, one in zip((0, *(one.step for one in evaluated)), evaluated, strict=False)
-    ]
+        start = one.step
+    train_loss, train_accuracy = trained(0, len(batches))
     healthy = losses.isfinite().long().cumprod(dim=0).sum(dim=0)
     return EpochResult(
         epoch=epoch,
-        train_loss=mean(0, len(batches)),
+        train_loss=train_loss,
+        train_accuracy=train_accuracy,
         val_loss=found[-1].val_loss,
         val_accuracy=found[-1].val_accuracy,
         learning_rate=rates,
