@@ -8,6 +8,7 @@ from searchlib.data import DATASETS, Dataset, Examples, idx_dataset
 from searchlib.errors import SearchlibError, StudyError
 from searchlib.initializers import INITIALIZERS, Layer
 from searchlib.models import MLP
+from searchlib.published import Published
 from searchlib.space import Choice, IntUniform, LogUniform, Uniform
 from searchlib.study import Study, list_studies, load_study
 from searchlib.trial import TrialConfig
@@ -26,6 +27,7 @@ __all__ = [
     "IntUniform",
     "Layer",
     "LogUniform",
+    "Published",
     "SearchlibError",
     "Study",
     "StudyError",

@@ -328,9 +328,10 @@ def report(
 
     loaded = load_study(study, studies)
     if as_json:
-        from searchlib.analysis import analyze
+        from searchlib.material import statistics
 
-        click.echo(json.dumps(analyze(loaded, storage), indent=2, allow_nan=False))
+        found = statistics(loaded, storage=storage, tracking_uri=tracking_uri)
+        click.echo(json.dumps(found, indent=2, allow_nan=False))
         return
     from searchlib.report import publish
 

@@ -33,9 +33,10 @@ def name(text: object) -> str:
 
 
 def number(value: float | None, metric: str) -> str:
+    """Four decimals of an accuracy, three significant digits of anything else."""
     if value is None:
         return "–"
-    return f"{value:.4f}" if metric == "val_accuracy" else f"{value:.4g}"
+    return f"{value:.4f}" if metric.endswith("_accuracy") else f"{value:.3g}"
 
 
 def metric_name(metric: str) -> str:

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from searchlib.activations import get_activation
-from searchlib.analysis import analyze, champion, outcome
+from searchlib.analysis import analyze, champion, outcome, stored_replicates
+from searchlib.comparison import mean_interval, prediction_interval
 from searchlib.data import get_dataset, split
 from searchlib.errors import DataError, TrackingError
 from searchlib.initializers import initialize
@@ -17,16 +18,18 @@ from searchlib.models import MLP, layer_sizes
 from searchlib.space import Choice, IntUniform, LogUniform, encode
 from searchlib.storage import load_optuna_study, replicates_name
 from searchlib.tracking import Tracker
+from searchlib.wording import describe
 
 if TYPE_CHECKING:
     import optuna
     import torch
     from optuna.trial import FrozenTrial
 
+    from searchlib.published import Published
     from searchlib.study import Study
     from searchlib.trial import TrialConfig
 
-__all__ = ["Material", "gather"]
+__all__ = ["Material", "gather", "statistics"]
 
 BINS = 60  # of a weight histogram
 
@@ -35,7 +38,7 @@ BINS = 60  # of a weight histogram
 class Material:
     """All that a report is made from, as plain data.
 
-    data: what ``analysis.analyze`` returns.
+    data: what ``statistics`` returns.
     points: the finished search trials: ``cell`` (position in data["cells"]), ``trial``, ``params``, ``value``,
     ``outcome``, ``diagnosis``, ``run_id``, ``seed``. replicates: the same of the replicates, with ``replicate`` and
     ``source`` (the search trial that they repeat).
@@ -62,13 +65,96 @@ class Material:
     gaps: dict[str, str] = field(default_factory=dict)
 
 
+def statistics(study: Study, *, storage: str, tracking_uri: str | None) -> dict[str, Any]:
+    """What ``report --json`` prints: the object of ``analysis.analyze`` and ``published``, a list.
+
+    Each entry puts a published figure beside the replicates of its cell. source, label (of the cell), cell, metric,
+    step, published and note are the study's (a step that isn't given is filled in where all replicates end at the
+    same). n replicates give mean, sd, low and high (95 % t interval of the mean), predicted_low and predicted_high
+    (95 % prediction interval of one further seed), inside: whether the published figure lies in the latter. Where
+    that can't be said, these are null and ``reason`` says why.
+    """
+    data = analyze(study, storage)
+    return {**data, "published": _published(study, data, storage, tracking_uri)}
+
+
+def _published(study: Study, data: Mapping[str, Any], storage: str, tracking_uri: str | None) -> list[dict[str, Any]]:
+    cells = {tuple(cell["scientific"].items()): cell for cell in data["cells"]}
+    rows: list[tuple[Published, Mapping[str, Any] | None, list[str]]] = []
+    search = load_optuna_study(storage, study.name) if study.published else None
+    replicates = stored_replicates(study, search)[0]
+    for one in study.published:
+        cell = cells.get(tuple((study.published_cell(one) or {}).items()))
+        runs = [
+            trial.user_attrs.get("mlflow_run_id", "")
+            for trial in replicates
+            if cell
+            and trial.user_attrs.get("source") == cell["trial"]
+            and outcome(trial) == "completed"
+            and str(trial.params["replicate"]) in cell["values"]
+        ]
+        rows.append((one, cell, list(filter(None, runs))))
+    histories: dict[str, Any] = {}
+    gap = ""
+    if wanted := sorted({run_id for _, _, runs in rows for run_id in runs}):
+        try:
+            with Tracker(study, tracking_uri) as tracker:
+                histories = tracker.histories(wanted, sorted({one.metric for one in study.published}))
+        except TrackingError as error:
+            gap = f"MLflow doesn't give the curves: {error}"
+    return [_beside(study, one, cell, [histories.get(run_id, {}) for run_id in runs], gap) for one, cell, runs in rows]
+
+
+def _beside(
+    study: Study,
+    one: Published,
+    cell: Mapping[str, Any] | None,
+    histories: Sequence[Mapping[str, Sequence[tuple[int, float]]]],
+    gap: str,
+) -> dict[str, Any]:
+    """One entry of ``published``."""
+    curves = [dict(history[one.metric]) for history in histories if history.get(one.metric)]
+    steps = {max(curve) for curve in curves}
+    step = next(iter(steps)) if one.step is None and len(steps) == 1 else one.step
+    values = [curve[max(curve) if one.step is None else one.step] for curve in curves if one.step in (None, *curve)]
+    mean, deviation, low, high = mean_interval(values) if values else (None, None, None, None)
+    predicted = prediction_interval(values)
+    at = "" if step is None else f" at step {step}"
+    reason = gap
+    if not gap and len(values) < 2:
+        reason = "the cell has no finished trial"
+        if cell:
+            reason = f"{len(histories)} of its replicates completed; an interval needs 2"
+        if len(histories) >= 2:
+            there = f"; they have it at steps {min(curves[0])} to {max(curves[0])}" if curves else ""
+            reason = f"{len(values)} of its {len(histories)} replicates have {one.metric}{at}{there}"
+    return {
+        "source": one.source,
+        "label": cell["label"] if cell else describe(study.published_cell(one) or {}) or "all trials",
+        "cell": study.published_cell(one) or {},
+        "metric": one.metric,
+        "step": step,
+        "published": float(one.value),
+        "n": len(values),
+        "mean": mean,
+        "sd": deviation,
+        "low": low,
+        "high": high,
+        "predicted_low": predicted and predicted[0],
+        "predicted_high": predicted and predicted[1],
+        "inside": predicted and predicted[0] <= one.value <= predicted[1],
+        "note": one.note,
+        "reason": reason,
+    }
+
+
 def gather(study: Study, *, storage: str, tracking_uri: str | None, data_root: Path) -> Material:
     """Read all that the report of *study* shows. Creates nothing in Optuna's storage, and opens no test file.
 
     data_root: where the training data may lie, which initializers that look at data need for the champion's initial
     weights; the data aren't fetched.
     """
-    data = analyze(study, storage)
+    data = statistics(study, storage=storage, tracking_uri=tracking_uri)
     optuna_study = load_optuna_study(storage, study.name)
     trials = optuna_study.get_trials(deepcopy=False) if optuna_study else []
     replicated = load_optuna_study(storage, replicates_name(study)) if optuna_study else None

@@ -45,21 +45,27 @@ DIAGNOSTICS = {  # statistic -> (title, logarithmic)
 
 
 def learning_curves(data: Mapping[str, Any], histories: Mapping[int, History]) -> Figure:
-    """The best run of each cell by epoch: training loss, validation loss, their gap, validation accuracy."""
+    """The best run of each cell: training loss, validation loss, their gap, validation accuracy.
+
+    By iteration where the runs have ``step_*`` metrics, else by epoch.
+    """
     from plotly.graph_objects import Scatter
 
     accuracy = data["metric"] == "val_accuracy"
     titles = ["training loss", "validation loss", "gap: validation loss less training loss"]
     titles += ["validation accuracy"] * accuracy
-    figure = panels(2, 2, 540, subplot_titles=titles, horizontal_spacing=0.09, vertical_spacing=0.14)
+    specs = [[{}, {}], [{}, {} if accuracy else None]]
+    figure = panels(2, 2, 540, specs=specs, subplot_titles=titles, horizontal_spacing=0.09, vertical_spacing=0.14)
+    prefix = "step_" if any("step_val_loss" in history for history in histories.values()) else ""
     for rank, (index, history) in enumerate(histories.items()):
-        gap = dict(history.get("train_loss", ()))
+        train, validation = history.get(f"{prefix}train_loss", ()), history.get(f"{prefix}val_loss", ())
+        gap = dict(train)
         series: list[Sequence[tuple[int, float]]] = [
-            history.get("train_loss", ()),
-            history.get("val_loss", ()),
-            [(step, value - gap[step]) for step, value in history.get("val_loss", ()) if step in gap],
+            train,
+            validation,
+            [(step, value - gap[step]) for step, value in validation if step in gap],
         ]
-        series += [history.get("val_accuracy", ())] * accuracy
+        series += [history.get(f"{prefix}val_accuracy", ())] * accuracy
         for position, points in enumerate(series):
             figure.add_trace(
                 Scatter(
@@ -74,7 +80,10 @@ def learning_curves(data: Mapping[str, Any], histories: Mapping[int, History]) -
                 col=position % 2 + 1,
             )
     figure.update_xaxes(zeroline=False)
-    figure.update_xaxes(title_text="epoch", title_standoff=6, row=2)
+    time = {"title_text": "iteration" if prefix else "epoch", "title_standoff": 6}
+    figure.update_xaxes(**time, row=2)
+    if not accuracy:
+        figure.update_xaxes(**time, row=1, col=2)
     figure.update_yaxes(zeroline=False, automargin=True)
     for column in (1, 2):
         figure.update_yaxes(type="log", tickformat="~g", nticks=6, row=1, col=column)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -162,11 +163,13 @@ def exhibits(material: Material) -> dict[str, Exhibit]:
     )
     gap = material.gaps.get("histories", "No run of a cell's best trial is stored.")
     curves = {index: history for index, history in material.histories.items() if history.get("train_loss")}
+    by_step = any("step_val_loss" in history for history in curves.values())
     made["curves"] = (
         Exhibit(
             figure=network_figures.learning_curves(data, curves),
-            caption="The best run of each cell by epoch. Training loss is the mean over the epoch while the weights "
-            "change, so the gap can start below 0. Click on a name to show or hide a cell.",
+            caption=f"The best run of each cell by {'iteration' if by_step else 'epoch'}. Training loss is the mean "
+            f"{'since the last evaluation' if by_step else 'over the epoch'} while the weights change, so the gap can "
+            "start below 0. Click on a name to show or hide a cell.",
             width=480,
         )
         if curves
@@ -269,6 +272,8 @@ def render(material: Material, made: Mapping[str, Exhibit] | None = None) -> str
         "bound": lambda value: "–" if value is None else f"{100 * value:.2f}" if accuracy else f"{value:.3g}",
         "p": lambda value: "–" if value is None else "< 0.001" if value < 0.001 else f"{value:.3f}",
         "number": _number,
+        "measure": figures.number,
+        "measured_as": _measured_as,
         "settings": _settings,
         "script": lambda value: Markup(_script(value)),
     }
@@ -308,6 +313,16 @@ def render(material: Material, made: Mapping[str, Exhibit] | None = None) -> str
         finished=data["trials"]["total"] - data["trials"]["running"],
         plotly=Markup(get_plotlyjs()),
     )  # fmt: skip
+
+
+def _measured_as(published: Mapping[str, Any]) -> str:
+    """``training accuracy, epoch 2``: the metric and the step of a published figure."""
+    metric = published["metric"]
+    words = metric.removeprefix("step_").replace("_", " ")
+    words = re.sub(r"\bval\b", "validation", re.sub(r"\btrain\b", "training", words))
+    if published["step"] is None or metric.startswith("best_"):
+        return words
+    return f"{words}, {'iteration' if metric.startswith('step_') else 'epoch'} {published['step']}"
 
 
 def _tags(tags: Mapping[str, str], prefix: str) -> dict[str, str]:
