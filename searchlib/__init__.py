@@ -4,7 +4,7 @@ A study file says what is asked; ``searchlib optimize --study NAME`` answers it.
 """
 
 from searchlib.activations import ACTIVATIONS, Activation
-from searchlib.data import DATASETS, Dataset, Examples, idx_dataset
+from searchlib.data import DATASETS, Dataset, Examples, function_dataset, idx_dataset
 from searchlib.errors import SearchlibError, StudyError
 from searchlib.initializers import INITIALIZERS, Layer
 from searchlib.models import MLP
@@ -34,6 +34,7 @@ __all__ = [
     "TrialConfig",
     "Uniform",
     "__version__",
+    "function_dataset",
     "idx_dataset",
     "list_studies",
     "load_study",

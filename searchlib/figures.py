@@ -36,7 +36,7 @@ def number(value: float | None, metric: str) -> str:
     """Four decimals of an accuracy, three significant digits of anything else."""
     if value is None:
         return "–"
-    return f"{value:.4f}" if metric.endswith("_accuracy") else f"{value:.3g}"
+    return f"{value:.4f}" if metric.endswith("_accuracy") else f"{value:#.3g}".rstrip(".")
 
 
 def metric_name(metric: str) -> str:

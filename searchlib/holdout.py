@@ -37,7 +37,8 @@ class TestResult:
     """What the test set said, once.
 
     accuracy, correct and the 95 % Wilson interval low..high are None for regression; loss is the mean over the n
-    examples (cross-entropy, or squared error). confusion: numbers of examples, [true class][predicted class].
+    examples (cross-entropy, or squared error). r2: of a regression, the share of the targets' variance that the network
+    explains; None where they don't vary. confusion: numbers of examples, [true class][predicted class].
     trial: of the search; replicate: which of its replicates was evaluated, None for the trial itself.
     """
 
@@ -55,6 +56,7 @@ class TestResult:
     high: float | None
     confusion: list[list[int]] | None = None
     replicate: int | None = None
+    r2: float | None = None
 
 
 def evaluate(
@@ -203,7 +205,9 @@ def _measure(network: torch.nn.Module, inputs: torch.Tensor, targets: torch.Tens
         outputs = torch.cat([network(block) for block in inputs.split(1000)]).double()
     if targets.is_floating_point():
         loss = float((outputs - targets).square().mean())
-        return {"loss": loss, "accuracy": None, "correct": None, "low": None, "high": None}
+        variance = float((targets.double() - targets.double().mean(dim=0)).square().mean())
+        r2 = 1.0 - loss / variance if variance else None
+        return {"loss": loss, "accuracy": None, "correct": None, "low": None, "high": None, "r2": r2}
     predicted, classes = outputs.argmax(dim=1), outputs.shape[1]
     correct = int((predicted == targets).sum())
     low, high = proportion_interval(correct, len(targets))
@@ -221,6 +225,8 @@ def published(ledger: dict[str, Any]) -> tuple[dict[str, float], dict[str, str]]
     """The metrics and tags with which the MLflow parent run shows a ledger that has its result."""
     result = ledger["result"]
     metrics = {"test_loss": result["loss"]}
+    if result.get("r2") is not None:
+        metrics["test_r2"] = result["r2"]
     if result["accuracy"] is not None:
         names = {"test_accuracy": "accuracy", "test_accuracy_low": "low", "test_accuracy_high": "high"}
         metrics |= {name: result[key] for name, key in names.items()}

@@ -78,12 +78,14 @@ def build_module(model: MLP | ModuleFactory, config: TrialConfig, dataset: Datas
 def input_scale(kind: str, dataset: Dataset, train: Examples) -> tuple[float, float]:
     """(factor, offset) of the linear map from raw inputs to what the network sees.
 
-    'standard' takes the mean and deviation over all inputs of the *training* split, as one number each.
+    'unit' and 'symmetric' map the smallest raw value, which is 0 unless the data set says otherwise, to 0 or -1 and the
+    largest to 1. 'standard' takes the mean and deviation over all inputs of the *training* split, as one number each.
     """
+    unit = 1.0 / (dataset.scale - dataset.low)
     if kind == "unit":
-        return 1.0 / dataset.scale, 0.0
+        return unit, 0.0 - dataset.low * unit
     if kind == "symmetric":
-        return 2.0 / dataset.scale, -1.0
+        return 2.0 * unit, -1.0 - 2.0 * dataset.low * unit
     mean, std = _mean_and_deviation(train.inputs)
     if std == 0.0:
         raise StudyError("input_scaling='standard': the training inputs are all equal; use 'unit'")

@@ -155,8 +155,8 @@ def exhibits(material: Material) -> dict[str, Exhibit]:
         Exhibit(
             figure=nuisance_figures.budget_curves(data),
             caption="Expected best result of a cell against its number of nuisance points. Solid: without replacement "
-            "(Dodge 2021; unbiased). Dotted: with replacement (Dodge 2019). A curve that still rises at its end says "
-            "that the cell would gain from more points. Click on a name to show or hide a cell.",
+            "(Dodge 2021; unbiased). Dotted: with replacement (Dodge 2019). A curve that still "
+            f"{'rises' if data['direction'] == 'maximize' else 'falls'} at its end says that the cell would gain from more points. Click on a name to show or hide a cell.",
         )
         if enough
         else Exhibit(figure=None, reason="A budget curve needs two finished trials in a cell.")

@@ -275,6 +275,7 @@ class Study:
         dataset = get_dataset(self.dataset)
         return {
             "dataset": dataset.name,
+            **({"data": dict(dataset.settings)} if dataset.settings else {}),
             "model": {"hidden": list(self.model.hidden)} if isinstance(self.model, MLP) else self.model.__name__,
             "scientific": {name: dimension.describe() for name, dimension in self.scientific.items()},
             "nuisance": {name: dimension.describe() for name, dimension in self.nuisance.items()},

@@ -40,7 +40,7 @@ def _metric(report: Mapping[str, Any]) -> str:
 
 
 def _value(report: Mapping[str, Any], value: float) -> str:
-    return f"{value:.4f}" if report["metric"] == "val_accuracy" else f"{value:.4g}"
+    return f"{value:.4f}" if report["metric"] == "val_accuracy" else f"{value:#.3g}".rstrip(".")
 
 
 def _interval(report: Mapping[str, Any], low: float | None, high: float | None) -> str:
@@ -216,6 +216,7 @@ def _test(report: Mapping[str, Any]) -> list[str]:
         return []
     of = f"trial {test['trial']}" + (f", replicate {test['replicate']}" if test.get("replicate") else "")
     if test.get("accuracy") is None:
-        return [f"The test set, opened once, gives loss {test['loss']:.4g} ({of})."]
+        more = "" if test.get("r2") is None else f", R² {test['r2']:.3f}"
+        return [f"The test set, opened once, gives loss {_value({'metric': 'val_loss'}, test['loss'])}{more} (n = {test['n']:,}; {of})."]
     interval = _interval({"metric": "val_accuracy"}, test["low"], test["high"])
     return [f"The test set, opened once, gives accuracy {test['accuracy']:.4f} ({interval}; n = {test['n']:,}; {of})."]
