@@ -107,6 +107,17 @@ def split(examples: Examples, *, seed: int, fraction: float = 1 / 6) -> Split:
     return Split(train=examples.take(train), validation=examples.take(validation), seed=seed, fraction=fraction)
 
 
+def redraw(examples: Split, seed: int) -> Split:
+    """Another split of the same examples, of the same sizes."""
+    import torch
+
+    parts = (examples.train, examples.validation)
+    whole = Examples(
+        inputs=torch.cat([part.inputs for part in parts]), targets=torch.cat([part.targets for part in parts])
+    )
+    return split(whole, seed=seed, fraction=examples.fraction)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
     """A data set: what it is, and how its two parts are read from a data root.
@@ -188,13 +199,13 @@ def picture(dataset: Dataset, example: torch.Tensor, *, most: int | None = None)
     return rows
 
 
-def load_train(dataset: str | Dataset, root: Path) -> Examples:
-    """The training part, in stored order, from under *root*, fetched first if it isn't there.
+def load_train(dataset: str | Dataset, root: Path, *, fetch: bool = True) -> Examples:
+    """The training part, in stored order, from under *root*, with *fetch* fetched first if it isn't there.
 
     The test files are neither needed nor opened. Raises DataError if files can't be found, fetched or read, or hold
     something else than the data set says.
     """
-    return _load(get_dataset(dataset), "train", Path(root), fetch=True)
+    return _load(get_dataset(dataset), "train", Path(root), fetch=fetch)
 
 
 def load_test(dataset: str | Dataset, root: Path, *, fetch: bool = False) -> Examples:

@@ -8,7 +8,6 @@ other; a second call returns the stored result and opens nothing.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from searchlib.analysis import champion, proportion_interval, study_status
 from searchlib.data import get_dataset, load_test, load_train, split
 from searchlib.errors import DataError, HoldoutError, SearchlibError, TrackingError
+from searchlib.models import restore
 from searchlib.provenance import code_version, now
 from searchlib.registry import champion_version, register_champion
 from searchlib.storage import StudyLock, load_optuna_study, replicates_name
@@ -175,27 +175,16 @@ def _champion(
     study: Study, optuna_study: optuna.Study, tracker: Tracker, ledger: dict[str, Any], *, soft: bool
 ) -> torch.nn.Module:
     """The claimed network, from raw inputs to its outputs or, with *soft*, to soft decisions (classification)."""
-    from safetensors.torch import load
-
-    from searchlib.models import build_module, predictor
-
     content = tracker.checkpoint(ledger["run_id"])
     if hashlib.sha256(content).hexdigest() != ledger["checkpoint_sha256"]:
         raise HoldoutError(
             f"the checkpoint of trial {ledger['trial']} (MLflow run {ledger['run_id']}) was altered since the search; "
             "restore the file: the test set is not opened for another network"
         )
-    header_size = int.from_bytes(content[:8], "little")
-    metadata = json.loads(content[8 : 8 + header_size])["__metadata__"]
     params = optuna_study.get_trials(deepcopy=False)[ledger["trial"]].params
-    module = build_module(study.model, study.config(params), get_dataset(study.dataset))
-    module.load_state_dict(load(content))
-    return predictor(
-        module,
-        factor=float(metadata["factor"]),
-        offset=float(metadata["offset"]),
-        classify=soft and get_dataset(study.dataset).task == "classification",
-    )
+    dataset = get_dataset(study.dataset)
+    classify = soft and dataset.task == "classification"
+    return restore(content, study.model, study.config(params), dataset, classify=classify)
 
 
 def _measure(network: torch.nn.Module, inputs: torch.Tensor, targets: torch.Tensor) -> dict[str, Any]:

@@ -6,6 +6,7 @@ parameters too, so one trial's slice of a stack is the state dict of ``build_mlp
 
 from __future__ import annotations
 
+import json
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from searchlib.data import Dataset, Examples
     from searchlib.trial import TrialConfig
 
-__all__ = ["MLP", "ModuleFactory", "build_mlp", "build_module", "input_scale"]
+__all__ = ["MLP", "ModuleFactory", "build_mlp", "build_module", "input_scale", "predictor", "restore"]
 
 ModuleFactory = Callable[["TrialConfig", "Dataset"], "torch.nn.Module"]
 
@@ -118,3 +119,16 @@ def predictor(module: torch.nn.Module, *, factor: float, offset: float, classify
             return torch.softmax(outputs, dim=-1) if classify else outputs
 
     return Predictor().eval()
+
+
+def restore(
+    content: bytes, model: MLP | ModuleFactory, config: TrialConfig, dataset: Dataset, *, classify: bool
+) -> torch.nn.Module:
+    """The ``predictor`` that a checkpoint holds; content: its bytes, as ``tracking`` wrote them."""
+    from safetensors.torch import load
+
+    header_size = int.from_bytes(content[:8], "little")
+    metadata = json.loads(content[8 : 8 + header_size])["__metadata__"]
+    module = build_module(model, config, dataset)
+    module.load_state_dict(load(content))
+    return predictor(module, factor=float(metadata["factor"]), offset=float(metadata["offset"]), classify=classify)

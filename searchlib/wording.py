@@ -216,7 +216,8 @@ def _test(report: Mapping[str, Any]) -> list[str]:
         return []
     of = f"trial {test['trial']}" + (f", replicate {test['replicate']}" if test.get("replicate") else "")
     if test.get("accuracy") is None:
+        loss = _value({"metric": "val_loss"}, test["loss"])
         more = "" if test.get("r2") is None else f", R² {test['r2']:.3f}"
-        return [f"The test set, opened once, gives loss {_value({'metric': 'val_loss'}, test['loss'])}{more} (n = {test['n']:,}; {of})."]
+        return [f"The test set, opened once, gives loss {loss}{more} (n = {test['n']:,}; {of})."]
     interval = _interval({"metric": "val_accuracy"}, test["low"], test["high"])
     return [f"The test set, opened once, gives accuracy {test['accuracy']:.4f} ({interval}; n = {test['n']:,}; {of})."]

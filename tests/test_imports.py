@@ -37,7 +37,7 @@ ORDER = [  # data flows down: a module imports, while it is loaded, from those a
     "comparison", "edges", "wording", "analysis",
     "holdout", "workers", "runs", "shelf", "engines", "recorder", "replicates", "optimize", "audit", "verify",
     "export", "figures",
-    "network_figures", "nuisance_figures", "material", "dashboard", "report", "cli", "__main__",
+    "network_figures", "nuisance_figures", "networks", "material", "dashboard", "report", "cli", "__main__",
 ]  # fmt: skip
 
 

@@ -101,7 +101,7 @@ def test_the_page_of_a_replicated_study(replicated, monkeypatch) -> None:
     assert json.loads(page.scripts["searchlib-data"]) == data
     assert page.figures == {
         "cells", "importances", "isolation", "response-learning_rate", "response-batch_size", "budget", "curves",
-        "layers", "weights", "activations", "confusion", "classes",
+        "layers", "weights", "cell-weights", "decisions", "activations", "confusion", "classes",
     }  # fmt: skip
     for key in page.figures:
         assert json.loads(page.scripts[f"spec-{key}"])["data"], key
@@ -212,20 +212,22 @@ def test_the_page_refers_to_nothing_outside(replicated, monkeypatch) -> None:
 def test_initial_weights_are_those_the_stack_drew(replicated, monkeypatch) -> None:
     """The 'before' of the histogram against a stack of the same member, and the 'after' against the checkpoint."""
     from searchlib.data import load_train, split
-    from searchlib.material import _initial_weights
+    from searchlib.networks import Networks
     from searchlib.training.loop import prepare as tensors
     from searchlib.training.stack import Member, Stack
 
     folder, study = replicated
     monkeypatch.chdir(folder)
     examples = split(load_train(study.dataset, Path("data")), seed=study.split_seed, fraction=study.validation_fraction)
+    with Tracker(study, None) as tracker:
+        networks = Networks(study, tracker, Path("data"))
     for initializer in ("xavier_normal", "lsuv"):
         config = study.config(
             {"initializer": "normal", "activation": "tanh", "learning_rate": 0.1, "batch_size": 16}
         ).__class__(initializer=initializer, activation="tanh", hidden=(8,))
         probe = tensors(examples, study.dataset, config.input_scaling).probe
         stack = Stack([Member(0, config, 77)], outputs=study.dataset.outputs, probe=probe)
-        drawn = _initial_weights(study, config, 77, Path("data"))
+        drawn = networks.initial_weights(config, 77, None)
         for name in ("linear0.weight", "linear1.weight"):
             assert torch.equal(drawn[name], stack.state(0)[name])
     material = gathered(study)
