@@ -134,13 +134,15 @@ def fitted_curves(networks: Networks, chosen: Mapping[int, FrozenTrial], leader:
     import torch
 
     examples = networks.examples(leader)
-    inputs = torch.cat([examples.train.inputs, examples.validation.inputs]).float()
-    x = torch.linspace(float(inputs.min()), float(inputs.max()), GRID).view(-1, *networks.dataset.shape)
     part = networks.dataset.train
+    known = part if isinstance(part, FunctionPart) else None
+    inputs = examples.train.inputs
+    low, high = (known.low, known.high) if known else (float(inputs.min()), float(inputs.max()))
+    x = torch.linspace(low, high, GRID).view(-1, *networks.dataset.shape)
     step = -(-len(examples.validation) // POINTS)
     return {
         "x": x.flatten().tolist(),
-        "function": part.values(x).flatten().tolist() if isinstance(part, FunctionPart) else None,
+        "function": known.values(x).flatten().tolist() if known else None,
         "points": (
             examples.validation.inputs[::step].flatten().tolist(),
             examples.validation.targets[::step].flatten().tolist(),

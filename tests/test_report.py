@@ -15,15 +15,17 @@ import torch
 from safetensors.torch import load
 
 from searchlib import Choice, Dataset, Examples, Published, dashboard
+from searchlib.data import Split
 from searchlib.errors import SearchlibError
 from searchlib.figures import heat_map, robust_range
 from searchlib.material import Material, gather, statistics
 from searchlib.network_figures import learning_curves
+from searchlib.networks import decisions
 from searchlib.nuisance_figures import stability_width
 from searchlib.report import exhibits, publish, render, write_report
 from searchlib.storage import load_optuna_study
 from searchlib.tracking import Tracker
-from tests.support import STORAGE, prepare, run, search, small_study, stored
+from tests.support import STORAGE, blobs, prepare, run, search, small_study, stored
 
 HOSTILE = """<script>alert(1)</script> "quoted" & 'so' </title><img src=x onerror=alert(2)> \u2028 naïve 日本"""
 VOID = {"meta", "link", "br", "img", "hr", "input"}
@@ -173,6 +175,80 @@ def test_a_published_figure_of_a_cell_without_replicates_says_so() -> None:
     assert {row["reason"] for row in found} == {"0 of its replicates completed; an interval needs 2"}
     assert {row["inside"] for row in found} == {None}
     assert found[0]["reason"] in page_of(study).text
+
+
+def test_single_decisions_are_the_champions(replicated, monkeypatch) -> None:
+    """Against the registered model's soft decisions for the whole validation split."""
+    from searchlib.data import load_train, split
+    from searchlib.predict import SHADES, predict
+    from searchlib.registry import predict as champion
+
+    folder, study = replicated
+    monkeypatch.chdir(folder)
+    examples = split(load_train(study.dataset, Path("data")), seed=study.split_seed).validation
+    with Tracker(study, None) as tracker:
+        soft = torch.from_numpy(champion(tracker, examples.inputs.numpy()))
+    sure = soft.amax(dim=1)
+    found = {one["what"].split(",")[0].split()[0]: one for one in gathered(study).decisions}
+    for what, one in found.items():
+        index = one["index"]
+        assert one["soft"] == pytest.approx(soft[index].tolist(), abs=1e-5)
+        assert one["truth"] == int(examples.targets[index])
+        assert torch.tensor(one["image"]) * 255 == pytest.approx(examples.inputs[index].double(), abs=1e-3)
+    assert sure[found["least"]["index"]] == min(
+        value for index, value in enumerate(sure) if index not in {found[k]["index"] for k in found if k != "least"}
+    )
+    decision = predict(study, found["right"]["index"], tracking_uri=None, data_root=Path("data"))
+    first, *lines = decision.lines()
+    assert first.startswith(f"validation image {found['right']['index']}: {decision.truth} (right)")
+    brightest = max(value for row in found["right"]["image"] for value in row)
+    assert any(2 * SHADES[int(brightest * len(SHADES))] in line for line in lines[:6])
+    assert max(map(len, lines)) < 80
+
+
+def test_which_decisions_are_shown() -> None:
+    class Networks:
+        dataset = blobs()
+
+        def __init__(self, soft, targets) -> None:
+            self.soft, part = torch.tensor(soft), Examples(inputs=torch.zeros(len(soft), 6, 6), targets=targets)
+            self.split = Split(train=part, validation=part, seed=0, fraction=0.5)
+
+        def examples(self, trial) -> Split:
+            return self.split
+
+        def outputs(self, trial, inputs, *, classify: bool) -> torch.Tensor:
+            assert classify
+            return self.soft
+
+    soft = [[0.9, 0.1, 0.0], [0.2, 0.7, 0.1], [0.1, 0.1, 0.8], [0.3, 0.4, 0.3], [0.0, 0.6, 0.4], [0.5, 0.2, 0.3]]
+
+    def chosen(*targets: int) -> dict[str, int]:
+        return {one["what"]: one["index"] for one in decisions(Networks(soft, torch.tensor(targets)), None)}
+
+    assert chosen(0, 0, 0, 1, 1, 0) == {"right, of middling certainty": 4, "most confidently wrong": 2, "least sure": 3}
+    assert chosen(0, 1, 2, 1, 1, 0) == {"right, of middling certainty": 1, "least sure": 3}, "none is wrong"
+    assert chosen(1, 2, 1, 2, 0, 2) == {"most confidently wrong": 0, "least sure": 3}, "none is right"
+
+
+def test_cells_show_their_weights_and_missing_data_leave_a_gap(replicated, monkeypatch, tmp_path) -> None:
+    folder, study = replicated
+    shutil.copytree(folder, tmp_path / "copy")
+    monkeypatch.chdir(tmp_path / "copy")
+    shutil.rmtree("data")
+    material = gathered(study)
+    assert list(material.cell_weights) == [0, 1, 2, 3]
+    assert material.cell_weights[0] == material.weights, "the winner's is the champion"
+    normal = next(i for i, cell in enumerate(material.data["cells"]) if cell["scientific"]["initializer"] == "normal")
+    widths = {index: layers[0]["edges"][-1] for index, layers in material.cell_weights.items()}
+    assert widths[normal] > 2.0, "of deviation 1"
+    assert material.decisions == []
+    page = page_of(study, material)
+    assert "cell-weights" in page.figures
+    assert "The training data, of which the validation split is a part, can't be read" in page.text
+    assert "searchlib data fetch" in page.text or "put it there" in page.text
+    spec = json.loads(page.scripts["spec-cell-weights"])
+    assert len(spec["data"]) == 4 * 2 * 2, "cells, layers, before and after"
 
 
 def test_curves_are_drawn_by_iteration_where_runs_have_them() -> None:
