@@ -190,7 +190,7 @@ def test_single_decisions_are_the_champions(replicated, monkeypatch) -> None:
         soft = torch.from_numpy(champion(tracker, examples.inputs.numpy()))
     sure = soft.amax(dim=1)
     found = {one["what"].split(",")[0].split()[0]: one for one in gathered(study).decisions}
-    for what, one in found.items():
+    for one in found.values():
         index = one["index"]
         assert one["soft"] == pytest.approx(soft[index].tolist(), abs=1e-5)
         assert one["truth"] == int(examples.targets[index])
