@@ -29,15 +29,17 @@ class Idle:
         self.device, self.dtype = torch.device("cpu"), torch.float32
         self.epoch = 0
 
-    def step(self, inputs: torch.Tensor, targets: torch.Tensor, learning_rate: torch.Tensor) -> torch.Tensor:
+    def step(
+        self, inputs: torch.Tensor, targets: torch.Tensor, learning_rate: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """No step."""
-        return torch.ones(len(self.members))
+        return torch.ones(len(self.members)), torch.zeros(len(self.members))
 
     def evaluate(self, inputs: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Loss and accuracy, by no network."""
+        """Loss and right examples, by no network."""
         self.epoch += 1
         accuracy = torch.tensor([(member.seed % 1000 + 100 * self.epoch) / 2000 for member in self.members])
-        return 1.0 - accuracy, accuracy.double()
+        return 1.0 - accuracy, accuracy.double() * len(inputs)
 
     def keep(self, kept: Sequence[bool]) -> None:
         """Go on with some."""

@@ -171,7 +171,8 @@ def study_status(study: Study, storage: str, *, target: int | None = None) -> di
         "replicates": {
             "target": study.replicates,
             **_counts(replicates),
-            "reached": race.get("reached", 0),
+            "race": study.replicate_race,
+            "reached": race.get("reached", 0) if study.replicate_race else _complete(study, sources, replicates),
             "finished": _over(study, race, sources),
         }
         if study.replicates
@@ -203,9 +204,22 @@ def stored_replicates(study: Study, search: optuna.Study | None) -> tuple[list[F
     return stored.get_trials(deepcopy=False), dict(stored.user_attrs.get("race") or {})
 
 
+def _plan(study: Study) -> tuple[int, ...]:
+    """The looks of the study as its file has it now."""
+    return looks(study.replicates, race=study.replicate_race)
+
+
 def _over(study: Study, race: Mapping[str, Any], sources: Mapping[int, Any]) -> bool:
     """Whether the race is over for the study as its file has it now."""
-    return _race_finished(study, race, sources) and tuple(race.get("looks", ())) == looks(study.replicates)
+    return _race_finished(study, race, sources) and tuple(race.get("looks", ())) == _plan(study)
+
+
+def _complete(study: Study, sources: Mapping[int, Any], replicates: Sequence[FrozenTrial]) -> int:
+    """The seeds of the present target that all cells to be replicated have behind them."""
+    ran = {(t.user_attrs.get("source"), t.params["replicate"]) for t in replicates if t.state.is_finished()}
+    wanted = list(sources)[: study.replicate_cells]
+    seeds = range(1, study.replicates + 1)
+    return sum(all((source, seed) in ran for source in wanted) for seed in seeds) if wanted else 0
 
 
 def proportion_interval(successes: int, total: int) -> tuple[float, float]:
@@ -231,7 +245,7 @@ def analyze(study: Study, storage: str) -> dict[str, Any]:
     over = _over(study, race, sources)
     reached = int(race.get("reached", 0))
     values = {key: of for key, of in _values(sources, replicates, reached).items() if of}
-    plan = looks(study.replicates) or tuple(race.get("looks", ()))
+    plan = _plan(study) or tuple(race.get("looks", ()))
     first, compared = compare(values, study.direction, plan)
     stale = {
         study.cell_of(trial.params)
@@ -291,6 +305,7 @@ def analyze(study: Study, storage: str) -> dict[str, Any]:
         },
         "replicates": {
             "target": study.replicates,
+            "race": study.replicate_race,
             "reached": reached,
             "looks": list(plan),
             "finished": over,
@@ -397,14 +412,15 @@ def _notes(study: Study, report: Mapping[str, Any], reasons: Sequence[str | None
         notes.append("the replicates have not begun: each cell is judged by its best trial of the search, on one seed")
     elif not race["finished"]:
         state = "were stopped by the opening of the test set" if report["test_ledger"] else "are under way"
-        notes.append(
-            f"the replicates {state}: {race['reached']} of at most {race['target']} seeds are complete, and only "
-            "these count"
-        )
+        if race["race"] or race["reached"]:
+            counts = f"{race['reached']} of at most {race['target']} seeds are complete, and only these count"
+        else:
+            counts = f"they are compared once, when all cells have all {race['target']} seeds, and don't count before"
+        notes.append(f"the replicates {state}: {counts}")
     if race and len(race["undecided"]) > 1:
         ends = ", then ".join(map(str, race["undecided"]))
         notes.append(
-            f"the replicates were raised after an undecided race (to {ends} seeds): each end spends alpha anew, so the "
+            f"the replicates were raised after an undecided end (to {ends} seeds): each end spends alpha anew, so the "
             "level of what is claimed is above it"
         )
     if race and not any(row["n"] for row in rows):

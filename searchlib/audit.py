@@ -20,7 +20,7 @@ from searchlib.holdout import published, republish
 from searchlib.registry import champion_checkpoint
 from searchlib.sampling import trial_seed
 from searchlib.storage import replicates_name
-from searchlib.tracking import REPAIRED, REPLACES, UID_TAG, StoredRun, Tracker, TrialRecord
+from searchlib.tracking import FIGURES, REPAIRED, REPLACES, UID_TAG, StoredRun, Tracker, TrialRecord
 from searchlib.trial import derive_seed
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ ATTRIBUTES = ("mlflow_run_id", "outcome", "signature", "seed", "epochs_run")  # 
 STATES = {"completed": "COMPLETE", "diverged": "COMPLETE", "pruned": "PRUNED", "failed": "FAIL"}
 CHUNK = 500  # runs whose curves are read at once
 
-LOST = "written again from Optuna: losses by epoch other than the objective, diagnostics, files"
+LOST = "written again from Optuna: losses by epoch other than the objective, figures by step, diagnostics, files"
 RENAME = "save the study under a new name and run that"
 FIXED = f"nothing mends it, as Optuna keeps a finished trial as it is; restore the storage from a backup, or {RENAME}"
 
@@ -320,13 +320,21 @@ class Audit:
                 self._delete(run, f"run {run.run_id} is of trial {number} of {home}, which Optuna doesn't have")
 
     def _check_runs(self, recorded: Sequence[_Recorded]) -> None:
-        names = tuple(dict.fromkeys((self.study.metric, "train_loss", "val_loss")))
+        names = (*FIGURES, *self._step_metrics)
         histories = self.tracker.histories([one.run.run_id for one in recorded], names)
         for one in recorded:
             history = histories[one.run.run_id]
             if self._check_values(one, history.get(self.study.metric, [])):
                 self._check_curves(one, history)
                 self._check_labels(one)
+
+    @property
+    def _step_metrics(self) -> list[str]:
+        """The metrics by step that a run has where the study evaluates between epochs."""
+        if self.study.eval_every is None:
+            return []
+        classifies = self.study.metric == "val_accuracy"
+        return [f"step_{name}" for name in FIGURES if classifies or not name.endswith("_accuracy")]
 
     def _check_values(self, one: _Recorded, points: Sequence[tuple[int, float]]) -> bool:
         """Whether parameters and values are Optuna's. In MLflow they can't be changed: it takes another run."""
@@ -374,11 +382,18 @@ class Audit:
             differs(f"{metric} of run {run.run_id} has epochs that Optuna lacks ({_listed(more)})", FIXED)
         epochs = one.trial.user_attrs.get("epochs_run") or 0
         if outcome(one.trial) in ("completed", "pruned") and REPAIRED not in run.tags:
-            losses = [name for name in ("train_loss", "val_loss") if name != metric]
-            short = [name for name in losses if len({epoch for epoch, _ in history.get(name, [])}) < epochs]
+            others = [name for name in ("train_loss", "val_loss") if name != metric]
+            others += ["train_accuracy"] if "train_accuracy" in history else []  # runs of older versions have none
+            short = [name for name in others if len({epoch for epoch, _ in history.get(name, [])}) < epochs]
             if short:
                 told = f"run {run.run_id} lacks some of the {counted(epochs, 'epoch')} of {' and '.join(short)}"
                 differs(told, "nothing mends it, as Optuna holds the objective only; restore MLflow from a backup")
+            evaluations = one.trial.user_attrs.get("evaluations", 0)
+            if short := [name for name in self._step_metrics if len(dict(history.get(name, []))) < evaluations]:
+                told = (
+                    f"run {run.run_id} lacks some of the {counted(evaluations, 'evaluation')} of {' and '.join(short)}"
+                )
+                differs(told, "nothing mends it, as Optuna doesn't hold them; restore MLflow from a backup")
         summary = [point for point in expected.metrics if point[0] in (f"best_{metric}", "best_epoch")]
         if wrong := [point for point in summary if run.metrics.get(point[0]) != point[1]]:
             told = f"run {run.run_id} hasn't Optuna's {' and '.join(name for name, *_ in wrong)}"

@@ -97,12 +97,18 @@ def prediction_interval(values: Sequence[float], confidence: float = 0.95) -> tu
     return mean - half, mean + half
 
 
-def looks(replicates: int) -> tuple[int, ...]:
+def looks(replicates: int, *, race: bool = True) -> tuple[int, ...]:
     """The numbers of seeds at which a race looks at its cells: 5, then doubling, at last *replicates*.
+
+    Without a race there is one look, at the end: all cells have all seeds, and the one look has all of alpha.
 
     >>> looks(29)
     (5, 10, 20, 29)
+    >>> looks(29, race=False)
+    (29,)
     """
+    if not race:
+        return (replicates,) if replicates > 0 else ()
     found = []
     seeds = min(FIRST_LOOK, replicates)
     while 0 < seeds < replicates:

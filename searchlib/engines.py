@@ -195,6 +195,7 @@ class Engine:
             best=run.best,
             best_epoch=run.best_epoch,
             curves=run.curves,
+            steps=run.steps,
             diagnostics=run.diagnostics,
             diagnosis=diagnosis,
             diverged_step=run.diverged_step,

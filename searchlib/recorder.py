@@ -152,11 +152,13 @@ class Recorder:
             value = point.get(self.tracker.study.metric, math.nan)
             if math.isfinite(value) and known.get(int(point["epoch"])) != value:
                 storage.set_trial_intermediate_value(trial_id, int(point["epoch"]), value)
+        evaluations = sum(all(map(math.isfinite, point.values())) for point in record.steps)
         attributes: dict[str, Any] = {
             "mlflow_run_id": run_id,
             "outcome": record.outcome,
             "epochs_run": len(record.curves),
             "best_epoch": record.best_epoch,
+            **({"evaluations": evaluations} if evaluations else {}),
             "diagnosis": record.diagnosis,
             **({"diverged_step": record.diverged_step} if record.diverged_step is not None else {}),
             **({"checkpoint_sha256": checkpoint} if checkpoint else {}),

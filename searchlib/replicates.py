@@ -4,7 +4,8 @@ They are trials of an Optuna study of their own, ``<study>.replicates``, with th
 ``replicate``: the seed, counted from 1. It alone decides on weights, noise and order of examples (and, if the study
 asks for it, on the split), so replicate r of one cell is paired with replicate r of every other. The race looks at the
 values after 5 seeds, 10, 20, ...; a cell told apart from the leader gets no more seeds while it is, and the race ends
-when the leader is alone or ``replicates`` seeds are reached.
+when the leader is alone or ``replicates`` seeds are reached. With ``replicate_race=False`` there is one look, when all
+cells have all seeds.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ class Race:
 
     def __init__(self, study: Study, optuna_study: optuna.Study) -> None:
         self.study, self.search = study, optuna_study
-        self.looks = looks(study.replicates)
+        self.looks = looks(study.replicates, race=study.replicate_race)
 
     @property
     def finished(self) -> bool:

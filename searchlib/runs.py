@@ -35,6 +35,7 @@ __all__ = ["Keeps", "Run", "StackRun"]
 WRITTEN = (
     "started",
     "curves",
+    "steps",
     "diagnostics",
     "best",
     "best_epoch",
@@ -50,15 +51,16 @@ WRITTEN = (
 class Run:
     """One trial while it trains.
 
-    curves: a point an epoch. diagnostics: a snapshot at initialization and one an epoch. state: the weights of the
-    best epoch, where the run's owner wants them kept. halved: how often its stack was halved for want of memory.
-    notes: what a pruner wrote down of it.
+    curves: a point an epoch. steps: a point an evaluation, where the study has ``eval_every``. diagnostics: a snapshot
+    at initialization and one an epoch. state: the weights of the best epoch, where the run's owner wants them kept.
+    halved: how often its stack was halved for want of memory. notes: what a pruner wrote down of it.
     """
 
     trial: FrozenTrial
     config: TrialConfig
     started: float
     curves: list[dict[str, float]] = field(default_factory=list)
+    steps: list[dict[str, float]] = field(default_factory=list)
     diagnostics: list[dict[str, float]] = field(default_factory=list)
     best: float | None = None
     best_epoch: int = 0
@@ -76,11 +78,15 @@ class Run:
 
     def now(self) -> float:
         """The time, or where the machine's clock was set back, the latest that the run has seen."""
-        return max(time.time(), self.curves[-1]["time"] if self.curves else self.started)
+        return self.not_before(time.time())
+
+    def not_before(self, moment: float) -> float:
+        """*moment*, or the end of the last epoch where that was later by the machine's clock."""
+        return max(moment, self.curves[-1]["time"] if self.curves else self.started)
 
     def restart(self) -> None:
         """Forget what was found: the run trains again from its start."""
-        self.curves, self.diagnostics = [], []
+        self.curves, self.steps, self.diagnostics = [], [], []
         self.best, self.best_epoch, self.state = None, 0, None
 
 
@@ -296,10 +302,16 @@ class StackRun:
             watch=self._watch,
             halted=lambda: self._halted(),
             first=first,
+            eval_every=self.engine.study.eval_every,
         )
 
     def _note(self, run: Run, position: int, epoch: EpochResult) -> None:
         """Add an epoch to a run; keep the weights if they are wanted."""
+        for step in epoch.steps:
+            at = {"step": step.step, "train_loss": step.train_loss[position], "val_loss": step.val_loss[position]}
+            if step.train_accuracy is not None and step.val_accuracy is not None:
+                at |= {"train_accuracy": step.train_accuracy[position], "val_accuracy": step.val_accuracy[position]}
+            run.steps.append({**at, "time": run.not_before(step.time)})
         point = {
             "epoch": epoch.epoch,
             "train_loss": epoch.train_loss[position],
@@ -307,8 +319,8 @@ class StackRun:
             "learning_rate": epoch.learning_rate[position],
             "time": run.now(),
         }
-        if epoch.val_accuracy is not None:
-            point["val_accuracy"] = epoch.val_accuracy[position]
+        if epoch.train_accuracy is not None and epoch.val_accuracy is not None:
+            point |= {"train_accuracy": epoch.train_accuracy[position], "val_accuracy": epoch.val_accuracy[position]}
         run.curves.append(point)
         run.diagnostics.append(epoch.diagnostics[position])
         if not (math.isfinite(point["train_loss"]) and math.isfinite(point["val_loss"])):

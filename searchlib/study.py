@@ -65,10 +65,13 @@ class Study:
     replicates: fresh seeds for each cell's best configuration, at most; fewer once the winner is told apart.
     replicate_cells: so many leading cells are replicated; None for all.
     replicate_split: whether each of these seeds also draws its own split into training and validation data.
+    replicate_race: whether a cell told apart from the leader gets no more seeds; else all cells get all seeds.
     round_size: trials asked together, so that they can be fused; ``balanced`` rounds it up to whole blocks of cells,
     ``within_cell`` to eight points a cell.
     seed: of the search, the weights and the order of examples.
     split_seed: of the split into training and validation data.
+    eval_every: steps between validations, counted over the whole training; None: after each epoch only. They are
+    recorded; the objective and the pruners see the epochs alone.
     validation_fraction: share of the official training set that is held back for validation.
     published: figures of others, a ``Published(...)`` each, to stand beside the replicates' in the report.
     """
@@ -85,9 +88,11 @@ class Study:
     replicates: int = 0
     replicate_cells: int | None = None
     replicate_split: bool = False
+    replicate_race: bool = True
     round_size: int = 32
     seed: int = 0
     split_seed: int = 0
+    eval_every: int | None = None
     validation_fraction: float = 1 / 6
     published: tuple[Published, ...] = ()
     name: str = field(default="study", repr=False)
@@ -108,10 +113,12 @@ class Study:
                 raise StudyError(f"{name}={value!r}: expected a whole number of {least} or more")
             if value > most:
                 raise StudyError(f"{name}: expected a whole number of {most:,} at most")
-        if self.replicate_cells is not None and (type(self.replicate_cells) is not int or self.replicate_cells < 1):
-            raise StudyError(f"replicate_cells={self.replicate_cells!r}: expected a whole number of 1 or more, or None")
-        if not isinstance(self.replicate_split, bool):
-            raise StudyError(f"replicate_split={self.replicate_split!r}: expected True or False")
+        for name in ("replicate_cells", "eval_every"):
+            if (value := getattr(self, name)) is not None and (type(value) is not int or value < 1):
+                raise StudyError(f"{name}={value!r}: expected a whole number of 1 or more, or None")
+        for name in ("replicate_split", "replicate_race"):
+            if not isinstance(value := getattr(self, name), bool):
+                raise StudyError(f"{name}={value!r}: expected True or False")
         if not isinstance(self.validation_fraction, float) or not 0.0 < self.validation_fraction < 1.0:
             raise StudyError(f"validation_fraction={self.validation_fraction!r}: expected a number between 0 and 1")
         for kind, value, known in (("sampler", self.sampler, SAMPLERS), ("pruner", self.pruner, PRUNERS)):
@@ -288,6 +295,8 @@ class Study:
             "validation_fraction": self.validation_fraction,
             "order": list(self.dimensions),
             **({"replicate_split": True} if self.replicate_split else {}),
+            **({} if self.replicate_race else {"replicate_race": False}),
+            **({} if self.eval_every is None else {"eval_every": self.eval_every}),
             **({"code": self.code} if self.code else {}),
         }
 

@@ -17,7 +17,7 @@ import sqlite3
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -49,6 +49,7 @@ PAUSE = 1.0  # seconds between two tries
 BATCH = 800  # metrics in one call: MLflow takes 1,000 things, parameters and tags among them
 TAG_LENGTH = 5000  # MLflow's own limit
 PAGE = 5000  # runs in one answer
+FIGURES = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")  # by epoch, and as step_<name> by evaluation
 REPAIRED = "searchlib.repaired"  # tag: what of a run written again is lost
 REPLACES = "searchlib.replaces"  # tag: the id, noted by Optuna, of the run in whose place this one is
 UID_TAG = "searchlib.study_uid"  # tag of a parent run: which Optuna storage's study it is of
@@ -61,7 +62,9 @@ class TrialRecord:
 
     value: the objective as Optuna gets it; best: the best epoch's, None if no epoch was finite.
     curves: by epoch, each with epoch, train_loss, val_loss, learning_rate, time (seconds) and, for classification,
-    val_accuracy. diagnostics: a snapshot at initialization, then one an epoch; diagnosis: what they say, in words.
+    train_accuracy and val_accuracy. steps: the same by evaluation, with step instead of epoch and without the learning
+    rate, where the study has ``eval_every``. diagnostics: a snapshot at initialization, then one an epoch; diagnosis:
+    what they say, in words.
     diverged_step: the step at which the loss first became infinite or NaN.
     pruner_notes: what the pruner wrote down of the trial, for its later decisions.
     state: the best epoch's weights, for a trial that led the study when it ended.
@@ -87,6 +90,7 @@ class TrialRecord:
     state: dict[str, torch.Tensor] | None
     factor: float
     offset: float
+    steps: list[dict[str, float]] = field(default_factory=list)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -378,7 +382,13 @@ class Tracker:
         metrics: list[tuple[str, float, int, int]] = [
             (name, point[name], _ms(point["time"]), int(point["epoch"]))
             for point in record.curves
-            for name in ("train_loss", "val_loss", "val_accuracy", "learning_rate")
+            for name in (*FIGURES, "learning_rate")
+            if name in point
+        ]
+        metrics += [
+            (f"step_{name}", point[name], _ms(point["time"]), int(point["step"]))
+            for point in record.steps
+            for name in FIGURES
             if name in point
         ]
         times = [record.started, *(point["time"] for point in record.curves)]

@@ -195,6 +195,7 @@ def test_a_finished_race() -> None:
     assert [effect["term"] for effect in report["effects"]] == ["initializer", "activation", "initializer:activation"]
     assert report["replicates"] == {
         "target": 10,
+        "race": True,
         "reached": 10,
         "looks": [5, 10],
         "finished": True,
@@ -208,7 +209,7 @@ def test_a_finished_race() -> None:
     assert "on average over 10 fresh seeds" in report["answer"]
     assert study_status(study, STORAGE)["replicates"] == {
         "target": 10, "total": 30, "completed": 30, "pruned": 0, "diverged": 0, "failed": 0, "running": 0,
-        "reached": 10, "finished": True,
+        "race": True, "reached": 10, "finished": True,
     }  # fmt: skip
 
 
@@ -504,6 +505,7 @@ def test_a_real_study_from_search_to_answer() -> None:
     report = checked(study)
     assert report["replicates"] == {
         "target": 2,
+        "race": True,
         "reached": 2,
         "looks": [2],
         "finished": True,

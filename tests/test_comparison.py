@@ -63,6 +63,7 @@ def test_the_interval_of_a_mean_is_the_t_interval() -> None:
 )
 def test_looks(replicates: int, plan: tuple[int, ...]) -> None:
     assert looks(replicates) == plan
+    assert looks(replicates, race=False) == plan[-1:], "one look, at the end"
 
 
 @given(st.integers(1, 500))
@@ -373,10 +374,10 @@ def test_a_dimension_with_one_value_has_no_effect_and_spoils_none() -> None:
     assert [effect["term"] for effect in found] == ["g"]
 
 
-@pytest.mark.parametrize(("cells", "replicates"), [(2, 10), (3, 10)])
-def test_calibration(cells: int, replicates: int) -> None:
+@pytest.mark.parametrize(("cells", "replicates", "raced"), [(2, 10, True), (3, 10, True), (2, 10, False)])
+def test_calibration(cells: int, replicates: int, raced: bool) -> None:
     """A fast part of benchmarks/calibration.py: the level, and the power, of the race and its claims."""
-    plan = looks(replicates)
+    plan = looks(replicates, race=raced)
     rng = np.random.default_rng(11)
 
     def race(ahead: float) -> tuple[bool, bool, int]:
@@ -389,6 +390,7 @@ def test_calibration(cells: int, replicates: int) -> None:
             _, remaining, wanted = next_runs(range(cells), values, ran, "maximize", plan)
             for cell, replicate in wanted:
                 values[cell][replicate] = float(drawn[cell, replicate - 1])
+        assert raced or all(len(found) == replicates for found in values.values())
         winner, found = compare(values, "maximize", plan)
         assert resolved(found) == (remaining == [winner]) == all(one.adjusted_p <= 0.05 for one in found)
         return bool(resolved(found)), any(one.adjusted_p <= 0.05 for one in found), winner

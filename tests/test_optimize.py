@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 import torch
 from optuna.trial import TrialState
-from support import prepare, run, search, small_study, stored, table
+from support import STORAGE, prepare, run, search, small_study, stored, table
 
 from searchlib import Choice, Dataset, Examples, LogUniform, StudyError
 from searchlib.analysis import best_trial, cells, study_status
 from searchlib.engines import Progress, resolve_device
 from searchlib.errors import BusyError, DeviceError, TrackingError
 from searchlib.optimize import optimize
-from searchlib.storage import StudyLock
+from searchlib.storage import StudyLock, load_optuna_study
 from searchlib.tracking import Tracker, connect
 
 
@@ -68,12 +68,41 @@ def test_every_trial_is_in_mlflow_with_its_contract() -> None:
         assert tags["searchlib.outcome"] == "completed"
         assert found.info.status == "FINISHED"
         assert {name: found.data.params[name] for name in trial.params} == {k: str(v) for k, v in trial.params.items()}
-        for name in ("train_loss", "val_loss", "val_accuracy", "learning_rate"):
+        for name in ("train_loss", "train_accuracy", "val_loss", "val_accuracy", "learning_rate"):
             assert [metric.step for metric in client.get_metric_history(found.info.run_id, name)] == [1, 2]
         curve = client.get_metric_history(found.info.run_id, "val_accuracy")
         assert {metric.step: metric.value for metric in curve} == trial.intermediate_values
         assert found.data.metrics["best_val_accuracy"] == trial.value
         assert found.data.metrics["best_epoch"] == trial.user_attrs["best_epoch"]
+
+
+@pytest.mark.parametrize("pruner", ["none", "median", "within_cell"])
+def test_evaluation_by_step_is_recorded_and_decides_nothing(pruner: str) -> None:
+    settings = {
+        "trials": 16, "replicates": 2, "fixed": {"momentum": 0.9, "epochs": 3, "batch_size": 32},
+        "nuisance": {"learning_rate": LogUniform(0.01, 1.0)}, "pruner": pruner,
+    }  # fmt: skip
+    often = small_study(name="often", eval_every=3, **settings)
+    run(often)
+    seldom = small_study(name="seldom", **settings)
+    run(seldom)
+    assert table(often) == table(seldom)
+    client = connect(None)
+    replicated = load_optuna_study(STORAGE, "often.replicates")
+    for trial in [*stored(often).trials, *replicated.trials]:
+        run_id = trial.user_attrs["mlflow_run_id"]
+        steps = list(range(3, 7 * trial.user_attrs["epochs_run"] + 1, 3))
+        for name in ("step_train_loss", "step_train_accuracy", "step_val_loss", "step_val_accuracy"):
+            assert [point.step for point in client.get_metric_history(run_id, name)] == steps
+        at_steps = {point.step: point.value for point in client.get_metric_history(run_id, "step_val_accuracy")}
+        assert {epoch: at_steps[7 * epoch] for epoch in (3,) if 7 * epoch in at_steps} == {
+            epoch: value for epoch, value in trial.intermediate_values.items() if epoch == 3
+        }
+        assert trial.user_attrs["evaluations"] == len(steps)
+    assert "evaluations" not in stored(seldom).trials[0].user_attrs
+    assert not [
+        m for m in client.get_run(stored(seldom).trials[0].user_attrs["mlflow_run_id"]).data.metrics if "step" in m
+    ]
 
 
 VARIANTS = {
@@ -294,11 +323,14 @@ def test_regression_minimizes_the_validation_loss() -> None:
         dataset=Dataset(name="wave", shape=(1,), scale=1.0, train=wave, test=wave, task="regression"),
         nuisance={"learning_rate": LogUniform(1e-4, 1e-1)},
         fixed={"optimizer": "adam", "epochs": 3},
+        eval_every=2,
     )
     optuna_study = run(study)
     assert optuna_study.direction.name == "MINIMIZE"
     assert best_trial(study, optuna_study.trials).values[0] == min(trial.value for trial in optuna_study.trials)
-    assert "val_accuracy" not in connect(None).get_run(optuna_study.trials[0].user_attrs["mlflow_run_id"]).data.metrics
+    metrics = connect(None).get_run(optuna_study.trials[0].user_attrs["mlflow_run_id"]).data.metrics
+    assert not [name for name in metrics if "accuracy" in name]
+    assert {"step_train_loss", "step_val_loss"} <= set(metrics)
 
 
 def test_a_tracking_store_that_cannot_be_opened_ends_the_search_soon() -> None:

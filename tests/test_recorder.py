@@ -34,6 +34,7 @@ def records_of(study: Study, optuna_study: optuna.Study) -> list[TrialRecord]:
             {
                 "epoch": epoch,
                 "train_loss": 1.0 / epoch + trial.number,
+                "train_accuracy": 0.3 * epoch,
                 "val_loss": math.nan if outcome == "diverged" and epoch == 2 else 2.0 / epoch,
                 "val_accuracy": math.nan if outcome == "diverged" and epoch == 2 else 0.1 * epoch,
                 "learning_rate": 0.1,
@@ -54,6 +55,17 @@ def records_of(study: Study, optuna_study: optuna.Study) -> list[TrialRecord]:
                 best=0.2,
                 best_epoch=2,
                 curves=curves,
+                steps=[
+                    {
+                        "step": step,
+                        "train_loss": 0.5,
+                        "train_accuracy": 0.3,
+                        "val_loss": 1.0 / step,
+                        "val_accuracy": 0.1,
+                        "time": started + 1,
+                    }
+                    for step in (4, 8)
+                ],
                 diagnostics=[{"dead/layer1": 0.5, "gradient_norm/layer1": 1.5 - step} for step in range(3)],
                 diagnosis=["diverged at step 3"] if outcome == "diverged" else [],
                 diverged_step=3 if outcome == "diverged" else None,
@@ -120,6 +132,7 @@ def test_a_run_written_into_the_file_equals_one_of_the_client() -> None:
     assert written == runs_of(study)
     assert written["trial-4"]["files"] == ["checkpoint.safetensors"]
     assert written["trial-3"]["files"] == ["traceback.txt"]
+    assert [point[:2] for point in written["trial-0"]["histories"]["step_val_loss"]] == [(4, 0.25), (8, 0.125)]
     assert written["trial-2"]["latest"]["val_loss"][:2] == (1, 2.0), "a value that isn't finite is no metric"
 
 
@@ -161,6 +174,7 @@ def former_write(optuna_study: optuna.Study, record: TrialRecord, run_id: str) -
         "outcome": record.outcome,
         "epochs_run": 2,
         "best_epoch": 2,
+        "evaluations": 2,
         "diagnosis": record.diagnosis,
     }.items():
         trial.set_user_attr(name, value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 from support import STORAGE, prepare, run, search, small_study, stored
 
 from searchlib import Choice, LogUniform, StudyError, load_study
-from searchlib.analysis import analyze
+from searchlib.analysis import analyze, study_status
 from searchlib.data import load_train, split
 from searchlib.engines import Engine
 from searchlib.holdout import evaluate
@@ -28,6 +29,10 @@ def replicates(study):
     found = load_optuna_study(STORAGE, f"{study.name}.replicates")
     assert found is not None
     return found.get_trials(deepcopy=False)
+
+
+def seeds_by_initializer(study):
+    return dict(Counter(trial.params["initializer"] for trial in replicates(study)))
 
 
 def race(study):
@@ -84,9 +89,7 @@ def test_cells_told_apart_from_the_leader_leave_the_race() -> None:
         nuisance={"learning_rate": LogUniform(0.05, 0.2)},
     )
     run(study)
-    seeds: dict[str, int] = {}
-    for trial in replicates(study):
-        seeds[trial.params["initializer"]] = seeds.get(trial.params["initializer"], 0) + 1
+    seeds = seeds_by_initializer(study)
     noted = race(study)
     assert noted["looks"] == [5, 8]
     assert noted["finished"]
@@ -204,6 +207,50 @@ def test_only_the_leading_cells_if_asked() -> None:
     assert values[0] == max(t.values[0] for t in optuna_study.get_trials())
 
 
+def test_without_a_race_all_cells_have_all_seeds() -> None:
+    settings = {
+        "scientific": {"initializer": Choice("zeros", "xavier_normal", "kaiming_normal"), "activation": Choice("tanh")},
+        "trials": 6,
+        "nuisance": {"learning_rate": LogUniform(0.05, 0.2)},
+        "replicate_race": False,
+    }
+    study = small_study(replicates=6, **settings)
+    prepare()
+    steps = search(study)
+    next(step for step in steps if step.phase == "replicates" and step.done > 9)
+    steps.close()
+    status = study_status(study, STORAGE)["replicates"]
+    assert not status["finished"]
+    assert status["race"] is False
+    assert 3 <= status["reached"] < 6, "seeds that all cells have"
+    found = analyze(study, STORAGE)
+    assert [row["n"] for row in found["cells"]] == [0, 0, 0]
+    assert any("compared once, when all cells have all 6 seeds" in note for note in found["notes"])
+    run(study)
+    assert seeds_by_initializer(study) == {"zeros": 6, "xavier_normal": 6, "kaiming_normal": 6}
+    noted = race(study)
+    assert (noted["looks"], noted["reached"], noted["finished"]) == ([6], 6, True)
+    assert study_status(study, STORAGE)["replicates"]["reached"] == 6
+    found = analyze(study, STORAGE)
+    assert [row["n"] for row in found["cells"]] == [6, 6, 6]
+    worst = next(one for one in found["comparisons"] if one["against"]["initializer"] == "zeros")
+    assert worst["told_apart"], "of the worst cell"
+
+    raised = small_study(replicates=8, **settings)
+    run(raised)
+    assert seeds_by_initializer(raised) == {"zeros": 8, "xavier_normal": 8, "kaiming_normal": 8}
+    assert (race(raised)["looks"], race(raised)["reached"]) == ([8], 8)
+
+
+def test_whether_replicates_race_is_part_of_the_identity() -> None:
+    """Else an ended race could be turned into one more look at the same seeds, with all of alpha again."""
+    assert small_study().identity == small_study(replicate_race=True).identity
+    study = small_study(**FOUR)
+    run(study)
+    with pytest.raises(StudyError, match="replicate_race: nothing became False"):
+        run(small_study(**FOUR, replicate_race=False))
+
+
 def test_without_scientific_dimensions_the_best_configuration_is_repeated() -> None:
     study = small_study(scientific={}, trials=6, replicates=7, sampler="random")
     optuna_study = run(study)
@@ -283,7 +330,8 @@ def test_the_name_of_the_replicates_is_taken() -> None:
 
 
 @pytest.mark.parametrize(
-    ("field", "value"), [("replicate_cells", 0), ("replicate_cells", True), ("replicate_split", 1)]
+    ("field", "value"),
+    [("replicate_cells", 0), ("replicate_cells", True), ("replicate_split", 1), ("replicate_race", 0)],
 )
 def test_wrong_settings_are_refused(field: str, value: object) -> None:
     with pytest.raises(StudyError, match=field):

@@ -35,6 +35,7 @@ def a_study(**changes) -> Study:
         "nuisance": {"learning_rate": LogUniform(0.01, 0.1)},
         "fixed": {"epochs": 4, "momentum": 0.9, "lr_decay": 0.9},
         "trials": 8,
+        "eval_every": 4,
     }
     return Study(**{**settings, **changes})
 
@@ -56,7 +57,14 @@ def finish(stack: StackRun) -> StackRun:
 
 def everything(stack: StackRun) -> dict[int, tuple]:
     return {
-        run.number: (curves([stack])[run.number], run.diagnostics, run.best, run.best_epoch, run.outcome)
+        run.number: (
+            curves([stack])[run.number],
+            [{name: value for name, value in point.items() if name != "time"} for point in run.steps],
+            run.diagnostics,
+            run.best,
+            run.best_epoch,
+            run.outcome,
+        )
         for run in stack.runs.values()
     }
 
@@ -169,6 +177,36 @@ def test_what_a_study_draws_is_the_same_after_a_kill() -> None:
     assert everything(finish(resumed)) == expected
 
 
+class Drawing(torch.nn.Module):
+    """Draws in evaluation, too, from torch's global generator."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = torch.nn.Linear(64, 10)
+        self.norm = torch.nn.BatchNorm1d(10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.norm(self.linear(x))
+        return y + 0.1 * torch.randn_like(y)
+
+
+@pytest.mark.parametrize("kind", ["fused", "own function", "own module"])
+def test_evaluation_by_step_changes_nothing_else(kind: str) -> None:
+    changes = {
+        "fused": {"fixed": {"epochs": 3, "dropout": 0.2, "batch_norm": True}},
+        "own function": {"scientific": {"activation": Choice(noisy, "tanh")}, "trials": 4},
+        "own module": {"model": lambda config, dataset: Drawing(), "scientific": {}, "trials": 1, "sampler": "random"},
+    }[kind]
+    often, seldom = (finish(one_stack(a_study(**{**changes, "eval_every": each}))) for each in (4, None))
+    for number, found in everything(often).items():
+        expected = everything(seldom)[number]
+        assert (found[0], *found[2:]) == (expected[0], *expected[2:])
+        assert len(found[1]) == 3 * often.epochs // 4
+        assert all(
+            torch.equal(value, seldom.runs[number].state[key]) for key, value in often.runs[number].state.items()
+        )
+
+
 def test_a_full_disk_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     stack = one_stack(a_study())
     stack.advance()
@@ -191,7 +229,7 @@ VARIANTS = {
     "balanced, median": {"pruner": "median", "trials": 28},
     "within_cell": {"pruner": "within_cell", "trials": 32},
     "tpe, asha": {"sampler": "tpe", "pruner": "asha", "trials": 16},
-    "replicates": {"trials": 8, "replicates": 5},
+    "replicates": {"trials": 8, "replicates": 5, "eval_every": 5},
 }
 
 
@@ -200,7 +238,8 @@ def test_an_interrupted_search_trains_no_epoch_twice(variant: str, monkeypatch: 
     """Interrupted after every few epochs it ends, as only a search that takes up what it had can."""
     study = small_study(**{"fixed": {"momentum": 0.9, "epochs": 4}, **VARIANTS[variant]})
     run(study)
-    expected, seeds = table(study), replicates(study)
+    expected, seeds, steps_by_run = table(study), replicates(study), evaluations(study)
+    assert bool(steps_by_run) == (study.eval_every is not None)
     Path("again").mkdir()
     monkeypatch.chdir("again")
     prepare_files()
@@ -221,6 +260,7 @@ def test_an_interrupted_search_trains_no_epoch_twice(variant: str, monkeypatch: 
         steps.close()
     assert table(study) == expected
     assert replicates(study) == seeds
+    assert evaluations(study) == steps_by_run
     assert not list(Path(".searchlib").glob("*.stacks"))
     interrupted = len(epochs)
     epochs.clear()
@@ -235,6 +275,18 @@ def replicates(study: Study) -> list[tuple]:
 
     found = load_optuna_study("optuna.journal", replicates_name(study))
     return [(trial.number, trial.params, trial.values) for trial in found.trials] if found else []
+
+
+def evaluations(study: Study) -> dict[tuple[str, str], list[tuple[int, float]]]:
+    """What MLflow has by step of each run, by the run's name and the metric's."""
+    client = connect(None)
+    runs = client.search_runs([client.get_experiment_by_name(study.name).experiment_id])
+    return {
+        (run.info.run_name, name): [(p.step, p.value) for p in client.get_metric_history(run.info.run_id, name)]
+        for run in runs
+        for name in run.data.metrics
+        if name.startswith("step_")
+    }
 
 
 # -------------------------------------------------------------------------------------------- what goes wrong
@@ -256,6 +308,7 @@ def test_short_of_memory_a_stack_trains_in_halves(monkeypatch: pytest.MonkeyPatc
     for number, points in curves([stack]).items():
         assert torch.allclose(torch.tensor(points), torch.tensor(expected[number]), rtol=1e-3)
     assert {found.halved for found in stack.runs.values()} == {2}
+    assert {tuple(point["step"] for point in found.steps) for found in stack.runs.values()} == {(4, 8, 12)}
     assert stack.written() is None
     record = stack.engine.record(stack.runs[0], keep_state=True)
     assert "memory was short: trained in a smaller stack than planned" in record.diagnosis

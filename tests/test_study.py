@@ -232,6 +232,8 @@ BAD = {
     "trials 0": ("trials=40", "trials=0", "trials=0: expected a whole number of 1 or more"),
     "negative seed": ("trials=40", "seed=-1", "seed=-1: expected a whole number of 0 or more"),
     "no question": ('"Which one?"', '" "', "expected the question that the study answers"),
+    "steps": ("trials=40", "trials=40, eval_every=0", "eval_every=0: expected a whole number of 1 or more, or None"),
+    "half steps": ("trials=40", "trials=40, eval_every=2.5", "eval_every=2.5: expected a whole number of 1 or more"),
     "fraction": ("trials=40", "validation_fraction=1.0", "validation_fraction=1.0: expected a number between 0 and 1"),
     "a role that is no dict": ('{"optimizer": "sgd", "momentum": 0.9, "epochs": 3}', "[]", "fixed=[]: expected a dict"),
     "a model that is none": ("MLP(hidden=(8,))", '"mlp"', "model='mlp': expected MLP(hidden=(...)) or a function"),
@@ -504,6 +506,8 @@ def test_the_budget_and_the_wording_do_not_change_the_identity(change: dict) -> 
         {"seed": 1},
         {"split_seed": 1},
         {"validation_fraction": 0.2},
+        {"eval_every": 100},
+        {"replicate_race": False},
     ],
     ids=str,
 )

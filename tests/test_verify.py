@@ -33,7 +33,7 @@ STORES = {"storage": STORAGE, "tracking_uri": None}
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Study, Path, Path]:
     """A finished study (a search, its replicates, an evaluated champion), its folder, and a copy of that."""
     folder, copy = tmp_path_factory.mktemp("verified"), tmp_path_factory.mktemp("copies") / "verified"
-    study = small_study(trials=4, replicates=2)
+    study = small_study(trials=4, replicates=2, eval_every=5)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         run(study)
@@ -408,6 +408,14 @@ def losses_cut_short(study: Study) -> None:
     sql("DELETE FROM metrics WHERE run_uuid = ? AND key = 'train_loss' AND step = 2", run_id(study, 1))
 
 
+def training_accuracy_cut_short(study: Study) -> None:
+    sql("DELETE FROM metrics WHERE run_uuid = ? AND key = 'train_accuracy' AND step = 2", run_id(study, 1))
+
+
+def evaluations_cut_short(study: Study) -> None:
+    sql("DELETE FROM metrics WHERE run_uuid = ? AND key = 'step_val_accuracy' AND step = 10", run_id(study, 1))
+
+
 def claim_without_a_result(study: Study) -> None:
     ledger = stored(study).user_attrs["test_ledger"]
     claim = {name: value for name, value in ledger.items() if name not in ("finished_at", "result")}
@@ -445,6 +453,8 @@ HOPELESS: dict[Callable[[Study], None], tuple[str, str]] = {
     checkpoint_missing: ("checkpoint", "isn't the champion's: leave it"),
     curve_longer: ("curve", "Optuna keeps a finished trial as it is"),
     losses_cut_short: ("curve", "Optuna holds the objective only"),
+    training_accuracy_cut_short: ("curve", "Optuna holds the objective only"),
+    evaluations_cut_short: ("curve", "Optuna doesn't hold them"),
     claim_without_a_result: ("ledger", "searchlib evaluate --study small finishes it, with the same checkpoint"),
     ledger_lost: ("ledger", "restore Optuna's storage from a backup"),
     epochs_not_noted: ("trial", "Optuna keeps a finished trial as it is"),

@@ -290,6 +290,26 @@ def test_an_epoch_waits_as_often_whatever_its_steps() -> None:
     assert 0 < count(10) == count(50) < 10
 
 
+def test_evaluations_by_step_wait_for_the_end_of_the_epoch() -> None:
+    split = some_data()
+    tensors = (split.train.inputs, split.train.targets, split.validation.inputs, split.validation.targets)
+    names = ("train_inputs", "train_targets", "val_inputs", "val_targets")
+    data = Tensors(**dict(zip(names, tensors, strict=True)), factor=1.0, offset=0.0)
+    config = TrialConfig(momentum=0.9, batch_size=10, epochs=1)
+    stack = Stack([Member(k, config, seed=k) for k in range(3)], outputs=10, probe=data.probe)
+    before: list[int] = []
+    with waits() as seen:
+
+        def halted() -> bool:
+            before.append(len(seen))
+            return False
+
+        (epoch,) = train(stack, data, order_seed=1, eval_every=2, halted=halted)
+    assert len(epoch.steps) == 15
+    assert len(before) == 30
+    assert set(before[1:]) == {before[1]}, "in the first step the optimizer notes the rates"
+
+
 def test_training_halts_between_two_steps() -> None:
     stack = next(stacks_of(a_study()))
     asked = iter([False, False, True])

@@ -19,7 +19,17 @@ if TYPE_CHECKING:
     from searchlib.data import Dataset, Examples, Split
     from searchlib.training.stack import Member
 
-__all__ = ["EpochResult", "HaltedError", "Tensors", "Trainable", "Watcher", "denormals_flushed", "prepare", "train"]
+__all__ = [
+    "EpochResult",
+    "HaltedError",
+    "StepResult",
+    "Tensors",
+    "Trainable",
+    "Watcher",
+    "denormals_flushed",
+    "prepare",
+    "train",
+]
 
 PROBE_SIZE = 512
 
@@ -78,7 +88,7 @@ class Trainable(Protocol):
     device: torch.device
     dtype: torch.dtype
 
-    def step(self, inputs: Tensor, targets: Tensor, learning_rate: Tensor) -> Tensor: ...
+    def step(self, inputs: Tensor, targets: Tensor, learning_rate: Tensor) -> tuple[Tensor, Tensor | None]: ...
     def evaluate(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor | None]: ...
     def keep(self, kept: Sequence[bool]) -> None: ...
     def state(self, position: int) -> dict[str, Tensor]: ...
@@ -87,24 +97,47 @@ class Trainable(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
+class StepResult:
+    """What an evaluation after a step gave, aligned with the stack's members.
+
+    step: counted from 1 over the whole training.
+    train_loss, train_accuracy: over the examples of the steps since the last evaluation, of which one is at each
+    epoch's end; each example as its step saw it (before its update).
+    val_loss, val_accuracy: over the validation split after the step. Accuracies are None for regression.
+    time: when that was, in seconds.
+    """
+
+    step: int
+    train_loss: list[float]
+    train_accuracy: list[float] | None
+    val_loss: list[float]
+    val_accuracy: list[float] | None
+    time: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class EpochResult:
     """What one epoch gave, aligned with the stack's members at its end.
 
     train_loss: mean over the epoch's examples of the loss that each step saw (before its update).
-    val_loss, val_accuracy: over the validation split after the epoch; accuracy is None for regression.
+    train_accuracy: the share of these examples that their step got right (before its update).
+    val_loss, val_accuracy: over the validation split after the epoch. Accuracies are None for regression.
     last_finite_step: steps, counted from 1 over the whole training, up to the last before the loss first became
     infinite or NaN; the number of steps so far where it never did.
     diagnostics: what the watch measured, by member; empty without one.
+    steps: the evaluations after those of its steps that are a multiple of ``eval_every``.
     seconds: of the epoch, validation included.
     """
 
     epoch: int
     train_loss: list[float]
+    train_accuracy: list[float] | None
     val_loss: list[float]
     val_accuracy: list[float] | None
     learning_rate: list[float]
     last_finite_step: list[int]
     diagnostics: list[dict[str, float]]
+    steps: list[StepResult]
     seconds: float
 
 
@@ -127,6 +160,7 @@ def train(
     watch: Watcher | None = None,
     halted: Callable[[], bool] = lambda: False,
     first: int = 1,
+    eval_every: int | None = None,
 ) -> Iterator[EpochResult]:
     """Train all members of *stack* for their number of epochs; yield after each.
 
@@ -134,15 +168,22 @@ def train(
     order of the examples depends on (order_seed, epoch) alone: all trials with one seed see the same batches.
     watch: is shown the stack before the last step of each epoch and after it. halted: asked before each step; where
     it says yes, HaltedError. first: the epoch to begin with, for a stack that has the earlier ones behind it.
+    eval_every: evaluate after each step whose number is a multiple of it, too; that changes no bit of the training.
     """
     for epoch in range(first, stack.members[0].config.epochs + 1):
         if not stack.members:
             return
-        yield _epoch(stack, data, epoch, order_seed, watch, halted)
+        yield _epoch(stack, data, epoch, order_seed, watch, halted, eval_every)
 
 
 def _epoch(
-    stack: Trainable, data: Tensors, epoch: int, order_seed: int, watch: Watcher | None, halted: Callable[[], bool]
+    stack: Trainable,
+    data: Tensors,
+    epoch: int,
+    order_seed: int,
+    watch: Watcher | None,
+    halted: Callable[[], bool],
+    eval_every: int | None,
 ) -> EpochResult:
     started = time.perf_counter()
     count, batch_size = len(data.train_inputs), stack.members[0].config.batch_size
@@ -151,28 +192,81 @@ def _epoch(
     generator = torch.Generator().manual_seed(derive_seed(order_seed, "order", epoch))
     order = torch.randperm(count, generator=generator).to(stack.device)
     batches = order.split(batch_size)
+    before = (epoch - 1) * len(batches)
+    evaluated: list[_Evaluated] = []
     losses = torch.empty(len(batches), len(stack.members), dtype=stack.dtype, device=stack.device)
+    rights = torch.zeros(losses.shape, dtype=torch.int64, device=stack.device)
+    classifies = not data.train_targets.is_floating_point()
     with denormals_flushed():
         for step, batch in enumerate(batches):
             if halted():
                 raise HaltedError
             if watch is not None and step == len(batches) - 1:
                 watch.remember(stack)
-            losses[step] = stack.step(data.train_inputs[batch], data.train_targets[batch], rate)
-        val_loss, val_accuracy = stack.evaluate(data.val_inputs, data.val_targets)
+            losses[step], right = stack.step(data.train_inputs[batch], data.train_targets[batch], rate)
+            if right is not None:
+                rights[step] = right
+            if eval_every and (before + step + 1) % eval_every == 0 and step < len(batches) - 1:
+                with torch.random.fork_rng(devices=[]):  # what code of the study's own draws here is drawn again
+                    evaluated.append(_evaluate(stack, data, step + 1))
+        evaluated.append(_evaluate(stack, data, len(batches)))
         diagnostics: list[dict[str, float]] = [{} for _ in rates] if watch is None else watch.measure(stack)
-    total = losses[:-1].to(accumulator_dtype(stack.device)).sum(dim=0) * batch_size + losses[-1] * len(batches[-1])
+    sizes = torch.tensor([len(batch) for batch in batches], device=stack.device)
+    totals = losses.to(accumulator_dtype(stack.device)) * sizes[:, None]
+
+    def trained(start: int, stop: int) -> tuple[list[float], list[float] | None]:
+        """The training loss and accuracy over the examples of these steps."""
+        examples = min(stop * batch_size, count) - start * batch_size
+        right = rights[start:stop].sum(dim=0) if classifies else None
+        return (totals[start:stop].sum(dim=0) / examples).tolist(), _shares(right, examples)
+
+    found, start = [], 0
+    for one in evaluated:
+        train_loss, train_accuracy = trained(start, one.step)
+        found.append(
+            StepResult(
+                step=before + one.step,
+                train_loss=train_loss,
+                train_accuracy=train_accuracy,
+                val_loss=one.loss.tolist(),
+                val_accuracy=_shares(one.right, len(data.val_inputs)),
+                time=one.time,
+            )
+        )
+        start = one.step
+    train_loss, train_accuracy = trained(0, len(batches))
     healthy = losses.isfinite().long().cumprod(dim=0).sum(dim=0)
     return EpochResult(
         epoch=epoch,
-        train_loss=(total / count).tolist(),
-        val_loss=val_loss.tolist(),
-        val_accuracy=None if val_accuracy is None else val_accuracy.tolist(),
+        train_loss=train_loss,
+        train_accuracy=train_accuracy,
+        val_loss=found[-1].val_loss,
+        val_accuracy=found[-1].val_accuracy,
         learning_rate=rates,
-        last_finite_step=(healthy + (epoch - 1) * len(batches)).tolist(),
+        last_finite_step=(healthy + before).tolist(),
         diagnostics=diagnostics,
+        steps=[one for one in found if eval_every and one.step % eval_every == 0],
         seconds=time.perf_counter() - started,
     )
+
+
+@dataclass(frozen=True)
+class _Evaluated:
+    """An evaluation after a step of an epoch, counted from 1, as it is on the device."""
+
+    step: int
+    loss: Tensor
+    right: Tensor | None
+    time: float
+
+
+def _evaluate(stack: Trainable, data: Tensors, step: int) -> _Evaluated:
+    loss, right = stack.evaluate(data.val_inputs, data.val_targets)
+    return _Evaluated(step, loss, right, time.time())
+
+
+def _shares(right: Tensor | None, examples: int) -> list[float] | None:
+    return None if right is None else [number / examples for number in right.tolist()]
 
 
 @contextlib.contextmanager

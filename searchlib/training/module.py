@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from searchlib.errors import StudyError
 from searchlib.initializers import initialize_layer
-from searchlib.training.stack import Member, accumulator_dtype, losses
+from searchlib.training.stack import Member, accumulator_dtype, count_right, losses
 from searchlib.trial import TrialConfig, derive_seed
 
 __all__ = ["ModuleStack"]
@@ -73,8 +73,9 @@ class ModuleStack:
                 initialize_layer(layer, config, index=index, last=index == len(layers) - 1, generator=generator)
         return module.to(self.device)
 
-    def step(self, inputs: Tensor, targets: Tensor, learning_rate: Tensor) -> Tensor:
+    def step(self, inputs: Tensor, targets: Tensor, learning_rate: Tensor) -> tuple[Tensor, Tensor | None]:
         mean = torch.zeros(len(self.members), dtype=self.dtype, device=self.device)
+        right = torch.zeros(len(self.members), dtype=torch.int64, device=self.device)
         rates = learning_rate.tolist()
         for position, (module, optimizer) in enumerate(zip(self.modules, self.optimizers, strict=True)):
             for group in optimizer.param_groups:
@@ -83,12 +84,15 @@ class ModuleStack:
             optimizer.zero_grad()
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(self.noise[position])
-                loss = losses(module(inputs).T[None], targets).mean()
+                outputs = module(inputs).T[None]
+                loss = losses(outputs, targets).mean()
                 self.noise[position] += 1
             loss.backward()
             optimizer.step()
             mean[position] = loss.detach()
-        return mean
+            if not targets.is_floating_point():
+                right[position] = count_right(outputs.detach(), targets)[0]
+        return mean, None if targets.is_floating_point() else right
 
     @torch.no_grad()
     def evaluate(self, inputs: Tensor, targets: Tensor, *, batch_size: int = 1000) -> tuple[Tensor, Tensor | None]:
@@ -100,9 +104,8 @@ class ModuleStack:
                 outputs = module(x.clone())  # a module may work in place, and x is a view of the data
                 loss[position] += losses(outputs.T[None], y).sum()
                 if not y.is_floating_point():
-                    correct[position] += (outputs.argmax(dim=1) == y).sum()
-        accuracy = None if targets.is_floating_point() else correct.cpu().double() / len(inputs)
-        return loss / len(inputs), accuracy
+                    correct[position] += count_right(outputs.T[None], y)[0]
+        return loss / len(inputs), None if targets.is_floating_point() else correct
 
     def keep(self, kept: Sequence[bool]) -> None:
         for name in ("members", "modules", "optimizers", "noise"):

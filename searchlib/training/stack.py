@@ -32,7 +32,7 @@ from searchlib.trial import derive_seed
 if TYPE_CHECKING:
     from searchlib.trial import TrialConfig
 
-__all__ = ["Member", "Stack", "Trace", "accumulator_dtype", "fusion_key", "losses"]
+__all__ = ["Member", "Stack", "Trace", "accumulator_dtype", "count_right", "fusion_key", "losses"]
 
 
 @dataclass(frozen=True)
@@ -89,6 +89,16 @@ def losses(outputs: Tensor, targets: Tensor) -> Tensor:
     if targets.is_floating_point():
         return (outputs - targets.T).square().mean(dim=1)
     return F.cross_entropy(outputs, targets.expand(trials, batch), reduction="none")
+
+
+def count_right(outputs: Tensor, targets: Tensor) -> Tensor:
+    """How many examples each trial gets right, ``[K]``, from outputs ``[K, C, B]`` and class indices ``[B]``.
+
+    Right is the class with the largest output, of equal ones the first, as ``argmax`` has it: a network that gives all
+    classes the same is right by chance only. An example with a NaN among its outputs is wrong.
+    """
+    largest, classes = outputs.max(dim=1)  # on a CPU many times faster than argmax, with the same answer
+    return ((classes == targets) & (largest == largest)).sum(dim=1)
 
 
 def losses_and_gradients(outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
@@ -203,13 +213,15 @@ class Stack:
     # ------------------------------------------------------------------------------------------------ one step
 
     @torch.no_grad()
-    def step(self, inputs: Tensor, targets: Tensor, learning_rate: Tensor) -> Tensor:
-        """One optimizer step on a batch, each trial at its own rate ``[K]``; returns their mean losses ``[K]``.
+    def step(self, inputs: Tensor, targets: Tensor, learning_rate: Tensor) -> tuple[Tensor, Tensor | None]:
+        """One optimizer step on a batch, each trial at its own rate ``[K]``.
 
-        learning_rate: the same tensor until the rates change.
+        Returns what the batch gave before the update: mean loss ``[K]``, and how many examples are right ``[K]``, None
+        for real targets. learning_rate: the same tensor until the rates change.
         """
         outputs, pullbacks = self._follow(inputs)
         loss, gradient = losses_and_gradients(outputs, targets)
+        right = None if targets.is_floating_point() else count_right(outputs, targets)
         scale = self.optimizer.gradient_scale(learning_rate)
         early = scale is not None and not self._own_functions
         gradient.mul_((scale / len(inputs)).view(-1, 1, 1) if scale is not None and early else 1.0 / len(inputs))
@@ -220,7 +232,7 @@ class Stack:
                 value.mul_(scale.view(-1, *(1,) * (value.dim() - 1)))
         self.optimizer.step(learning_rate)
         self.batches += 1
-        return loss.mean(dim=1)
+        return loss.mean(dim=1), right
 
     def _follow(self, inputs: Tensor) -> tuple[Tensor, list[Pullback]]:
         """The outputs ``[K, C, B]`` in training, and the way back: each part's pullback, in the order of the parts."""
@@ -401,16 +413,18 @@ class Stack:
 
     @torch.no_grad()
     def evaluate(self, inputs: Tensor, targets: Tensor, *, batch_size: int = 1000) -> tuple[Tensor, Tensor | None]:
-        """Mean loss ``[K]`` and accuracy ``[K]`` (None for real targets) over a whole split, in evaluation mode."""
+        """Over a whole split, in evaluation mode: mean loss ``[K]``, and how many examples are right ``[K]``.
+
+        The latter is None for real targets.
+        """
         loss = torch.zeros(len(self.members), dtype=accumulator_dtype(self.device), device=self.device)
         correct = torch.zeros(len(self.members), dtype=torch.int64, device=self.device)
         for x, y in zip(inputs.split(batch_size), targets.split(batch_size), strict=True):
             outputs = self.outputs(x)
             loss += losses(outputs, y).sum(dim=1)
             if not y.is_floating_point():
-                correct += (outputs.argmax(dim=1) == y).sum(dim=1)
-        accuracy = None if targets.is_floating_point() else correct.cpu().double() / len(inputs)
-        return loss / len(inputs), accuracy
+                correct += count_right(outputs, y)
+        return loss / len(inputs), None if targets.is_floating_point() else correct
 
     def outputs(self, inputs: Tensor) -> Tensor:
         """``[B, inputs]`` to ``[K, outputs, B]``, in evaluation mode."""
