@@ -130,8 +130,10 @@ def _race_finished(study: Study, race: Mapping[str, Any], sources: Mapping[int, 
     return bool(race.get("finished")) and set(race.get("candidates", ())) == set(wanted)
 
 
-def _values(sources: Mapping[int, Any], replicates: Sequence[FrozenTrial], most: int) -> dict[Any, dict[int, float]]:
-    """The values of the finished replicates of *sources* (search trial to cell), by cell and replicate."""
+def _values(
+    sources: Mapping[int, Any], replicates: Sequence[FrozenTrial], most: float = math.inf
+) -> dict[Any, dict[int, float]]:
+    """The values of the finished replicates of *sources* (search trial to cell), by cell and replicate up to *most*."""
     found: dict[Any, dict[int, float]] = {cell: {} for cell in sources.values()}
     for trial in sorted(replicates, key=lambda trial: trial.params["replicate"]):
         source, replicate = trial.user_attrs.get("source", -1), trial.params["replicate"]
@@ -148,7 +150,9 @@ def study_status(study: Study, storage: str, *, target: int | None = None) -> di
     best = best_trial(study, trials)
     ledger = attributes.get("test_ledger")
     replicates, race = stored_replicates(study, optuna_study)
-    sources = {cell.trial: cell.trial for cell in cells(study, trials) if cell.trial is not None}
+    found = cells(study, trials)
+    sources = {cell.trial: cell.trial for cell in found if cell.trial is not None}
+    values = _values(sources, replicates)
     return {
         "study": study.name,
         "question": study.question,
@@ -165,8 +169,9 @@ def study_status(study: Study, storage: str, *, target: int | None = None) -> di
                 "best": cell.best,
                 "trial": cell.trial,
                 "nuisance": dict(cell.nuisance),
+                "replicates": list(values.get(cell.trial, {}).values()),
             }
-            for cell in cells(study, trials)
+            for cell in found
         ],
         "replicates": {
             "target": study.replicates,
@@ -411,7 +416,7 @@ def _notes(study: Study, report: Mapping[str, Any], reasons: Sequence[str | None
     elif not race["runs"]:
         notes.append("the replicates have not begun: each cell is judged by its best trial of the search, on one seed")
     elif not race["finished"]:
-        state = "were stopped by the opening of the test set" if report["test_ledger"] else "are under way"
+        state = "were stopped by the opening of the test set" if report["test_ledger"] else "are unfinished"
         if race["race"] or race["reached"]:
             counts = f"{race['reached']} of at most {race['target']} seeds are complete, and only these count"
         else:

@@ -114,11 +114,15 @@ class Audit:
 
     def notes(self) -> list[str]:
         """What is unfinished, which is no difference."""
-        ahead = "it stays so, as the test set was opened" if self.ledger else "optimize goes on with it"
+        command = f"searchlib optimize --study {self.study.name} goes on with"
         notes = []
         for home, trials in ((self.study.name, self.trials), (self.repeats, self.replicates)):
             numbers = [trial.number for trial in trials if not trial.state.is_finished()]
             if numbers:
+                one = len(numbers) == 1
+                ahead = f"{command} {'it' if one else 'them'}"
+                if self.ledger:
+                    ahead = f"{'it stays' if one else 'they stay'} so, as the test set was opened"
                 notes.append(f"{counted(len(numbers), 'trial')} of {home} unfinished ({_listed(numbers)}): {ahead}")
         return notes
 

@@ -9,6 +9,8 @@ import contextlib
 import io
 import json
 import os
+import re
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +22,9 @@ from searchlib.errors import SearchlibError
 from searchlib.signals import INTERRUPTED, interrupt_on_signals
 
 DEBUG = "searchlib.debug"
+GIVEN = "searchlib.given"
+PORT = click.IntRange(1, 65535)
+COMMAND = re.compile(r"searchlib (\w+) (--study|fetch) ([\w.-]+)([^;,()`]*)")  # as messages name one
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -29,10 +34,24 @@ def _note_debug(context: click.Context, _parameter: click.Parameter, value: bool
         context.find_root().meta[DEBUG] = True
 
 
+def _note_given(context: click.Context, parameter: click.Parameter, value: Any) -> Any:
+    """Remember a shared option of this command line, for the commands that messages name."""
+    if context.get_parameter_source(parameter.name or "") is click.core.ParameterSource.COMMANDLINE:
+        context.meta.setdefault(GIVEN, {})[parameter.opts[0]] = str(value)
+    return value
+
+
 OPTIONS: dict[str, Callable[[Any], Any]] = {
-    "study": click.option("--study", required=True, metavar="NAME", help="A study's name, or the path of its file."),
+    "study": click.option(
+        "--study",
+        required=True,
+        callback=_note_given,
+        metavar="NAME",
+        help="A study's name, or the path of its file.",
+    ),
     "studies": click.option(
         "--studies",
+        callback=_note_given,
         default="studies",
         envvar="SEARCHLIB_STUDIES",
         show_default=True,
@@ -42,6 +61,7 @@ OPTIONS: dict[str, Callable[[Any], Any]] = {
     ),
     "storage": click.option(
         "--storage",
+        callback=_note_given,
         default="optuna.journal",
         envvar="SEARCHLIB_STORAGE",
         show_default=True,
@@ -51,6 +71,7 @@ OPTIONS: dict[str, Callable[[Any], Any]] = {
     ),
     "tracking_uri": click.option(
         "--tracking-uri",
+        callback=_note_given,
         envvar="MLFLOW_TRACKING_URI",
         show_envvar=True,
         metavar="URI",
@@ -58,6 +79,7 @@ OPTIONS: dict[str, Callable[[Any], Any]] = {
     ),
     "data_root": click.option(
         "--data-root",
+        callback=_note_given,
         default="data",
         envvar="SEARCHLIB_DATA",
         show_default=True,
@@ -203,7 +225,8 @@ def _places(name: str, storage: str, tracking_uri: str | None) -> list[tuple[str
     return [
         ("optuna", f"{mask(storage)} (optuna-dashboard {mask(storage)})"),
         ("mlflow", f"{shown} (mlflow ui --backend-store-uri {shown})" if shown else "mlflow.db, mlruns/ (mlflow ui)"),
-        ("browse", f"searchlib ui --study {name}"),
+        ("status", _pasteable(f"searchlib status --study {name}")),
+        ("browse", _pasteable(f"searchlib ui --study {name}")),
     ]
 
 
@@ -216,9 +239,11 @@ def status(study: str, studies: Path, storage: str, as_json: bool) -> None:
     Example: searchlib status --study init_vs_act --json
     """
     from searchlib.analysis import study_status
+    from searchlib.storage import at_work
     from searchlib.study import load_study
 
     loaded = load_study(study, studies)
+    searching = at_work(storage, loaded.name)  # before the trials: one that ends in between isn't called interrupted
     found = study_status(loaded, storage)
     if as_json:
         click.echo(json.dumps(found, indent=2))
@@ -227,7 +252,7 @@ def status(study: str, studies: Path, storage: str, as_json: bool) -> None:
 
     from searchlib.terminal import show_status
 
-    show_status(loaded, found, Console())
+    show_status(loaded, found, searching, Console())
 
 
 @cli.command()
@@ -264,8 +289,9 @@ def verify(
 ) -> None:
     """Whether Optuna, MLflow, checkpoints, registry and test ledger agree, or what differs.
 
-    Each difference comes with what --repair does about it, or with what you can do. The exit status is 1 while
-    something differs.
+    Each difference comes with what --repair does about it, or with what you can do. Where MLflow has no run of the
+    study, --repair makes all of them anew if --tracking-uri names the store. The exit status is 1 while something
+    differs.
 
     Example: searchlib verify --study init_vs_act
     """
@@ -275,14 +301,15 @@ def verify(
 
     loaded = load_study(study, studies)
     if repair:
-        found = mend(loaded, storage=storage, tracking_uri=tracking_uri, data_root=data_root)
+        anew = "--tracking-uri" in click.get_current_context().meta.get(GIVEN, {})
+        found = mend(loaded, storage=storage, tracking_uri=tracking_uri, data_root=data_root, anew=anew)
     else:
         found = compare(loaded, storage=storage, tracking_uri=tracking_uri)
     if as_json:
         click.echo(json.dumps(found.to_json(), indent=2))
     else:
         for line in found.lines():
-            click.echo(line)
+            click.echo(_pasteable(line))
     if found.differences:
         raise SearchlibError(found.verdict())
 
@@ -330,7 +357,9 @@ def report(
     loaded = load_study(study, studies)
     if as_json:
         from searchlib.material import statistics
+        from searchlib.storage import begun
 
+        begun(storage, loaded.name)
         found = statistics(loaded, storage=storage, tracking_uri=tracking_uri)
         click.echo(json.dumps(found, indent=2, allow_nan=False))
         return
@@ -345,7 +374,9 @@ def report(
 @options("study", "studies", "storage")
 @click.option("--format", "kind", default="csv", show_default=True, type=click.Choice(["csv", "json", "parquet"]))
 @click.option(
-    "--output", type=click.Path(path_type=Path), help="The file to write; parquet needs one. [default: print it]"
+    "--output",
+    type=click.Path(path_type=Path),
+    help="The file to write. [default: print it, parquet not to a terminal]",
 )
 def export(study: str, studies: Path, storage: str, kind: str, output: Path | None) -> None:
     """All trials and replicates as a table, a row each.
@@ -355,11 +386,14 @@ def export(study: str, studies: Path, storage: str, kind: str, output: Path | No
     from searchlib.export import export as write
     from searchlib.study import load_study
 
-    written = write(load_study(study, studies), storage=storage, format=kind, output=output)
+    loaded = load_study(study, studies)
+    if kind == "parquet" and output is None and sys.stdout.isatty():
+        raise SearchlibError(f"parquet is binary, not for a terminal; give a file: --output {loaded.name}.parquet")
+    written = write(loaded, storage=storage, format=kind, output=output)
     if isinstance(written, Path):
         click.echo(f"written to {written}", err=True)
-    else:
-        click.echo(written.encode(), nl=False)  # UTF-8 whatever the terminal's encoding: it is for programs
+    else:  # UTF-8 whatever the terminal's encoding: it is for programs
+        click.echo(written.encode() if isinstance(written, str) else written, nl=False)
 
 
 @cli.command()
@@ -412,7 +446,7 @@ def fetch(data_root: Path, name: str) -> None:
 
 @cli.command()
 @options("studies", "storage", "tracking_uri")
-@click.option("--study", metavar="NAME", help="Show the addresses of this study.")
+@click.option("--study", callback=_note_given, metavar="NAME", help="Show the addresses of this study.")
 @click.option(
     "--host",
     default="127.0.0.1",
@@ -420,8 +454,20 @@ def fetch(data_root: Path, name: str) -> None:
     metavar="ADDRESS",
     help="Where both listen; with another address than 127.0.0.1, others can reach them, without a password.",
 )
-def ui(study: str | None, host: str, studies: Path, storage: str, tracking_uri: str | None) -> None:
+@click.option("--optuna-port", type=PORT, help="The port of Optuna Dashboard. [default: a free one]")
+@click.option("--mlflow-port", type=PORT, help="The port of the MLflow UI. [default: a free one]")
+def ui(
+    study: str | None,
+    host: str,
+    optuna_port: int | None,
+    mlflow_port: int | None,
+    studies: Path,
+    storage: str,
+    tracking_uri: str | None,
+) -> None:
     """Optuna Dashboard and the MLflow UI together, until Ctrl-C.
+
+    That, or SIGTERM, stops both and is the normal end: exit status 0.
 
     Example: searchlib ui --study init_vs_act
     """
@@ -439,14 +485,43 @@ def ui(study: str | None, host: str, studies: Path, storage: str, tracking_uri: 
             err=True,
         )
     click.echo("starting both dashboards ...")
-    with dashboards(storage, tracking_uri, host) as servers:
+    with dashboards(storage, tracking_uri, host, optuna_port=optuna_port, mlflow_port=mlflow_port) as servers:
         for server, page in zip(servers, pages, strict=True):
-            click.echo(f"{server.name:17} {server.address}{page}")
-        click.echo("Ctrl-C stops both")
+            for name, address in zip(
+                (server.name, *[""] * len(server.also)), (server.address, *server.also), strict=True
+            ):
+                click.echo(f"{name:17} {address}{page}")
+        click.echo(f"listening on {host}; Ctrl-C stops both")
         try:
             watch(servers)
         except KeyboardInterrupt:
             _say("stopped", err=False)
+
+
+def _pasteable(text: str, context: click.Context | None = None) -> str:
+    """A message in which the commands that it names have the options that were given on this command line.
+
+    Those from the environment they have anyway. A password is masked, as in all messages.
+    """
+    from searchlib.storage import mask
+
+    given: dict[str, str] = (context or click.get_current_context()).meta.get(GIVEN, {})
+
+    def complete(found: re.Match[str]) -> str:
+        name, how, what, rest = found.groups()
+        command = cli.commands.get(name)
+        if isinstance(command, click.Group):
+            command = command.commands.get(how)
+        taken = {parameter.opts[0] for parameter in command.params} if command else set()
+        if how == "--study":
+            what = shlex.quote(given.get(how, what))
+        added = {
+            option: value for option, value in given.items() if option in taken and option not in (how, *rest.split())
+        }
+        more = "".join(f" {option} {shlex.quote(mask(value))}" for option, value in added.items())
+        return f"searchlib {name} {how} {what}{more}{rest}"
+
+    return COMMAND.sub(complete, text)
 
 
 def _say(message: str, *, err: bool = True) -> None:
@@ -490,7 +565,8 @@ def main() -> NoReturn:
             code = _interrupted("what was recorded is saved")
         else:
             code = 1
-            _say(f"Error: {_one_line(error)}")
+            line = _one_line(error)
+            _say(f"Error: {_pasteable(line, context) if context else line}")
     for stream in filter(None, (sys.stdout, sys.stderr)):
         try:
             stream.flush()

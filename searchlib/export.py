@@ -39,8 +39,8 @@ AFTER: dict[str, type] = {
 }
 
 
-def export(study: Study, *, storage: str, format: str, output: Path | None = None) -> str | Path:
-    """The rows of ``table`` as text, or written to *output*, whole or not at all; then *output* is returned.
+def export(study: Study, *, storage: str, format: str, output: Path | None = None) -> str | bytes | Path:
+    """The rows of ``table`` as text (parquet: bytes), or written to *output*, whole or not at all: then *output*.
 
     The same results give the same bytes: there is no time of writing in them, and floats are written so that they are
     read back exactly. (Parquet names the version of its writer, pyarrow: a new one may write other bytes.)
@@ -50,19 +50,18 @@ def export(study: Study, *, storage: str, format: str, output: Path | None = Non
     parquet: columns of int64, double, boolean or string, with nulls. A hyperparameter's type is that of its
     dimension, whatever was drawn so far; a Choice among strings and numbers is a column of strings, as in csv.
 
-    Raises StudyError for an unknown format, for parquet without *output* (it is binary), and for an *output* that is
-    a folder or in a folder that isn't there; StorageError where the storage can't be read.
+    Raises StudyError for an unknown format, and for an *output* that is a folder or in a folder that isn't there;
+    StorageError where the storage can't be read.
     """
     if format not in FORMATS:
         raise StudyError(unknown_name("export format", format, FORMATS))
     if output is not None and (output.is_dir() or not output.parent.is_dir()):
         wrong = "it is a folder" if output.is_dir() else f"the folder {str(output.parent)!r} isn't there"
         raise StudyError(f"output {str(output)!r}: {wrong}; expected the path of a file, in a folder that exists")
-    if format == "parquet":
-        if output is None:
-            raise StudyError(f"parquet is binary, not for the terminal; give a file: --output {study.name}.parquet")
-        return _write(output, _parquet(study, table(study, storage=storage)))
     rows = table(study, storage=storage)
+    if format == "parquet":
+        content = _parquet(study, rows)
+        return content if output is None else _write(output, content)
     text = _csv(_columns(study, rows), rows) if format == "csv" else _json(rows)
     return text if output is None else _write(output, text.encode())
 

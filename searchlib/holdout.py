@@ -68,13 +68,13 @@ def evaluate(
     and a claim made by this call is withdrawn: nothing was seen. HoldoutError where there is no completed trial, or
     where the checkpoint isn't the one that was claimed.
     """
+    optuna_study = load_optuna_study(storage, study.name)
+    if optuna_study is None:  # the lock would be a file where there is nothing
+        raise _nothing_to_evaluate(study)
     with StudyLock(storage, study.name, "evaluate"):
-        optuna_study = load_optuna_study(storage, study.name)
-        best = _best(study, storage, optuna_study) if optuna_study else None
-        if optuna_study is None or best is None:
-            raise HoldoutError(
-                f"study {study.name!r} has no completed trial to evaluate; run searchlib optimize --study {study.name}"
-            )
+        best = _best(study, storage, optuna_study)
+        if best is None:
+            raise _nothing_to_evaluate(study)
         ledger = optuna_study.user_attrs.get("test_ledger")
         stored = TestResult(**ledger["result"]) if ledger and ledger.get("result") else None
         if stored and optuna_study.user_attrs.get("champion_checkpoint") == stored.checkpoint_sha256:
@@ -92,6 +92,12 @@ def evaluate(
                     f"the test set was evaluated ({measured:.4f}, stored), but MLflow can't show it yet: {error}"
                 ) from error
             return stored
+
+
+def _nothing_to_evaluate(study: Study) -> HoldoutError:
+    return HoldoutError(
+        f"study {study.name!r} has no completed trial to evaluate; run searchlib optimize --study {study.name}"
+    )
 
 
 def _refuse_unfinished(study: Study, storage: str) -> None:

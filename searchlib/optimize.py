@@ -60,7 +60,7 @@ def optimize(
     target = study.trials if trials is None else trials
     if target < 1:
         raise StudyError(f"trials={target}: expected 1 or more")
-    tracker = Tracker(study, tracking_uri)
+    tracker = Tracker(study, tracking_uri, create=True)
     device = resolve_device(device)
     for precision in _possible(study, "precision"):
         check_precision(precision, device)

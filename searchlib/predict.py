@@ -64,10 +64,13 @@ class Estimate:
 
 
 def predict(study: Study, index: int, *, tracking_uri: str | None, data_root: Path) -> Decision | Estimate:
-    """The registered champion on example *index* of the validation split (the test set stays sealed)."""
+    """The registered champion on example *index* of the validation split (the test set stays sealed).
+
+    Fetches and creates nothing: DataError where the training data aren't there, TrackingError without a champion.
+    """
     dataset = get_dataset(study.dataset)
     examples = split(
-        load_train(dataset, data_root), seed=study.split_seed, fraction=study.validation_fraction
+        load_train(dataset, data_root, fetch=False), seed=study.split_seed, fraction=study.validation_fraction
     ).validation
     if index >= len(examples):
         raise StudyError(

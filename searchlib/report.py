@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from searchlib.analysis import proportion_interval
 from searchlib.errors import SearchlibError
 from searchlib.material import Material, gather
+from searchlib.storage import begun
 from searchlib.tracking import Tracker
 
 if TYPE_CHECKING:
@@ -45,10 +46,12 @@ def publish(
 ) -> tuple[Path, str]:
     """Write the report, log it to the MLflow parent run, put note and figures into the Optuna Dashboard.
 
-    output: by default ``NAME.html`` in the working folder. Returns its path and the answer in words.
+    output: by default ``NAME.html`` in the working folder. Returns its path and the answer in words. StorageError for
+    a study that has not begun.
     """
     from searchlib import dashboard
 
+    begun(storage, study.name)
     material = gather(study, storage=storage, tracking_uri=tracking_uri, data_root=data_root)
     made = exhibits(material)
     path = _write(render(material, made), output or Path(f"{study.name}.html"))

@@ -38,22 +38,38 @@ STOP_SECONDS = 10.0
 
 @dataclass(frozen=True, kw_only=True)
 class Server:
-    """A server that answers. process is None where it was running already."""
+    """A server that answers. process is None where it was running already; also: its addresses on the network."""
 
     name: str
     address: str
     process: subprocess.Popen[bytes] | None
     log: Path | None
+    also: Sequence[str] = ()
 
 
 @contextlib.contextmanager
-def dashboards(storage: str, tracking_uri: str | None, host: str = HOST) -> Iterator[list[Server]]:
-    """Both servers on free ports of *host*, answering; stopped on leaving. SearchlibError if one won't start."""
+def dashboards(
+    storage: str,
+    tracking_uri: str | None,
+    host: str = HOST,
+    *,
+    optuna_port: int | None = None,
+    mlflow_port: int | None = None,
+) -> Iterator[list[Server]]:
+    """Both servers on *host*, answering; stopped on leaving. SearchlibError if one won't start.
+
+    optuna_port, mlflow_port: a free one unless said.
+    """
     LOCK_FOLDER.mkdir(exist_ok=True)
     running: list[Server] = []
     try:
-        running.append(_start_optuna(storage, host))
-        running.append(_start_mlflow(tracking_uri, host))
+        if optuna_port is not None and optuna_port == mlflow_port:
+            raise SearchlibError(f"--optuna-port and --mlflow-port are both {optuna_port}; give each its own")
+        for option, port in (("--optuna-port", optuna_port), ("--mlflow-port", mlflow_port)):
+            if port is not None:
+                _refuse_if_taken(host, port, option)
+        running.append(_start_optuna(storage, host, optuna_port))
+        running.append(_start_mlflow(tracking_uri, host, mlflow_port))
         for server, probe in zip(running, ("/api/meta", "/health"), strict=True):
             _wait(server, probe)
         yield running
@@ -78,18 +94,20 @@ def watch(servers: Sequence[Server]) -> None:
         time.sleep(0.5)
 
 
-def _start_optuna(storage: str, host: str = HOST) -> Server:
-    port = _free_port(host)
+def _start_optuna(storage: str, host: str = HOST, port: int | None = None) -> Server:
+    port = port or _free_port(host)
     place = storage if is_url(storage) else os.path.abspath(storage)
     command = ["-c", DASHBOARD, "--host", host, "--port", str(port), "--server", "wsgiref"]
     return _start("Optuna Dashboard", command, host, port, {"SEARCHLIB_STORAGE": place})
 
 
-def _start_mlflow(tracking_uri: str | None, host: str = HOST) -> Server:
+def _start_mlflow(tracking_uri: str | None, host: str = HOST, port: int | None = None) -> Server:
     uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI", "")
     if uri.startswith(("http://", "https://")):
+        if port is not None:
+            raise SearchlibError(f"--mlflow-port {port}: MLflow runs already, at {mask(uri)}; leave the option out")
         return Server(name="MLflow", address=mask(uri), process=None, log=None)
-    port = _free_port(host)
+    port = port or _free_port(host)
     store = uri or f"sqlite:///{os.path.abspath('mlflow.db')}"
     environment = {
         "MLFLOW_BACKEND_STORE_URI": store,
@@ -132,8 +150,9 @@ def _start(name: str, arguments: Sequence[str], host: str, port: int, settings: 
             start_new_session=True,
             env={**os.environ, **settings},
         )
-    address = HOST if host == EVERYWHERE else host
-    return Server(name=name, address=f"http://{address}:{port}", process=process, log=log)
+    names = dict.fromkeys([HOST, *_names(host)]) if host == EVERYWHERE else [host]
+    address, *also = (f"http://{each}:{port}" for each in names)
+    return Server(name=name, address=address, process=process, log=log, also=also)
 
 
 def _free_port(host: str) -> int:
@@ -149,6 +168,18 @@ def _free_port(host: str) -> int:
             ) from None
         port: int = probe.getsockname()[1]
         return port
+
+
+def _refuse_if_taken(host: str, port: int, option: str) -> None:
+    _free_port(host)  # what is wrong with the host is said of that
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as both servers do
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise SearchlibError(
+                f"{option} {port} can't be listened on ({error.strerror}); give another, or none for a free one"
+            ) from None
 
 
 def _wait(server: Server, path: str) -> None:
@@ -180,6 +211,6 @@ def _stop(servers: Sequence[Server]) -> None:
 def study_pages(study: Study, storage: str, tracking_uri: str | None) -> tuple[str, str]:
     """The paths of a study's page in Optuna Dashboard and in the MLflow UI."""
     optuna_study = load_optuna_study(storage, study.name)
-    with Tracker(study, tracking_uri) as tracker:
+    with Tracker(study, tracking_uri, create=True) as tracker:
         experiment = f"/#/experiments/{tracker.experiment}" if tracker.experiment else ""
     return f"/dashboard/studies/{optuna_study._study_id}" if optuna_study else "", experiment

@@ -37,6 +37,8 @@ __all__ = [
     "DEFAULT_STORAGE",
     "OverlayStorage",
     "StudyLock",
+    "at_work",
+    "begun",
     "count_trials",
     "load_optuna_study",
     "mask",
@@ -428,6 +430,7 @@ class StudyLock:
     def _take(self, attempt: Callable[[], dict[str, Any] | None]) -> None:
         """Until *attempt* gives None, not the lock's present owner; BusyError where waiting for it has no point."""
         nameless_since: float | None = None
+        looked = False
         while (holder := attempt()) is not None:
             if not holder:  # it has just come, or is about to go: its name isn't there yet, or any more
                 nameless_since = nameless_since or time.monotonic()
@@ -437,6 +440,9 @@ class StudyLock:
             elif self.purpose == "evaluate" == holder.get("purpose"):
                 nameless_since = None
                 time.sleep(0.1)  # it takes seconds, and then there is one result for all who asked
+            elif not looked:
+                looked = True
+                time.sleep(0.02)  # ``at_work`` may have had the lock, and the name be a dead process's
             else:
                 raise self._busy(holder)
 
@@ -473,6 +479,34 @@ class StudyLock:
 def _owner(text: str) -> dict[str, Any]:
     """Who holds a server's lock, from the one line that the server keeps of that."""
     return dict(zip(("purpose", "pid", "since", "host"), text.split(" ", 3), strict=False)) if text else {}
+
+
+def at_work(storage: str, study: str) -> bool | None:
+    """Whether a search is at work on the study; None where that can't be told. Creates nothing.
+
+    Of a server's database only the searches of this working folder are seen.
+    """
+    try:
+        with StudyLock(storage, study, "status").path.open() as file:
+            held = json.loads(file.read() or "{}").get("purpose") == "optimize"
+            if held:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # its owner was killed, if this succeeds
+    except BlockingIOError:
+        return True
+    except (OSError, ValueError, AttributeError):  # no such file, or another program's
+        pass
+    return None if file_of(storage) is None else False
+
+
+def begun(storage: str, name: str) -> optuna.Study:
+    """The Optuna study that searchlib made under that name; StorageError where there is none. Creates nothing."""
+    found = load_optuna_study(storage, name)
+    if found is None or "definition" not in found.user_attrs:
+        raise StorageError(
+            f"study {name!r} has not begun: storage {mask(storage)!r} holds nothing that searchlib made of it; run "
+            f"searchlib optimize --study {name}, or give another --storage"
+        )
+    return found
 
 
 def load_optuna_study(storage: str, name: str) -> optuna.Study | None:

@@ -51,7 +51,11 @@ class _Board:
         self.phase = ""
         self.fraction_before: float | None = None
         self.fraction = 0.0
-        self.seeds: dict[tuple[tuple[str, Any], ...], list[float]] = {}
+        self.seeds: dict[tuple[tuple[str, Any], ...], list[float]] = {
+            tuple(cell["scientific"].items()): list(cell["replicates"])
+            for cell in status["cells"]
+            if cell["replicates"]
+        }
         self.best: dict[tuple[tuple[str, Any], ...], float] = {
             tuple(cell["scientific"].items()): cell["best"] for cell in status["cells"] if cell["best"] is not None
         }
@@ -76,6 +80,7 @@ class _Board:
                 continue
             if cell not in self.best or self.study.better(record.value, self.best[cell]):
                 self.best[cell] = record.value
+                self.seeds.pop(cell, None)  # they repeat another configuration
             if self.leader is None or self.study.better(record.value, self.leader[0]):
                 self.leader = (record.value, describe(record.params))
 
@@ -88,7 +93,7 @@ class _Board:
         return gained * progress.target / elapsed * 60.0, elapsed / gained * (1.0 - progress.fraction)
 
     def leading(self) -> list[tuple[str, str]]:
-        """The leading cells, each with its best value or, while replicates run, the mean of those of this run."""
+        """The leading cells, each with its best value or, while replicates run, the mean of them so far."""
         if self.phase == "replicates" and self.seeds:
             found = {cell: (sum(values) / len(values), f" ({len(values)})") for cell, values in self.seeds.items()}
         else:
@@ -167,7 +172,8 @@ def _panel(board: _Board, progress: Progress) -> Group:
         )
     if board.leader:
         parts.append(Text(f"best {board.study.metric} {board.leader[0]:.4f}: {board.leader[1]}"))
-        value = board.study.metric if not board.seeds else f"mean {board.study.metric} (seeds)"
+        means = board.phase == "replicates" and board.seeds
+        value = f"mean {board.study.metric} (seeds)" if means else board.study.metric
         table = Table("leading cells", value, box=None, padding=(0, 2, 0, 0), header_style="dim")
         for name, shown in board.leading():
             table.add_row(Text(name), shown)
@@ -188,7 +194,7 @@ def show_summary(
     diverged = f" ({counts['diverged']} diverged)" if counts["diverged"] else ""
     rows = [
         ("study", f"{study.name}: {study.question}"),
-        ("trials", f"{counts['total']} of {counts['target']}{diverged}"),
+        ("trials", f"{counts['total'] - counts['running']} of {counts['target']}{diverged}"),
     ]
     best = status["best"]
     if best:
@@ -207,7 +213,7 @@ def show_summary(
         )
         if cell:
             leading = [f"{describe(one['scientific'])} {one['best']:.4f}" for one in status["cells"] if one["best"]]
-            rows.append(("leading cells", "; ".join(leading[:LEADING_CELLS]) + " (all: searchlib status)"))
+            rows.append(("leading cells", "; ".join(leading[:LEADING_CELLS])))
     if status["replicates"]:
         seeds = status["replicates"]
         rows.append(("replicates", f"{seeds['completed']} runs, up to {seeds['reached']} seeds a cell"))
@@ -231,14 +237,21 @@ def test_row(result: TestResult) -> tuple[str, str]:
     )
 
 
-def show_status(study: Study, status: Mapping[str, Any], console: Console) -> None:
-    """``status`` for a person."""
+def show_status(study: Study, status: Mapping[str, Any], at_work: bool | None, console: Console) -> None:
+    """``status`` for a person. at_work: whether a search is at work on the study; None where that can't be told."""
     counts = status["trials"]
+    finished = counts["total"] - counts["running"]
     console.print(f"{study.name}: {study.question}", highlight=False, markup=False, soft_wrap=True)
-    kinds = {name: name for name in ("completed", "pruned", "diverged", "failed")}
-    kinds["running"] = "in training or interrupted"
-    shown = ", ".join(f"{counts[name]} {words}" for name, words in kinds.items() if counts[name])
-    console.print(f"{counts['total']} of {counts['target']} trials" + (f": {shown}" if shown else ""), highlight=False)
+    shown = ", ".join(
+        f"{counts[name]} {name}" for name in ("completed", "pruned", "diverged", "failed") if counts[name]
+    )
+    begun = {True: "in training", False: "interrupted", None: "in training or interrupted"}[at_work]
+    console.print(
+        f"{finished} of {counts['target']} trials finished"
+        + (f": {shown}" if shown else "")
+        + (f"; {counts['running']} {begun}" if counts["running"] else ""),
+        highlight=False,
+    )
     if status["best"]:
         best = status["best"]
         console.print(
@@ -248,7 +261,11 @@ def show_status(study: Study, status: Mapping[str, Any], console: Console) -> No
             soft_wrap=True,
         )
     if seeds := status["replicates"]:
-        state = "finished" if seeds["finished"] else "under way" if seeds["total"] else "not begun"
+        state = "so far" if seeds["total"] else "not begun"
+        if seeds["finished"]:
+            state = "finished"
+        elif seeds["running"] and at_work:
+            state = "under way"
         console.print(
             f"replicates {state}: {seeds['total'] - seeds['running']} runs, {seeds['reached']} of at most "
             f"{seeds['target']} seeds a cell",

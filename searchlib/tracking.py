@@ -114,11 +114,12 @@ class Tracker:
     """The MLflow side of one study. Use as a context, which opens the store; ``start`` is for a search.
 
     uri: as ``--tracking-uri``; None is MLflow's own default, ``mlflow.db`` and ``mlruns/`` in the working folder.
+    create: make the store's file where it isn't there, which is a TrackingError otherwise.
     """
 
-    def __init__(self, study: Study, uri: str | None) -> None:
+    def __init__(self, study: Study, uri: str | None, *, create: bool = False) -> None:
         _check(uri)
-        self.study, self.uri = study, uri
+        self.study, self.uri, self.create = study, uri, create
         self.parent = ""
         self._started = False
         self._left = self._away = False  # this context was left; the server is gone
@@ -127,7 +128,13 @@ class Tracker:
     def __enter__(self) -> Tracker:
         self._left = False
         with self.errors("can't be opened"):
-            self.client = connect(self.uri)
+            if not self.create and (missing := _missing_file(self.uri)):
+                raise TrackingError(
+                    f"MLflow store {mask(str(missing))!r} isn't there; give the one of study {self.study.name!r} with "
+                    "--tracking-uri, or, if it is lost, have its runs made anew: searchlib verify --study "
+                    f"{self.study.name} --repair --tracking-uri {mask(self.uri or f'sqlite:///{missing}')}"
+                )
+            self.client = connect(self.uri, create=self.create)
             self.experiment = self._experiment()
             self._sqlite = store_of(self.client.tracking_uri)
         return self
@@ -611,37 +618,49 @@ class Tracker:
             self.client.restore_run(run_id)
 
 
-def connect(uri: str | None) -> MlflowClient:
-    """A client of the store at *uri*. Creating MLflow's database takes seconds and happens once, under a lock."""
+def connect(uri: str | None, *, create: bool = True) -> MlflowClient:
+    """A client of the store at *uri*. Creating MLflow's database takes seconds and happens once, under a lock.
+
+    create: make its file where it isn't there; without it the file must be there.
+    """
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "4")  # 30 s; seven, the default, are four minutes
     _check(uri)
     from filelock import FileLock
-    from mlflow import MlflowClient, get_tracking_uri
+    from mlflow import MlflowClient
 
     for name in ("mlflow", "alembic"):  # what goes wrong reaches the user as one TrackingError, not as their log
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    LOCK_FOLDER.mkdir(exist_ok=True)
-    with FileLock(LOCK_FOLDER / "mlflow.lock"):
-        _make_database(uri or get_tracking_uri())
+    with contextlib.ExitStack() as held:
+        if create:
+            LOCK_FOLDER.mkdir(exist_ok=True)
+            held.enter_context(FileLock(LOCK_FOLDER / "mlflow.lock"))
+            if missing := _missing_file(uri):
+                _make_database(missing)
         client = MlflowClient(tracking_uri=uri, registry_uri=uri)
         client.search_experiments(max_results=1)
     return client
 
 
-def _make_database(uri: str) -> None:
-    """Make MLflow's SQLite file, where it is missing, elsewhere, and put it there whole.
+def _missing_file(uri: str | None) -> Path | None:
+    """The SQLite file of MLflow's store, if that is one and isn't there."""
+    from mlflow import get_tracking_uri
+
+    uri = uri or get_tracking_uri()
+    place, _, options = uri.removeprefix("sqlite:///").partition("?")
+    path = Path(unquote(place))
+    return path if uri.startswith("sqlite:///") and not options and not path.exists() else None
+
+
+def _make_database(path: Path) -> None:
+    """Make MLflow's SQLite file elsewhere, and put it there whole.
 
     It takes seconds, and MLflow can't go on with what a kill within them leaves.
     """
     from mlflow import MlflowClient
 
-    place, _, options = uri.removeprefix("sqlite:///").partition("?")
-    path = Path(unquote(place))
-    if not uri.startswith("sqlite:///") or options or path.exists():
-        return
     with tempfile.TemporaryDirectory() as folder:
         made = Path(folder) / "mlflow.db"
         MlflowClient(tracking_uri=f"sqlite:///{made}").search_experiments(max_results=1)

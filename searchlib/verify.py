@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from searchlib.audit import Audit, Difference, counted
-from searchlib.errors import StorageError
-from searchlib.storage import StudyLock, load_optuna_study, mask
+from searchlib.errors import TrackingError
+from searchlib.storage import StudyLock, begun, mask
 from searchlib.study import refuse_if_changed
 from searchlib.tracking import Tracker
 
@@ -61,7 +61,8 @@ class Verification:
         mendable = sum(difference.repairable for difference in self.differences)
         if not mendable:
             return f"{found}, which --repair can't mend; do what is said of each"
-        return f"{found}; searchlib verify --study {self.study} --repair mends {mendable} of them"
+        mended = f"{mendable} of them" if mendable < len(self.differences) else "it" if mendable == 1 else "them"
+        return f"{found}; searchlib verify --study {self.study} --repair mends {mended}"
 
     def to_json(self) -> dict[str, Any]:
         """The same as plain JSON."""
@@ -78,15 +79,25 @@ def verify(study: Study, *, storage: str, tracking_uri: str | None) -> Verificat
         return _result(Audit(study, search, tracker, Path()))
 
 
-def repair(study: Study, *, storage: str, tracking_uri: str | None, data_root: Path) -> Verification:
+def repair(
+    study: Study, *, storage: str, tracking_uri: str | None, data_root: Path, anew: bool = False
+) -> Verification:
     """Mend what can be mended, and say what is left. Never deletes a trial, never opens test data.
 
-    data_root: where the training data are, of which the registration of a champion needs an example. Raises what
-    ``verify`` raises, and the error of a store that can't be written; what was mended before it stays so.
+    data_root: where the training data are, of which the registration of a champion needs an example. anew: make all
+    runs where MLflow has none of the study; without it that is a TrackingError, as the store may be the wrong one.
+    Raises what ``verify`` raises, and the error of a store that can't be written; what was mended before it stays so.
     """
     mended: list[Difference] = []
-    with _opened(study, storage, tracking_uri) as (search, tracker):
+    with _opened(study, storage, tracking_uri, anew) as (search, tracker):
         audit = Audit(study, search, tracker, data_root)
+        if not anew and not audit.runs and audit.mendable():
+            uri = mask(tracker.client.tracking_uri)
+            raise TrackingError(
+                f"MLflow store {uri!r} has no run of study {study.name!r}; give the one that has them with "
+                f"--tracking-uri, or name this one to have them made anew in it: searchlib verify --study {study.name} "
+                f"--repair --tracking-uri {uri}"
+            )
         for _ in range(ROUNDS):
             todo = audit.mendable()
             if not todo:
@@ -99,17 +110,13 @@ def repair(study: Study, *, storage: str, tracking_uri: str | None, data_root: P
 
 
 @contextlib.contextmanager
-def _opened(study: Study, storage: str, tracking_uri: str | None) -> Iterator[tuple[optuna.Study, Tracker]]:
+def _opened(
+    study: Study, storage: str, tracking_uri: str | None, anew: bool = False
+) -> Iterator[tuple[optuna.Study, Tracker]]:
+    search = begun(storage, study.name)
     with StudyLock(storage, study.name, "verify"):
-        search = load_optuna_study(storage, study.name)
-        definition = search.user_attrs.get("definition") if search else None
-        if search is None or definition is None:
-            raise StorageError(
-                f"study {study.name!r} has not begun: storage {mask(storage)!r} holds nothing that searchlib made of "
-                f"it; run searchlib optimize --study {study.name}, or give another --storage"
-            )
-        refuse_if_changed(study, definition)
-        with Tracker(study, tracking_uri) as tracker:
+        refuse_if_changed(study, search.user_attrs["definition"])
+        with Tracker(study, tracking_uri, create=anew) as tracker:
             yield search, tracker
 
 

@@ -26,7 +26,7 @@ def answer(report: Mapping[str, Any]) -> str:
     """One paragraph of short sentences, from the object that ``analysis.analyze`` makes."""
     if not report["cells"]:
         running = report["trials"]["running"]
-        return f"No trial is finished yet; {running} under way." if running else "The search has not begun."
+        return f"No trial is finished yet; {running} begun." if running else "The search has not begun."
     if report["winner"] is None:
         return " ".join(["No trial completed, so there is no answer.", *_failed(report)])
     winner = report["cells"][0]
@@ -131,7 +131,9 @@ def _comparison(report: Mapping[str, Any], winner: Mapping[str, Any]) -> list[st
                     "worse when corrected for the number of cells and the choice of the winner."
                 )
     if race and not race["finished"] and not report["test_ledger"]:
-        found.append(f"The replicates are under way ({race['reached']} of {race['target']} seeds), so this may change.")
+        found.append(
+            f"The replicates are unfinished ({race['reached']} of {race['target']} seeds), so this may change."
+        )
     return found
 
 

@@ -135,7 +135,7 @@ def test_a_study_that_has_not_begun() -> None:
 def test_only_trials_under_way() -> None:
     study = small_study()
     store(study, [trial(search_trials()[0].params, None, "running")])
-    assert checked(study)["answer"] == "No trial is finished yet; 1 under way."
+    assert checked(study)["answer"] == "No trial is finished yet; 1 begun."
 
 
 def test_without_replicates() -> None:
@@ -240,7 +240,7 @@ def test_replicates_under_way_count_look_by_look() -> None:
     assert [cell["n"] for cell in report["cells"]] == [5, 5, 5, 5]
     assert report["replicates"]["finished"] is False
     assert report["replicates"]["runs"] == 24
-    assert "under way (5 of 10 seeds)" in report["answer"]
+    assert "unfinished (5 of 10 seeds)" in report["answer"]
     status = study_status(study, STORAGE)["replicates"]
     assert (status["reached"], status["running"], status["finished"]) == (5, 1, False)
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import html
 import io
+import itertools
 import json
 import os
+import pty
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -15,11 +19,17 @@ import time
 from pathlib import Path
 
 import optuna
+import pandas
 import pytest
-from support import prepare, write_idx
+from click.testing import CliRunner
+from support import STORAGE, prepare, search, write_idx
 
-from searchlib.cli import cli
+from searchlib.analysis import study_status
+from searchlib.cli import cli, main
+from searchlib.errors import SearchlibError
 from searchlib.storage import open_storage
+from searchlib.study import load_study
+from searchlib.terminal import Output, show_progress
 from searchlib.tracking import connect
 
 STUDY = """
@@ -151,7 +161,9 @@ def test_what_a_finished_study_says(tmp_path: Path) -> None:
     assert [row["study"] for row in rows] == ["asked"] * 8 + ["asked.replicates"] * 8
     winner = [float(row["value"]) for row in rows if row["source"] == str(found["winner"]["trial"])]
     assert sum(winner) / 2 == pytest.approx(found["cells"][0]["mean"])
-    assert_refused(searchlib("export", "--study", "asked", "--format", "parquet"), "--output asked.parquet")
+    parquet = subprocess.run(command("export", "--study", "asked", "--format", "parquet"), capture_output=True)
+    assert parquet.returncode == 0, parquet.stderr
+    assert len(pandas.read_parquet(io.BytesIO(parquet.stdout))) == 16
     written = searchlib("export", "--study", "asked", "--format", "json", "--output", "rows.json")
     assert (written.stdout, written.stderr) == ("", "written to rows.json\n")
     assert len(json.loads(Path("rows.json").read_text())) == 16
@@ -189,6 +201,158 @@ def test_ctrl_c_saves_and_the_same_command_resumes() -> None:
     assert searchlib("optimize", "--study", "asked", "--trials", target, "--no-evaluate").returncode == 0
     status = json.loads(searchlib("status", "--study", "asked", "--json").stdout)
     assert (status["trials"]["completed"], status["trials"]["running"]) == (saved + 8, 0)
+
+
+def told(*arguments: str) -> str:
+    """What a command that is run in this process prints."""
+    done = CliRunner().invoke(cli, arguments, catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    return done.stdout
+
+
+def test_what_is_said_of_an_interrupted_study() -> None:
+    """``status`` tells finished from interrupted and from running; means count the seeds of earlier calls, too."""
+    write_study(("trials=12,", "trials=12,\n    replicates=5,"), ("Choice(16, 32)", "Choice(16)"))
+    prepare()
+    study = load_study("asked")
+    steps = search(study)
+    list(itertools.takewhile(lambda at: at.done < 4, steps))
+    assert re.search(
+        r"(?m)^\d+ of 12 trials finished(: .*\d+ completed.*)?; \d+ in training$", told("status", "--study", "asked")
+    )
+    steps.close()
+    counts = study_status(study, STORAGE)["trials"]
+    said = told("status", "--study", "asked")
+    assert f"{counts['completed'] + counts['diverged']} of 12 trials finished: " in said
+    assert f"; {counts['running']} interrupted\n" in said
+    assert "replicates not begun" in said
+
+    steps = search(study)
+    for at in steps:
+        if at.phase == "replicates" and at.finished:
+            break
+    steps.close()
+    before = study_status(study, STORAGE)
+    ran = before["replicates"]["completed"]
+    assert 0 < ran < 20
+    said = told("status", "--study", "asked")
+    assert "12 of 12 trials finished" in said
+    assert f"replicates so far: {ran} runs, 0 of at most 5 seeds a cell" in said
+
+    shown = io.StringIO()
+    show_progress(study, search(study), before, Output(file=shown, width=200))
+    seeds = [cell["replicates"] for cell in study_status(study, STORAGE)["cells"]]
+    assert [len(values) for values in seeds] == [5] * 4
+    assert f"best mean {max(map(sum, seeds)) / 5:.4f} (5)" in shown.getvalue().splitlines()[-1]
+    assert "replicates finished: 20 runs, 5 of at most 5 seeds" in told("status", "--study", "asked")
+
+
+ASKED = ("--study", "asked")
+READERS = [
+    ("list",),
+    ("status", *ASKED),
+    ("status", *ASKED, "--json"),
+    ("export", *ASKED),
+    ("report", *ASKED, "--output", "../page.html"),
+    ("report", *ASKED, "--json"),
+    ("verify", *ASKED),
+    ("predict", *ASKED, "--index", "0"),
+]
+
+
+@pytest.mark.parametrize("storage", ["optuna.journal", "sqlite:///optuna.db"])
+@pytest.mark.parametrize("arguments", [*READERS, ("verify", *ASKED, "--repair"), ("evaluate", *ASKED)], ids=" ".join)
+def test_nothing_is_created_where_nothing_is(arguments: tuple[str, ...], storage: str) -> None:
+    write_study()
+    write_idx(Path("data"))
+    given = () if arguments[0] == "predict" else ("--storage", storage)
+    done = CliRunner().invoke(cli, [*arguments, *given])
+    assert {path.name for path in Path().iterdir()} == {"studies", "data"}
+    if arguments[0] in ("list", "status", "export"):
+        assert done.exit_code == 0
+    else:
+        assert isinstance(done.exception, SearchlibError)
+    if arguments[0] in ("report", "verify"):
+        assert "study 'asked' has not begun" in str(done.exception)
+        assert "run searchlib optimize --study asked" in str(done.exception)
+
+
+def test_nothing_is_created_beside_stores_that_are_elsewhere() -> None:
+    write_study(("trials=12,", "trials=4,"))
+    prepare()
+    list(search(load_study("asked")))
+    Path("here").mkdir()
+    os.chdir("here")
+    places = {
+        "--studies": "../studies",
+        "--storage": "../optuna.journal",
+        "--tracking-uri": "sqlite:///../mlflow.db",
+        "--data-root": "../data",
+    }
+    for name, *arguments in READERS:
+        taken = {parameter.opts[0] for parameter in cli.commands[name].params}
+        given = [word for option, place in places.items() if option in taken for word in (option, place)]
+        done = CliRunner().invoke(cli, [name, *arguments, *given])
+        assert (done.exit_code == 0) == (name != "predict"), done.exception  # which finds no champion
+        assert list(Path().iterdir()) == [], name
+    done = CliRunner().invoke(cli, ["verify", *ASKED, "--studies", "../studies", "--storage", "../optuna.journal"])
+    assert "mlflow.db' isn't there" in str(done.exception)
+    assert list(Path().iterdir()) == []
+
+
+def refused(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: str) -> str:
+    """The one line with which a command that is run in this process ends."""
+    monkeypatch.setattr(sys, "argv", ["searchlib", *arguments])
+    with pytest.raises(SystemExit) as done:
+        main()
+    assert done.value.code == 1
+    said = capsys.readouterr().err
+    assert said.startswith("Error: ")
+    assert said.count("\n") == 1
+    return said
+
+
+def test_a_command_in_a_message_can_be_pasted(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has the options of the command line that it answers."""
+    write_study()
+    Path("studies").rename("my studies")
+    storage, uri = ("--storage", "my storage.journal"), ("--tracking-uri", "https://ann:zqx@example.org")
+    said = refused(capsys, monkeypatch, "evaluate", "--studies", "my studies", *ASKED, *storage, *uri)
+    remedy = said.strip().partition("; run searchlib ")[2]
+    assert remedy == (
+        "optimize --study asked --studies 'my studies' --storage 'my storage.journal' "
+        "--tracking-uri 'https://ann:***@example.org'"
+    )
+    name, *arguments = shlex.split(remedy)
+    parsed = cli.commands[name].make_context(name, arguments).params
+    assert (parsed["study"], str(parsed["studies"]), parsed["storage"]) == ("asked", "my studies", storage[1])
+
+    path = ("--study", "my studies/asked.py")
+    said = refused(capsys, monkeypatch, "verify", *path, *storage, "--data-root", "d")
+    assert said.endswith(
+        "; run searchlib optimize --study 'my studies/asked.py' --storage 'my storage.journal' --data-root d, or give "
+        "another --storage\n"
+    )
+    monkeypatch.setenv("SEARCHLIB_STORAGE", "from.journal")
+    said = refused(capsys, monkeypatch, "report", *path)
+    assert said.endswith("; run searchlib optimize --study 'my studies/asked.py', or give another --storage\n")
+
+    Path("mnist.py").write_text("from searchlib import Study\nSTUDY = Study(question='?', dataset='mnist')\n")
+    said = refused(capsys, monkeypatch, "predict", "--study", "mnist.py", "--index", "0", "--data-root", "d")
+    assert "`searchlib data fetch mnist --data-root d`" in said
+    assert not Path("d").exists()
+
+
+def test_parquet_is_for_no_terminal() -> None:
+    write_study()
+    ours, terminal = pty.openpty()
+    with os.fdopen(terminal, "w") as stdout, contextlib.redirect_stdout(stdout):
+        with pytest.raises(SearchlibError, match=r"binary, not for a terminal; give a file: --output asked\.parquet"):
+            cli(["export", *ASKED, "--format", "parquet"], standalone_mode=False)
+        cli(["export", *ASKED], standalone_mode=False)
+    os.close(ours)
 
 
 def test_evaluate_says_what_is_missing() -> None:

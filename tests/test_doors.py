@@ -454,6 +454,40 @@ def test_ui_listens_on_this_machine_alone_unless_told_otherwise(started, monkeyp
     assert started[1][1]["MLFLOW_SERVER_CORS_ALLOWED_ORIGINS"].endswith("http://10.1.2.3:5005")
 
 
+def test_ui_listens_on_the_ports_that_were_named(started) -> None:
+    ports = {name: servers._free_port("127.0.0.1") for name in ("--optuna-port", "--mlflow-port")}
+    CliRunner().invoke(cli, ["ui", *(str(word) for pair in ports.items() for word in pair)])
+    assert [int(arguments[arguments.index("--port") + 1]) for arguments, _ in started] == [*ports.values()]
+    started.clear()
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        number = taken.getsockname()[1]
+        for option in ports:
+            told = CliRunner().invoke(cli, ["ui", option, str(number)])
+            assert f"{option} {number} can't be listened on (Address already in use)" in str(told.exception)
+    told = CliRunner().invoke(cli, ["ui", "--optuna-port", "5005", "--mlflow-port", "5005"])
+    assert "both 5005; give each its own" in str(told.exception)
+    assert CliRunner().invoke(cli, ["ui", "--mlflow-port", "65536"]).exit_code == 2
+    assert started == []
+    told = CliRunner().invoke(cli, ["ui", "--mlflow-port", "5005", "--tracking-uri", "https://ann:zqx@example.org"])
+    assert "MLflow runs already, at https://ann:***@example.org; leave the option out" in str(told.exception)
+
+
+def test_ui_says_every_address(started, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a server that listens on all addresses of the machine, those by which others reach it."""
+    monkeypatch.setattr(servers, "_free_port", lambda host: 5005)
+    monkeypatch.setattr(servers, "_names", lambda host: ["lab7", "127.0.0.1", "10.1.2.3"])
+    monkeypatch.setattr(servers, "_wait", lambda server, path: None)
+    monkeypatch.setattr(servers, "watch", lambda running: (_ for _ in ()).throw(KeyboardInterrupt))
+    told = CliRunner().invoke(cli, ["ui", "--host", "0.0.0.0"])
+    assert told.exit_code == 0, "Ctrl-C is its normal end"
+    each = [f"http://{name}:5005" for name in ("127.0.0.1", "lab7", "10.1.2.3")]
+    said = told.output.splitlines()
+    assert [line.split()[-1] for line in said if "http" in line] == each * 2
+    assert [line.split("  ")[0] for line in said if line.endswith(each[0])] == ["Optuna Dashboard", "MLflow"]
+    assert said[-2:] == ["listening on 0.0.0.0; Ctrl-C stops both", "stopped"]
+    assert "normal end: exit status 0" in CliRunner().invoke(cli, ["ui", "--help"]).output
+
+
 @pytest.mark.parametrize("host", ["no such host", "::1", "", "x" * 300, "192.0.2.1"])
 def test_an_address_that_is_none_of_this_machine(host: str) -> None:
     with pytest.raises(SearchlibError, match="--host .* can't be listened on"):

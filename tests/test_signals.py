@@ -244,8 +244,8 @@ from searchlib import servers
 def start(name, host):
     port = servers._free_port(host)
     return servers._start(name, ["-c", {SERVER!r}, str(port)], host, port, {{}})
-servers._start_optuna = lambda storage, host: start("Optuna Dashboard", host)
-servers._start_mlflow = lambda uri, host: start("MLflow", host)
+servers._start_optuna = lambda storage, host, port: start("Optuna Dashboard", host)
+servers._start_mlflow = lambda uri, host, port: start("MLflow", host)
 """
 
 

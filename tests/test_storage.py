@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import signal
@@ -28,6 +29,7 @@ from searchlib.storage import (
     JournalLock,
     OverlayStorage,
     StudyLock,
+    at_work,
     count_trials,
     load_optuna_study,
     mask,
@@ -316,6 +318,40 @@ def test_a_second_evaluation_waits_for_the_first() -> None:
         holder.stdin.close()
         assert entered.wait(5.0)
         waiter.join()
+
+
+def killed(lock: StudyLock) -> None:
+    """What is left of a lock whose owner was killed: its name."""
+    lock.__enter__()
+    assert lock.descriptor is not None
+    os.close(lock.descriptor)
+    lock.descriptor = None
+
+
+def test_whether_a_search_is_at_work() -> None:
+    assert at_work(JOURNAL, "s") is False
+    assert not Path(".searchlib").exists()
+    with StudyLock(JOURNAL, "s", "verify"):
+        assert at_work(JOURNAL, "s") is False
+    with StudyLock(JOURNAL, "s", "optimize"):
+        assert at_work(JOURNAL, "s") is True
+        assert at_work(JOURNAL, "other") is False
+        with pytest.raises(BusyError):
+            StudyLock(JOURNAL, "s", "optimize").__enter__()
+    killed(StudyLock(JOURNAL, "s", "optimize"))
+    assert at_work(JOURNAL, "s") is False
+    assert at_work("mysql://host/database", "s") is None, "another host may be at it"
+
+
+def test_who_looks_for_a_search_refuses_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A search begins, over the name of one that was killed, at the moment in which somebody looks."""
+    lock = StudyLock(JOURNAL, "s", "optimize")
+    killed(lock)
+    with lock.path.open() as look:
+        fcntl.flock(look, fcntl.LOCK_SH)
+        monkeypatch.setattr(storage.time, "sleep", lambda seconds: fcntl.flock(look, fcntl.LOCK_UN))
+        with lock:
+            pass
 
 
 def test_a_working_folder_that_cannot_be_written() -> None:

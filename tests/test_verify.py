@@ -353,12 +353,32 @@ def test_a_lost_mlflow_database_is_made_again(study: Study) -> None:
     Path("empty.db").write_bytes(empty_mlflow_store())
     put_database(Path("empty.db"))
     assert len([each for each in look(study).differences if each.what == "run"]) == 12
-    done = mend(study)
+    done = repair(study, **STORES, data_root=Path("data"), anew=True)
     assert done.differences == []
     assert (done.runs, trials_of(study)) == (12, before)
     parent = connect(None).get_run(parent_id(study))
     assert (parent.info.status, parent.data.metrics["test_accuracy"]) == ("FINISHED", tested)
     assert connect(None).get_model_version_by_alias("small", "champion").tags["searchlib.study"] == "small"
+
+
+def test_a_store_that_knows_nothing_of_the_study_is_left_alone_unless_it_is_named(
+    study: Study, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It may be the wrong one: then there would be a second set of runs."""
+    Path("other.db").write_bytes(empty_mlflow_store())
+    before = Path("other.db").read_bytes()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///other.db")  # which may have been meant for other work
+    assert command(study, monkeypatch, "--repair", "--storage", STORAGE) == 1
+    remedy = f"searchlib verify --study small --storage {STORAGE} --repair --tracking-uri sqlite:///other.db"
+    said = capsys.readouterr().err
+    assert said.startswith("Error: MLflow store 'sqlite:///other.db' has no run of study 'small'; ")
+    assert said.endswith(f"{remedy}\n")
+    assert said.count("\n") == 1
+    assert Path("other.db").read_bytes() == before
+    assert command(study, monkeypatch, *remedy.split()[4:]) == 0
+    client = connect("sqlite:///other.db")
+    runs = client.search_runs([client.get_experiment_by_name("small").experiment_id])
+    assert len(runs) == 13
 
 
 def test_on_a_server_a_lost_run_gets_another_id(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -602,7 +622,7 @@ def test_an_interrupted_study_is_no_fault() -> None:
     assert [each.remedy for each in found.mended] == ["sets it to KILLED"]
     assert found.differences == []
     assert "unfinished" in found.notes[0]
-    assert "optimize goes on" in found.notes[0]
+    assert found.notes[0].endswith("): searchlib optimize --study small goes on with them")
     run(study)
     after = look(study)
     assert (after.differences, after.notes, after.runs) == ([], [], 12)
@@ -651,12 +671,21 @@ def test_the_command(study: Study, monkeypatch: pytest.MonkeyPatch, capsys: pyte
     assert command(study, monkeypatch) == 0
     assert capsys.readouterr().out.endswith("the champion and the ledger agree\n")
     status_differs(study)
+    assert command(study, monkeypatch) == 1
+    assert (
+        capsys.readouterr().err
+        == "Error: 1 difference in study 'small'; searchlib verify --study small --repair mends it\n"
+    )
     checkpoint_missing(study)
     assert command(study, monkeypatch) == 1
     printed = capsys.readouterr()
     assert [line.split(":")[0] for line in printed.out.splitlines()] == ["status", "checkpoint"]
     assert printed.err == (
         "Error: 2 differences in study 'small'; searchlib verify --study small --repair mends 1 of them\n"
+    )
+    assert command(study, monkeypatch, "--storage", STORAGE, "--data-root", "my data") == 1
+    assert capsys.readouterr().err.endswith(
+        f"; searchlib verify --study small --storage {STORAGE} --data-root 'my data' --repair mends 1 of them\n"
     )
     assert command(study, monkeypatch, "--repair") == 1
     printed = capsys.readouterr()
