@@ -268,8 +268,9 @@ def show_status(study: Study, status: Mapping[str, Any], at_work: bool | None, c
     )
     if status["best"]:
         best = status["best"]
+        value = number(best["value"], study.metric)
         console.print(
-            f"best {study.metric} {number(best['value'], study.metric)}, trial {best['number']}: {describe(best['params'])}",
+            f"best {study.metric} {value}, trial {best['number']}: {describe(best['params'])}",
             highlight=False,
             markup=False,
             soft_wrap=True,
