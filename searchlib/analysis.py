@@ -236,7 +236,7 @@ def proportion_interval(successes: int, total: int) -> tuple[float, float]:
 
 
 def analyze(study: Study, storage: str) -> dict[str, Any]:
-    """Everything that the stores say about the question, as plain JSON: what ``report --json`` prints.
+    """Everything that the stores say about the question, as plain JSON.
 
     The same stores give the same object. What can't be computed is null or empty, and ``notes`` says why. Replicates
     count look by look, as a look that is under way has reached some cells and not others.

@@ -1,9 +1,10 @@
 """The champion as an MLflow model: this file is stored with it, and runs without searchlib.
 
-Beside it lies ``module.pt2``, the network exported by torch.export with its input scaling in front and softmax
-behind: code and weights, nothing pickled. The model takes a numpy batch of inputs ``[N, *shape]``; integers are raw
-values (pixels from 0 to 255), floats are raw values divided by their largest (from 0 to 1, as torchvision's ToTensor
-makes them). It returns float32 ``[N, classes]``, the soft decisions.
+Beside it lies ``module.pt2``, the network exported by torch.export with its input scaling in front and, for a
+classification, softmax behind: code and weights, nothing pickled. The model takes a numpy batch of raw inputs
+``[N, *shape]``. Where these are integers (pixels from 0 to 255), floats are taken as raw values divided by their
+largest (from 0 to 1, as torchvision's ToTensor makes them). It returns float32 ``[N, classes]``, the soft decisions, or
+``[N, outputs]`` of a regression.
 """
 
 import mlflow

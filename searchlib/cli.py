@@ -316,9 +316,10 @@ def verify(
 
 @cli.command()
 @options("study", "studies", "tracking_uri", "data_root")
-@click.option("--index", required=True, type=click.IntRange(min=0), help="Which image of the validation split.")
+@click.option("--index", required=True, type=click.IntRange(min=0), help="Which example of the validation split.")
 def predict(study: str, studies: Path, tracking_uri: str | None, data_root: Path, index: int) -> None:
-    """The champion on one image of the validation split: its class and the soft decisions.
+    """The champion on one example of the validation split: its class and the soft decisions; for a
+    regression its prediction beside the target.
 
     Example: searchlib predict --study init_vs_act --index 7
     """
@@ -355,11 +356,12 @@ def report(
 
     loaded = load_study(study, studies)
     if as_json:
-        from searchlib.analysis import analyze
+        from searchlib.material import statistics
         from searchlib.storage import begun
 
         begun(storage, loaded.name)
-        click.echo(json.dumps(analyze(loaded, storage), indent=2, allow_nan=False))
+        found = statistics(loaded, storage=storage, tracking_uri=tracking_uri)
+        click.echo(json.dumps(found, indent=2, allow_nan=False))
         return
     from searchlib.report import publish
 

@@ -85,6 +85,18 @@ def mean_interval(
     return mean, deviation, mean - half, mean + half
 
 
+def prediction_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float] | None:
+    """Where one further value of the same kind falls: mean ± t s sqrt(1 + 1/n); None with fewer than two values."""
+    from scipy.stats import t
+
+    if len(values) < 2:
+        return None
+    mean, deviation, _, _ = mean_interval(values, confidence)
+    assert deviation is not None
+    half = float(t.ppf(0.5 + confidence / 2, len(values) - 1)) * deviation * math.sqrt(1.0 + 1.0 / len(values))
+    return mean - half, mean + half
+
+
 def looks(replicates: int, *, race: bool = True) -> tuple[int, ...]:
     """The numbers of seeds at which a race looks at its cells: 5, then doubling, at last *replicates*.
 

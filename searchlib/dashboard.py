@@ -74,7 +74,7 @@ def note(data: Mapping[str, Any]) -> str:
             f"opened once, {test['evaluated_at']}"
         )
     elif data["test"]:
-        lines.append(f"- **Test set**: loss {data['test']['loss']:.4g}, opened once, {data['test']['evaluated_at']}")
+        lines.append(f"- **Test set**: loss {data['test']['loss']:.3g}, opened once, {data['test']['evaluated_at']}")
     else:
         lines.append("- **Test set**: sealed" if not data["test_ledger"] else "- **Test set**: claimed, no result yet")
     if data["replicates"] and data["replicates"]["runs"]:

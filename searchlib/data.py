@@ -11,7 +11,7 @@ import hashlib
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -28,6 +28,7 @@ from searchlib.sources import (
     Torchvision,
     obtain,
 )
+from searchlib.trial import derive_seed
 
 if TYPE_CHECKING:
     import torch
@@ -106,6 +107,17 @@ def split(examples: Examples, *, seed: int, fraction: float = 1 / 6) -> Split:
     return Split(train=examples.take(train), validation=examples.take(validation), seed=seed, fraction=fraction)
 
 
+def redraw(examples: Split, seed: int) -> Split:
+    """Another split of the same examples, of the same sizes."""
+    import torch
+
+    parts = (examples.train, examples.validation)
+    whole = Examples(
+        inputs=torch.cat([part.inputs for part in parts]), targets=torch.cat([part.targets for part in parts])
+    )
+    return split(whole, seed=seed, fraction=examples.fraction)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
     """A data set: what it is, and how its two parts are read from a data root.
@@ -121,9 +133,11 @@ class Dataset:
     outputs: int = 0  # values that a model puts out; if not given, one a class, or 1 for regression
     shape: tuple[int, ...]  # of one input
     scale: float  # the largest raw input value: 255 for images, 1.0 for floats
+    low: float = 0.0  # the smallest one
     train: Callable[[Path], Examples]
     test: Callable[[Path], Examples]
     fetch: Callable[[Path, Sequence[Part]], list[FetchedFile]] | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)  # what defines it beside its name, for a study's identity
 
     def __post_init__(self) -> None:
         if self.task not in ("classification", "regression"):
@@ -136,19 +150,27 @@ class Dataset:
         shape = tuple(self.shape)
         if not all(type(size) is int and size > 0 for size in shape):
             raise StudyError(f"{self.name}: shape {self.shape!r}; expected whole numbers above 0")
-        if isinstance(self.scale, bool) or not isinstance(self.scale, (int, float)) or not 0 < self.scale < math.inf:
-            raise StudyError(f"{self.name}: scale {self.scale!r}; expected the largest raw input value, above 0")
+        if not _finite(self.low):
+            raise StudyError(f"{self.name}: low {self.low!r}; expected the smallest raw input value")
+        if not _finite(self.scale) or not self.low < self.scale:
+            raise StudyError(
+                f"{self.name}: scale {self.scale!r}; expected the largest raw input value, above {self.low:g}"
+            )
         title = self.title or self.name
         if title in (".", "..") or not re.fullmatch(r"[^/\\\0]+", title):
             raise StudyError(f"{self.name}: title {title!r}; expected the name of a folder, not a path")
         values = {"title": title, "classes": classes, "outputs": outputs, "shape": shape}
-        for field, value in values.items():
-            object.__setattr__(self, field, value)  # the way of a frozen dataclass
+        for key, value in values.items():
+            object.__setattr__(self, key, value)  # the way of a frozen dataclass
 
     @property
     def inputs(self) -> int:
         """The number of values of one input."""
         return math.prod(self.shape)
+
+
+def _finite(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def get_dataset(dataset: str | Dataset) -> Dataset:
@@ -160,8 +182,25 @@ def get_dataset(dataset: str | Dataset) -> Dataset:
     return DATASETS[dataset]
 
 
+def picture(dataset: Dataset, example: torch.Tensor, *, most: int | None = None) -> list[list[float]]:
+    """One raw input as rows of grey values from 0 to 1, where the data set is one of grey images; else [].
+
+    most: pixels a side; a larger image is averaged down.
+    """
+    import torch
+
+    shape = dataset.shape[1:] if len(dataset.shape) == 3 and dataset.shape[0] == 1 else dataset.shape
+    if len(shape) != 2 or min(shape) < 2:
+        return []
+    grey = (example.float().view(1, 1, *shape) - dataset.low) / (dataset.scale - dataset.low)
+    if most and max(shape) > most:
+        grey = torch.nn.functional.avg_pool2d(grey, -(-max(shape) // most), ceil_mode=True)
+    rows: list[list[float]] = grey.clamp(0.0, 1.0)[0, 0].tolist()
+    return rows
+
+
 def load_train(dataset: str | Dataset, root: Path, *, fetch: bool = True) -> Examples:
-    """The training part, in stored order, from under *root*, fetched first (unless told otherwise) if it isn't there.
+    """The training part, in stored order, from under *root*, with *fetch* fetched first if it isn't there.
 
     The test files are neither needed nor opened. Raises DataError if files can't be found, fetched or read, or hold
     something else than the data set says.
@@ -294,6 +333,111 @@ def idx_dataset(
         train=read_train,
         test=read_test,
         fetch=IdxFetch(train=read_train, test=read_test, sources=tuple(sources)),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class FunctionPart:
+    """The training or the test part of ``function_dataset``, drawn anew at each call; always the same."""
+
+    function: Callable[[torch.Tensor], torch.Tensor]
+    count: int
+    low: float
+    high: float
+    noise: float
+    seed: int  # of this part
+    inputs: int
+    outputs: int
+
+    def __call__(self, root: Path) -> Examples:
+        import torch
+
+        generator = torch.Generator().manual_seed(self.seed)
+        unit = torch.rand(self.count, self.inputs, generator=generator, dtype=torch.float64)
+        inputs = (self.low + (self.high - self.low) * unit).float()
+        noise = self.noise * torch.randn(self.count, self.outputs, generator=generator, dtype=torch.float64)
+        return Examples(inputs=inputs, targets=(self.values(inputs).double() + noise).float())
+
+    def values(self, inputs: torch.Tensor) -> torch.Tensor:
+        """The function without noise: float32 ``[N, inputs]`` to float32 ``[N, outputs]``."""
+        import torch
+
+        name, count = self.function.__name__, len(inputs)
+        try:
+            values = self.function(inputs.clone())
+        except Exception as error:
+            said = " ".join(str(error).split())
+            raise DataError(
+                f"function {name} failed: {type(error).__name__}: {said}; it gets {list(inputs.shape)}"
+            ) from error
+        shapes = [(count, self.outputs)] + [(count,)] * (self.outputs == 1)
+        if not isinstance(values, torch.Tensor) or tuple(values.shape) not in shapes:
+            found = list(values.shape) if isinstance(values, torch.Tensor) else type(values).__name__
+            raise DataError(f"function {name} gave {found}, expected a tensor {[count, self.outputs]}")
+        if not values.isfinite().all():
+            raise DataError(f"function {name} gives NaN or infinity between {self.low:g} and {self.high:g}")
+        return values.detach().float().view(count, self.outputs)
+
+
+def function_dataset(
+    name: str,
+    function: Callable[[torch.Tensor], torch.Tensor],
+    *,
+    low: float = 0.0,
+    high: float = 1.0,
+    train: int = 6_000,
+    test: int = 1_000,
+    noise: float = 0.0,
+    seed: int = 0,
+    inputs: int = 1,
+    outputs: int = 1,
+) -> Dataset:
+    """A regression: *function*, given in the study file, of inputs drawn uniformly from [low, high]^inputs.
+
+    function: float32 ``[N, inputs]`` to ``[N]`` or ``[N, outputs]``, by torch; it is part of the study's identity, as
+    are the other arguments. noise: deviation of the normal noise on the targets of both parts. The *train* examples,
+    from which the validation split is cut, and the *test* examples are independent draws. The input scalings
+    'unit' and 'symmetric' map low to 0 or -1 and high to 1.
+    """
+    if not callable(function) or not isinstance(getattr(function, "__name__", None), str):
+        raise StudyError(f"{name}: function {function!r}; expected a function of the study file (def or lambda)")
+    if not _finite(low) or not _finite(high) or not low < high:
+        raise StudyError(f"{name}: low {low!r}, high {high!r}; expected low below high")
+    if not _finite(noise) or noise < 0:
+        raise StudyError(f"{name}: noise {noise!r}; expected a standard deviation of 0 or more")
+    counts = {"train": (train, 2), "test": (test, 1), "seed": (seed, 0), "inputs": (inputs, 1), "outputs": (outputs, 1)}
+    for key, (value, least) in counts.items():
+        if type(value) is not int or value < least:
+            raise StudyError(f"{name}: {key} {value!r}; expected a whole number of {least} or more")
+
+    def part(kind: Part, count: int) -> FunctionPart:
+        return FunctionPart(
+            function=function,
+            count=count,
+            low=low,
+            high=high,
+            noise=noise,
+            seed=derive_seed(seed, "function", kind),
+            inputs=inputs,
+            outputs=outputs,
+        )
+
+    return Dataset(
+        name=name,
+        task="regression",
+        outputs=outputs,
+        shape=(inputs,),
+        scale=float(high),
+        low=float(low),
+        train=part("train", train),
+        test=part("test", test),
+        settings={
+            "function": function.__name__,
+            "low": float(low),
+            "high": float(high),
+            "noise": float(noise),
+            **{key: value for key, (value, _) in counts.items()},
+        },
     )
 
 

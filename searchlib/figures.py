@@ -12,6 +12,8 @@ import html
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from searchlib.wording import number
+
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
@@ -30,12 +32,6 @@ History = Mapping[str, Sequence[tuple[int, float]]]
 def name(text: object) -> str:
     """A user's word as plotly shows it: literally."""
     return html.escape(str(text), quote=False)
-
-
-def number(value: float | None, metric: str) -> str:
-    if value is None:
-        return "–"
-    return f"{value:.4f}" if metric == "val_accuracy" else f"{value:.4g}"
 
 
 def metric_name(metric: str) -> str:

@@ -8,7 +8,6 @@ other; a second call returns the stored result and opens nothing.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from searchlib.analysis import champion, proportion_interval, study_status
 from searchlib.data import get_dataset, load_test, load_train, split
 from searchlib.errors import DataError, HoldoutError, SearchlibError, TrackingError
+from searchlib.models import restore
 from searchlib.provenance import code_version, now
 from searchlib.registry import champion_version, register_champion
 from searchlib.storage import StudyLock, load_optuna_study, replicates_name
@@ -37,7 +37,8 @@ class TestResult:
     """What the test set said, once.
 
     accuracy, correct and the 95 % Wilson interval low..high are None for regression; loss is the mean over the n
-    examples (cross-entropy, or squared error). confusion: numbers of examples, [true class][predicted class].
+    examples (cross-entropy, or squared error). r2: of a regression, the share of the targets' variance that the network
+    explains; None where they don't vary. confusion: numbers of examples, [true class][predicted class].
     trial: of the search; replicate: which of its replicates was evaluated, None for the trial itself.
     """
 
@@ -55,6 +56,7 @@ class TestResult:
     high: float | None
     confusion: list[list[int]] | None = None
     replicate: int | None = None
+    r2: float | None = None
 
 
 def evaluate(
@@ -179,27 +181,16 @@ def _champion(
     study: Study, optuna_study: optuna.Study, tracker: Tracker, ledger: dict[str, Any], *, soft: bool
 ) -> torch.nn.Module:
     """The claimed network, from raw inputs to its outputs or, with *soft*, to soft decisions (classification)."""
-    from safetensors.torch import load
-
-    from searchlib.models import build_module, predictor
-
     content = tracker.checkpoint(ledger["run_id"])
     if hashlib.sha256(content).hexdigest() != ledger["checkpoint_sha256"]:
         raise HoldoutError(
             f"the checkpoint of trial {ledger['trial']} (MLflow run {ledger['run_id']}) was altered since the search; "
             "restore the file: the test set is not opened for another network"
         )
-    header_size = int.from_bytes(content[:8], "little")
-    metadata = json.loads(content[8 : 8 + header_size])["__metadata__"]
     params = optuna_study.get_trials(deepcopy=False)[ledger["trial"]].params
-    module = build_module(study.model, study.config(params), get_dataset(study.dataset))
-    module.load_state_dict(load(content))
-    return predictor(
-        module,
-        factor=float(metadata["factor"]),
-        offset=float(metadata["offset"]),
-        classify=soft and get_dataset(study.dataset).task == "classification",
-    )
+    dataset = get_dataset(study.dataset)
+    classify = soft and dataset.task == "classification"
+    return restore(content, study.model, study.config(params), dataset, classify=classify)
 
 
 def _measure(network: torch.nn.Module, inputs: torch.Tensor, targets: torch.Tensor) -> dict[str, Any]:
@@ -209,7 +200,9 @@ def _measure(network: torch.nn.Module, inputs: torch.Tensor, targets: torch.Tens
         outputs = torch.cat([network(block) for block in inputs.split(1000)]).double()
     if targets.is_floating_point():
         loss = float((outputs - targets).square().mean())
-        return {"loss": loss, "accuracy": None, "correct": None, "low": None, "high": None}
+        variance = float((targets.double() - targets.double().mean(dim=0)).square().mean())
+        r2 = 1.0 - loss / variance if variance else None
+        return {"loss": loss, "accuracy": None, "correct": None, "low": None, "high": None, "r2": r2}
     predicted, classes = outputs.argmax(dim=1), outputs.shape[1]
     correct = int((predicted == targets).sum())
     low, high = proportion_interval(correct, len(targets))
@@ -227,6 +220,8 @@ def published(ledger: dict[str, Any]) -> tuple[dict[str, float], dict[str, str]]
     """The metrics and tags with which the MLflow parent run shows a ledger that has its result."""
     result = ledger["result"]
     metrics = {"test_loss": result["loss"]}
+    if result.get("r2") is not None:
+        metrics["test_r2"] = result["r2"]
     if result["accuracy"] is not None:
         names = {"test_accuracy": "accuracy", "test_accuracy_low": "low", "test_accuracy_high": "high"}
         metrics |= {name: result[key] for name, key in names.items()}

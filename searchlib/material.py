@@ -2,45 +2,50 @@
 
 from __future__ import annotations
 
-import re
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from searchlib.activations import get_activation
-from searchlib.analysis import analyze, champion, outcome
-from searchlib.data import get_dataset, split
+from searchlib.analysis import analyze, champion, outcome, stored_replicates
+from searchlib.comparison import mean_interval, prediction_interval
+from searchlib.data import get_dataset
 from searchlib.errors import DataError, TrackingError
-from searchlib.initializers import initialize
-from searchlib.models import MLP, layer_sizes
+from searchlib.models import MLP
+from searchlib.networks import Networks, best_stored, decisions, fitted_curves, predicted
 from searchlib.space import Choice, IntUniform, LogUniform, encode
 from searchlib.storage import load_optuna_study, replicates_name
 from searchlib.tracking import Tracker
+from searchlib.wording import describe
 
 if TYPE_CHECKING:
     import optuna
-    import torch
     from optuna.trial import FrozenTrial
 
+    from searchlib.published import Published
     from searchlib.study import Study
     from searchlib.trial import TrialConfig
 
-__all__ = ["Material", "gather"]
+__all__ = ["Material", "gather", "statistics"]
 
-BINS = 60  # of a weight histogram
+MOST_CELLS = 12  # of which the networks are shown
 
 
 @dataclass(frozen=True, kw_only=True)
 class Material:
     """All that a report is made from, as plain data.
 
-    data: what ``analysis.analyze`` returns.
+    data: what ``statistics`` returns.
     points: the finished search trials: ``cell`` (position in data["cells"]), ``trial``, ``params``, ``value``,
     ``outcome``, ``diagnosis``, ``run_id``, ``seed``. replicates: the same of the replicates, with ``replicate`` and
     ``source`` (the search trial that they repeat).
     histories: position of a cell -> the metrics of its best search trial's run.
     weights: histograms of the champion's layers, for ``network_figures.weight_histograms``; champion: which run.
+    cell_weights: the same by position of a cell, of its best network that is stored, for MOST_CELLS cells. fits: of a
+    regression, as ``networks.fitted_curves`` or ``networks.predicted`` gives them. decisions: of the champion on single
+    images, as ``networks.decisions`` gives them.
     activations: name -> (x, phi(x), phi'(x)).
     tags: of the MLflow parent run. target: trials wanted. gaps: why something of this is missing, by its name.
     """
@@ -56,19 +61,105 @@ class Material:
     replicates: list[dict[str, Any]] = field(default_factory=list)
     histories: dict[int, dict[str, list[tuple[int, float]]]] = field(default_factory=dict)
     weights: list[dict[str, Any]] = field(default_factory=list)
+    cell_weights: dict[int, list[dict[str, Any]]] = field(default_factory=dict)
     champion: dict[str, Any] = field(default_factory=dict)
+    fits: dict[str, Any] = field(default_factory=dict)
+    decisions: list[dict[str, Any]] = field(default_factory=list)
     activations: dict[str, tuple[list[float], list[float], list[float]]] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
     gaps: dict[str, str] = field(default_factory=dict)
 
 
+def statistics(study: Study, *, storage: str, tracking_uri: str | None) -> dict[str, Any]:
+    """What ``report --json`` prints: the object of ``analysis.analyze`` and ``published``, a list.
+
+    Each entry puts a published figure beside the replicates of its cell. source, label (of the cell), cell, metric,
+    step, published and note are the study's (a step that isn't given is filled in where all replicates end at the
+    same). n replicates give mean, sd, low and high (95 % t interval of the mean), predicted_low and predicted_high
+    (95 % prediction interval of one further seed), inside: whether the published figure lies in the latter. Where
+    that can't be said, these are null and ``reason`` says why.
+    """
+    data = analyze(study, storage)
+    return {**data, "published": _published(study, data, storage, tracking_uri)}
+
+
+def _published(study: Study, data: Mapping[str, Any], storage: str, tracking_uri: str | None) -> list[dict[str, Any]]:
+    cells = {tuple(cell["scientific"].items()): cell for cell in data["cells"]}
+    rows: list[tuple[Published, Mapping[str, Any] | None, list[str]]] = []
+    search = load_optuna_study(storage, study.name) if study.published else None
+    replicates = stored_replicates(study, search)[0]
+    for one in study.published:
+        cell = cells.get(tuple((study.published_cell(one) or {}).items()))
+        runs = [
+            trial.user_attrs.get("mlflow_run_id", "")
+            for trial in replicates
+            if cell
+            and trial.user_attrs.get("source") == cell["trial"]
+            and outcome(trial) == "completed"
+            and str(trial.params["replicate"]) in cell["values"]
+        ]
+        rows.append((one, cell, list(filter(None, runs))))
+    histories: dict[str, Any] = {}
+    gap = ""
+    if wanted := sorted({run_id for _, _, runs in rows for run_id in runs}):
+        try:
+            with Tracker(study, tracking_uri) as tracker:
+                histories = tracker.histories(wanted, sorted({one.metric for one in study.published}))
+        except TrackingError as error:
+            gap = f"MLflow doesn't give the curves: {error}"
+    return [_beside(study, one, cell, [histories.get(run_id, {}) for run_id in runs], gap) for one, cell, runs in rows]
+
+
+def _beside(
+    study: Study,
+    one: Published,
+    cell: Mapping[str, Any] | None,
+    histories: Sequence[Mapping[str, Sequence[tuple[int, float]]]],
+    gap: str,
+) -> dict[str, Any]:
+    """One entry of ``published``."""
+    curves = [dict(history[one.metric]) for history in histories if history.get(one.metric)]
+    steps = {max(curve) for curve in curves}
+    step = next(iter(steps)) if one.step is None and len(steps) == 1 else one.step
+    values = [curve[max(curve) if one.step is None else one.step] for curve in curves if one.step in (None, *curve)]
+    mean, deviation, low, high = mean_interval(values) if values else (None, None, None, None)
+    predicted = prediction_interval(values)
+    at = "" if step is None else f" at step {step}"
+    reason = gap
+    if not gap and len(values) < 2:
+        reason = "the cell has no finished trial"
+        if cell:
+            reason = f"{len(histories)} of its replicates completed; an interval needs 2"
+        if len(histories) >= 2:
+            there = f"; they have it at steps {min(curves[0])} to {max(curves[0])}" if curves else ""
+            reason = f"{len(values)} of its {len(histories)} replicates have {one.metric}{at}{there}"
+    return {
+        "source": one.source,
+        "label": cell["label"] if cell else describe(study.published_cell(one) or {}) or "all trials",
+        "cell": study.published_cell(one) or {},
+        "metric": one.metric,
+        "step": step,
+        "published": float(one.value),
+        "n": len(values),
+        "mean": mean,
+        "sd": deviation,
+        "low": low,
+        "high": high,
+        "predicted_low": predicted and predicted[0],
+        "predicted_high": predicted and predicted[1],
+        "inside": predicted and predicted[0] <= one.value <= predicted[1],
+        "note": one.note,
+        "reason": reason,
+    }
+
+
 def gather(study: Study, *, storage: str, tracking_uri: str | None, data_root: Path) -> Material:
     """Read all that the report of *study* shows. Creates nothing in Optuna's storage, and opens no test file.
 
-    data_root: where the training data may lie, which initializers that look at data need for the champion's initial
-    weights; the data aren't fetched.
+    data_root: where the training data may lie, for the champion's decisions on some of its validation part and for
+    initializers that look at data; the data aren't fetched.
     """
-    data = analyze(study, storage)
+    data = statistics(study, storage=storage, tracking_uri=tracking_uri)
     optuna_study = load_optuna_study(storage, study.name)
     trials = optuna_study.get_trials(deepcopy=False) if optuna_study else []
     replicated = load_optuna_study(storage, replicates_name(study)) if optuna_study else None
@@ -145,11 +236,12 @@ def _read_runs(
             material.histories.update({index: histories[run_id] for index, run_id in best.items()})
             leader = _champion_trial(study, optuna_study, trials, replicated)
             if leader is None:
-                material.gaps["weights"] = "No champion's weights are stored."
+                for part in ("weights", "fits", "decisions"):
+                    material.gaps[part] = "No champion's weights are stored."
             else:
-                _read_champion(study, leader, tracker, material, data_root)
+                _read_networks(study, trials, leader, Networks(study, tracker, data_root), material)
     except TrackingError as error:
-        for part in ("weights", "histories"):
+        for part in ("weights", "histories", "fits", "decisions"):
             if not getattr(material, part):
                 material.gaps.setdefault(part, f"MLflow doesn't give them: {error}.")
 
@@ -170,66 +262,46 @@ def _champion_trial(
     return found if found and found.user_attrs.get("checkpoint_sha256") else None
 
 
-def _read_champion(study: Study, leader: FrozenTrial, tracker: Tracker, material: Material, data_root: Path) -> None:
-    from safetensors.torch import load
-
-    params = {name: value for name, value in leader.params.items() if name != "replicate"}
+def _read_networks(
+    study: Study, trials: Sequence[FrozenTrial], leader: FrozenTrial, networks: Networks, material: Material
+) -> None:
+    """What is shown of the champion, and of the best network that each of the leading cells has."""
+    champion_of = leader.user_attrs.get("source", leader.number)
     material.champion.update(
-        trial=leader.user_attrs.get("source", leader.number),
-        replicate=leader.params.get("replicate"),
-        run_id=leader.user_attrs["mlflow_run_id"],
+        trial=champion_of, replicate=leader.params.get("replicate"), run_id=leader.user_attrs["mlflow_run_id"]
     )
-    trained = load(tracker.checkpoint(leader.user_attrs["mlflow_run_id"]))
+    initial = True
     try:
-        before = _initial_weights(study, study.config(params), leader.user_attrs["seed"], data_root)
+        material.weights.extend(networks.weights(leader))
     except (DataError, OSError) as error:
-        before = {}
+        initial = False
         material.gaps["initial weights"] = (
             f"The initial weights aren't drawn: the initializer looks at training data, which can't be read ({error})."
         )
-    if not before and not isinstance(study.model, MLP):
-        material.gaps["initial weights"] = "The initial weights of a module of the study's own aren't stored."
-    names = [name for name, value in trained.items() if name.endswith("weight") and value.dim() > 1]
-    names.sort(key=lambda name: [int(number) for number in re.findall(r"\d+", name)])  # a file keeps no order
-    for number, name in enumerate(names, start=1):
-        label = "output layer" if number == len(names) else f"layer {number}"
-        material.weights.append({"name": f"{label} ({name})", **_histogram(trained[name], before.get(name))})
-
-
-def _initial_weights(study: Study, config: TrialConfig, seed: int, data_root: Path) -> dict[str, torch.Tensor]:
-    """The weights that the trial started from, drawn again as its stack drew them; {} for a module of the study's."""
-    import torch
-
-    from searchlib.training.loop import prepare
-
+        material.weights.extend(networks.weights(leader, initial=False))
     if not isinstance(study.model, MLP):
-        return {}
-    dataset = get_dataset(study.dataset)
-    probe = torch.empty(0, dataset.inputs)
-    if config.initializer == "lsuv" or callable(config.initializer):
-        examples = split(dataset.train(data_root), seed=study.split_seed, fraction=study.validation_fraction)
-        probe = prepare(examples, dataset, config.input_scaling).probe
-    layers = initialize(
-        config,
-        layer_sizes(config, dataset.inputs, dataset.outputs),
-        generator=torch.Generator().manual_seed(seed),
-        probe=probe,
-        dtype=torch.float32,
-    )
-    return {f"linear{index}.weight": weight for index, (weight, _) in enumerate(layers)}
-
-
-def _histogram(after: torch.Tensor, before: torch.Tensor | None) -> dict[str, Any]:
-    """Densities over common bins."""
-    import numpy as np
-
-    both = [after.double().flatten().numpy()] + ([] if before is None else [before.double().flatten().numpy()])
-    low, high = min(values.min() for values in both), max(values.max() for values in both)
-    if high <= low:
-        low, high = low - 0.5, high + 0.5
-    edges = np.linspace(low, high, BINS + 1)
-    densities = [np.histogram(values, edges, density=True)[0].tolist() for values in both]
-    return {"edges": edges.tolist(), "after": densities[0], "before": densities[1] if before is not None else None}
+        material.gaps["initial weights"] = "The initial weights of a module of the study's own aren't stored."
+    chosen: dict[int, FrozenTrial] = {}
+    for index, cell in enumerate(material.data["cells"]):
+        own = [trial for trial in trials if trial.user_attrs.get("source", trial.number) == cell["trial"]]
+        network = leader if cell["trial"] == champion_of else best_stored(own, study.direction)
+        if network is None or len(chosen) == MOST_CELLS:
+            continue
+        with contextlib.suppress(TrackingError):  # that one is lost
+            layers = networks.weights(network, initial=initial)
+            chosen[index] = network
+            material.cell_weights[index] = layers
+    dataset = networks.dataset
+    try:
+        if dataset.task == "classification":
+            material.decisions.extend(decisions(networks, leader))
+        elif dataset.inputs == dataset.outputs == 1:
+            material.fits.update(fitted_curves(networks, chosen, leader))
+        else:
+            material.fits.update(predicted(networks, leader))
+    except (DataError, OSError) as error:
+        for part in ("fits", "decisions"):
+            material.gaps[part] = f"The training data, of which the validation split is a part, can't be read: {error}."
 
 
 def _activation_curves(

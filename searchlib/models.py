@@ -6,6 +6,7 @@ parameters too, so one trial's slice of a stack is the state dict of ``build_mlp
 
 from __future__ import annotations
 
+import json
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from searchlib.data import Dataset, Examples
     from searchlib.trial import TrialConfig
 
-__all__ = ["MLP", "ModuleFactory", "build_mlp", "build_module", "input_scale"]
+__all__ = ["MLP", "ModuleFactory", "build_mlp", "build_module", "input_scale", "predictor", "restore"]
 
 ModuleFactory = Callable[["TrialConfig", "Dataset"], "torch.nn.Module"]
 
@@ -78,12 +79,14 @@ def build_module(model: MLP | ModuleFactory, config: TrialConfig, dataset: Datas
 def input_scale(kind: str, dataset: Dataset, train: Examples) -> tuple[float, float]:
     """(factor, offset) of the linear map from raw inputs to what the network sees.
 
-    'standard' takes the mean and deviation over all inputs of the *training* split, as one number each.
+    'unit' and 'symmetric' map the smallest raw value, which is 0 unless the data set says otherwise, to 0 or -1 and the
+    largest to 1. 'standard' takes the mean and deviation over all inputs of the *training* split, as one number each.
     """
+    unit = 1.0 / (dataset.scale - dataset.low)
     if kind == "unit":
-        return 1.0 / dataset.scale, 0.0
+        return unit, 0.0 - dataset.low * unit
     if kind == "symmetric":
-        return 2.0 / dataset.scale, -1.0
+        return 2.0 * unit, -1.0 - 2.0 * dataset.low * unit
     mean, std = _mean_and_deviation(train.inputs)
     if std == 0.0:
         raise StudyError("input_scaling='standard': the training inputs are all equal; use 'unit'")
@@ -116,3 +119,16 @@ def predictor(module: torch.nn.Module, *, factor: float, offset: float, classify
             return torch.softmax(outputs, dim=-1) if classify else outputs
 
     return Predictor().eval()
+
+
+def restore(
+    content: bytes, model: MLP | ModuleFactory, config: TrialConfig, dataset: Dataset, *, classify: bool
+) -> torch.nn.Module:
+    """The ``predictor`` that a checkpoint holds; content: its bytes, as ``tracking`` wrote them."""
+    from safetensors.torch import load
+
+    header_size = int.from_bytes(content[:8], "little")
+    metadata = json.loads(content[8 : 8 + header_size])["__metadata__"]
+    module = build_module(model, config, dataset)
+    module.load_state_dict(load(content))
+    return predictor(module, factor=float(metadata["factor"]), offset=float(metadata["offset"]), classify=classify)

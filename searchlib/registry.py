@@ -162,7 +162,7 @@ def _champion(tracker: Tracker) -> Any:
 
 
 def predict(tracker: Tracker, inputs: Any) -> Any:
-    """The champion's soft decisions ``[N, classes]`` for raw inputs ``[N, *shape]``."""
+    """The champion's soft decisions ``[N, classes]``, or outputs of a regression, for raw inputs ``[N, *shape]``."""
     import mlflow
 
     with tracker.errors(f"has no champion of study {tracker.study.name!r}"):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -157,19 +158,22 @@ def exhibits(material: Material) -> dict[str, Exhibit]:
         Exhibit(
             figure=nuisance_figures.budget_curves(data),
             caption="Expected best result of a cell against its number of nuisance points. Solid: without replacement "
-            "(Dodge 2021; unbiased). Dotted: with replacement (Dodge 2019). A curve that still rises at its end says "
-            "that the cell would gain from more points. Click on a name to show or hide a cell.",
+            "(Dodge 2021; unbiased). Dotted: with replacement (Dodge 2019). A curve that still "
+            f"{'rises' if data['direction'] == 'maximize' else 'falls'} at its end says that the cell would gain from "
+            "more points. Click on a name to show or hide a cell.",
         )
         if enough
         else Exhibit(figure=None, reason="A budget curve needs two finished trials in a cell.")
     )
     gap = material.gaps.get("histories", "No run of a cell's best trial is stored.")
     curves = {index: history for index, history in material.histories.items() if history.get("train_loss")}
+    by_step = any("step_val_loss" in history for history in curves.values())
     made["curves"] = (
         Exhibit(
             figure=network_figures.learning_curves(data, curves),
-            caption="The best run of each cell by epoch. Training loss is the mean over the epoch while the weights "
-            "change, so the gap can start below 0. Click on a name to show or hide a cell.",
+            caption=f"The best run of each cell by {'iteration' if by_step else 'epoch'}. Training loss is the mean "
+            f"{'since the last evaluation' if by_step else 'over the epoch'} while the weights change, so the gap can "
+            "start below 0. Click on a name to show or hide a cell.",
             width=480,
         )
         if curves
@@ -187,26 +191,46 @@ def exhibits(material: Material) -> dict[str, Exhibit]:
         figure=network_figures.weight_histograms(material.weights) if material.weights else None,
         caption=f"Weights of the champion ({_run_words(material.champion)}). "
         + material.gaps.get("initial weights", "Grey: at initialization; blue: after training."),
+        width=210 * min(len(material.weights), 3),
         reason=material.gaps.get("weights", "No champion's weights are stored."),
     )
+    if len(material.cell_weights) > 1:
+        most = min(max(map(len, material.cell_weights.values())), network_figures.MOST_LAYERS)
+        hidden = len(data["cells"]) - len(material.cell_weights)
+        made["cell-weights"] = Exhibit(
+            figure=network_figures.cell_weight_histograms(data, material.cell_weights),
+            caption="The same for the best network that is stored of each cell, best cell first."
+            + (f" {hidden} more cells aren't shown." if hidden else ""),
+            width=230 * most,
+        )
     made["activations"] = Exhibit(
         figure=network_figures.activation_curves(material.activations) if material.activations else None,
         caption="The study's activation functions and their derivatives.",
         reason="No cell has a completed trial with a hidden layer.",
     )
+    sealed = "The test set is sealed: there is nothing to show yet."
+    if not material.classes:
+        made["fits"] = _fits(material)
+        made["confusion"] = Exhibit(figure=None, reason="" if data["test"] else sealed)
+        return made
+    if material.decisions:
+        made["decisions"] = Exhibit(
+            figure=network_figures.single_decisions(material.decisions, material.classes),
+            caption=f"Validation images with the soft decisions of the champion ({_run_words(material.champion)}). "
+            "Blue: the true class. Orange: the class decided on, where that is another. In brackets: the place in the "
+            "validation split.",
+            width=230 * len(material.decisions),
+        )
+    elif reason := material.gaps.get("decisions"):
+        made["decisions"] = Exhibit(figure=None, reason=reason)
     confusion = data["test"].get("confusion") if data["test"] else None
-    reason = (
-        "The test set is sealed: there is nothing to show yet."
-        if not data["test"]
-        else "The ledger holds no confusion matrix."
-        if material.classes
-        else "A regression has no classes."
-    )
     made["confusion"] = Exhibit(
         figure=network_figures.confusion_matrix(confusion, material.classes) if confusion else None,
         caption="Test set: true against predicted classes. Colour is normalized by row; the numbers are counts.",
         width=44 * len(material.classes) + 160,
-        reason=reason,
+        reason="The ledger holds no confusion matrix."
+        if data["test"]
+        else "The test set is sealed: there is nothing to show yet.",
     )
     if confusion:
         made["classes"] = Exhibit(
@@ -214,6 +238,33 @@ def exhibits(material: Material) -> dict[str, Exhibit]:
             caption="Test accuracy by class with 95 % Wilson intervals. Dashed: over all classes.",
         )
     return made
+
+
+def _fits(material: Material) -> Exhibit:
+    """What the networks of a regression have learnt."""
+    from searchlib import network_figures
+
+    fits = material.fits
+    if not fits:
+        return Exhibit(figure=None, reason=material.gaps.get("fits", "No champion's weights are stored."))
+    words, explained = _run_words(material.champion), ""
+    if fits["r2"] is not None:
+        explained = f" It explains {100 * fits['r2']:.3g} % of the variance of the validation targets (R²)."
+    if "curves" not in fits:
+        return Exhibit(
+            figure=network_figures.predicted_and_true(fits),
+            caption=f"The champion ({words}) on validation examples.{explained} Left: on the dashed line the "
+            "prediction is right. Right: what it is off by.",
+            width=520,
+        )
+    return Exhibit(
+        figure=network_figures.fitted_curves(material.data, fits),
+        caption=f"The curve that each cell has learnt: its best network that is stored, of the first cell the champion "
+        f"({words}).{explained} Points: validation examples."
+        + (" Below: how far each curve is from the function." if fits["function"] else "")
+        + " Click on a name to show or hide it.",
+        width=480,
+    )
 
 
 def _note(data: Mapping[str, Any], word: str) -> str:
@@ -272,6 +323,8 @@ def render(material: Material, made: Mapping[str, Exhibit] | None = None) -> str
         "bound": lambda value: "–" if value is None else f"{100 * value:.2f}" if accuracy else f"{value:.3g}",
         "p": lambda value: "–" if value is None else "< 0.001" if value < 0.001 else f"{value:.3f}",
         "number": _number,
+        "measure": figures.number,
+        "measured_as": _measured_as,
         "settings": _settings,
         "script": lambda value: Markup(_script(value)),
     }
@@ -311,6 +364,16 @@ def render(material: Material, made: Mapping[str, Exhibit] | None = None) -> str
         finished=data["trials"]["total"] - data["trials"]["running"],
         plotly=Markup(get_plotlyjs()),
     )  # fmt: skip
+
+
+def _measured_as(published: Mapping[str, Any]) -> str:
+    """``training accuracy, epoch 2``: the metric and the step of a published figure."""
+    metric = published["metric"]
+    words = metric.removeprefix("step_").replace("_", " ")
+    words = re.sub(r"\bval\b", "validation", re.sub(r"\btrain\b", "training", words))
+    if published["step"] is None or metric.startswith("best_"):
+        return words
+    return f"{words}, {'iteration' if metric.startswith('step_') else 'epoch'} {published['step']}"
 
 
 def _tags(tags: Mapping[str, str], prefix: str) -> dict[str, str]:

@@ -25,6 +25,7 @@ from typing import Any, Literal
 from searchlib.data import Dataset, get_dataset
 from searchlib.errors import StudyError, unknown_name
 from searchlib.models import MLP, ModuleFactory
+from searchlib.published import Published
 from searchlib.space import MOST_VALUES, Choice, Dimension, Primitive, encode
 from searchlib.trial import FIELDS, TrialConfig, check_field
 
@@ -72,6 +73,7 @@ class Study:
     eval_every: steps between validations, counted over the whole training; None: after each epoch only. They are
     recorded; the objective and the pruners see the epochs alone.
     validation_fraction: share of the official training set that is held back for validation.
+    published: figures of others, a ``Published(...)`` each, to stand beside the replicates' in the report.
     """
 
     question: str
@@ -92,6 +94,7 @@ class Study:
     split_seed: int = 0
     eval_every: int | None = None
     validation_fraction: float = 1 / 6
+    published: tuple[Published, ...] = ()
     name: str = field(default="study", repr=False)
     path: Path | None = field(default=None, repr=False)
     code: str = field(default="", repr=False)
@@ -123,6 +126,7 @@ class Study:
                 raise StudyError(f"{kind}={value!r}: {unknown_name(kind, value, known)}")
         self._check_roles()
         self._check_design()
+        self._check_published()
 
     def _check_roles(self) -> None:
         seen: dict[str, str] = {}
@@ -183,6 +187,30 @@ class Study:
         for cell in self.cells or [{}]:
             for params in self._corners(cell, list(self.dimensions)):
                 self.config(params)
+
+    def _check_published(self) -> None:
+        if not isinstance(self.published, tuple) or not all(isinstance(one, Published) for one in self.published):
+            raise StudyError(f"published={self.published!r}: expected a tuple of Published(...)")
+        for one in self.published:
+            for name, value in one.cell.items():
+                if name not in self.scientific:
+                    raise StudyError(f"published, cell: {unknown_name('scientific dimension', name, self.scientific)}")
+                values = self.scientific[name].values()
+                if values is None:
+                    raise StudyError(f"published, cell: {name!r} is a range, which makes no cells; write Choice")
+                if encode(value) not in values:
+                    raise StudyError(
+                        f"published, cell: {unknown_name(f'value of {name}', encode(value), map(str, values))}"
+                    )
+            if self.published_cell(one) is None:
+                raise StudyError(
+                    f"published, cell {dict(one.cell)}: expected one value for each of {', '.join(self.scientific)}"
+                )
+
+    def published_cell(self, published: Published) -> dict[str, Primitive] | None:
+        """The cell that a published figure is about, as the stores have it; None where it names none."""
+        wanted = {name: encode(value) for name, value in published.cell.items()}
+        return next((cell for cell in self.cells or [{}] if cell == wanted), None)
 
     def _corners(self, params: dict[str, Primitive], names: list[str]) -> Iterator[dict[str, Primitive]]:
         """Points at which a combination of fields that TrialConfig refuses shows, if there is one.
@@ -246,13 +274,15 @@ class Study:
         return value > than if self.direction == "maximize" else value < than
 
     def definition(self) -> dict[str, Any]:
-        """What defines the study, as plain JSON: all but its budget and the wording of its question.
+        """What defines the study, as plain JSON: all but its budget, the wording of its question and what
+        others published.
 
         Functions of the study file enter with their source, so that editing one is a change.
         """
         dataset = get_dataset(self.dataset)
         return {
             "dataset": dataset.name,
+            **({"data": dict(dataset.settings)} if dataset.settings else {}),
             "model": {"hidden": list(self.model.hidden)} if isinstance(self.model, MLP) else self.model.__name__,
             "scientific": {name: dimension.describe() for name, dimension in self.scientific.items()},
             "nuisance": {name: dimension.describe() for name, dimension in self.nuisance.items()},

@@ -16,7 +16,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from searchlib.wording import describe
+from searchlib.wording import describe, number
 
 if TYPE_CHECKING:
     from searchlib.engines import Progress
@@ -100,7 +100,7 @@ class _Board:
             found = {cell: (value, "") for cell, value in self.best.items()}
         ordered = sorted(found.items(), key=lambda item: item[1][0], reverse=self.study.direction == "maximize")
         return [
-            (describe(dict(cell)) or "all trials", f"{value:.4f}{seeds}")
+            (describe(dict(cell)) or "all trials", f"{number(value, self.study.metric)}{seeds}")
             for cell, (value, seeds) in ordered[:LEADING_CELLS]
         ]
 
@@ -148,7 +148,11 @@ def _line(board: _Board, progress: Progress) -> str:
         leaders = board.leading()
         best = f", best mean {leaders[0][1]} ({leaders[0][0]})" if board.seeds else ""
         return f"{progress.done}/{progress.target} replicates{diverged}{pace}{best}"
-    best = f"best {board.leader[0]:.4f} ({board.leader[1]})" if board.leader else "none completed yet"
+    best = (
+        f"best {number(board.leader[0], board.study.metric)} ({board.leader[1]})"
+        if board.leader
+        else "none completed yet"
+    )
     return f"{progress.done}/{progress.target} trials{diverged}{pace}, {best}"
 
 
@@ -171,7 +175,9 @@ def _panel(board: _Board, progress: Progress) -> Group:
             Text(f"training {progress.stack} {unit} as one, epoch {progress.epoch} of {progress.epochs}", style="dim")
         )
     if board.leader:
-        parts.append(Text(f"best {board.study.metric} {board.leader[0]:.4f}: {board.leader[1]}"))
+        parts.append(
+            Text(f"best {board.study.metric} {number(board.leader[0], board.study.metric)}: {board.leader[1]}")
+        )
         means = board.phase == "replicates" and board.seeds
         value = f"mean {board.study.metric} (seeds)" if means else board.study.metric
         table = Table("leading cells", value, box=None, padding=(0, 2, 0, 0), header_style="dim")
@@ -208,11 +214,15 @@ def show_summary(
         rows.append(
             (
                 study.metric.replace("val_", "validation "),
-                f"{best['value']:.4f}  (the {extreme} of {counts['completed']}, so optimistic)",
+                f"{number(best['value'], study.metric)}  (the {extreme} of {counts['completed']}, so optimistic)",
             )
         )
         if cell:
-            leading = [f"{describe(one['scientific'])} {one['best']:.4f}" for one in status["cells"] if one["best"]]
+            leading = [
+                f"{describe(one['scientific'])} {number(one['best'], study.metric)}"
+                for one in status["cells"]
+                if one["best"] is not None
+            ]
             rows.append(("leading cells", "; ".join(leading[:LEADING_CELLS])))
     if status["replicates"]:
         seeds = status["replicates"]
@@ -229,7 +239,11 @@ def show_summary(
 
 def test_row(result: TestResult) -> tuple[str, str]:
     if result.accuracy is None:
-        return "test loss", f"{result.loss:.4g}  (n = {result.n:,}, opened once, {result.evaluated_at})"
+        more = "" if result.r2 is None else f"R² {result.r2:.3f}, "
+        return (
+            "test loss",
+            f"{number(result.loss, 'test_loss')}  ({more}n = {result.n:,}, opened once, {result.evaluated_at})",
+        )
     return (
         "test accuracy",
         f"{result.accuracy:.4f}  (95 % interval {result.low:.4f} to {result.high:.4f}, n = {result.n:,}, "
@@ -254,8 +268,9 @@ def show_status(study: Study, status: Mapping[str, Any], at_work: bool | None, c
     )
     if status["best"]:
         best = status["best"]
+        value = number(best["value"], study.metric)
         console.print(
-            f"best {study.metric} {best['value']:.4f}, trial {best['number']}: {describe(best['params'])}",
+            f"best {study.metric} {value}, trial {best['number']}: {describe(best['params'])}",
             highlight=False,
             markup=False,
             soft_wrap=True,
@@ -276,7 +291,7 @@ def show_status(study: Study, status: Mapping[str, Any], at_work: bool | None, c
         rows = [
             (
                 describe(cell["scientific"]) or "all trials",
-                "-" if cell["best"] is None else f"{cell['best']:.4f}",
+                "-" if cell["best"] is None else number(cell["best"], study.metric),
                 "-" if cell["trial"] is None else str(cell["trial"]),
                 str(cell["points"]),
                 str(cell["diverged"]),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["answer", "describe"]
+__all__ = ["answer", "describe", "number"]
 
 NAMED_CELLS = 5  # of a longer list; the rest are counted
 
@@ -39,8 +39,15 @@ def _metric(report: Mapping[str, Any]) -> str:
     return str(report["metric"]).replace("val_", "validation ")
 
 
+def number(value: float | None, metric: str) -> str:
+    """Four decimals of an accuracy, three significant digits of anything else."""
+    if value is None:
+        return "–"
+    return f"{value:.4f}" if metric.endswith("_accuracy") else f"{value:#.3g}".rstrip(".")
+
+
 def _value(report: Mapping[str, Any], value: float) -> str:
-    return f"{value:.4f}" if report["metric"] == "val_accuracy" else f"{value:.4g}"
+    return number(value, report["metric"])
 
 
 def _interval(report: Mapping[str, Any], low: float | None, high: float | None) -> str:
@@ -218,6 +225,8 @@ def _test(report: Mapping[str, Any]) -> list[str]:
         return []
     of = f"trial {test['trial']}" + (f", replicate {test['replicate']}" if test.get("replicate") else "")
     if test.get("accuracy") is None:
-        return [f"The test set, opened once, gives loss {test['loss']:.4g} ({of})."]
+        loss = number(test["loss"], "test_loss")
+        more = "" if test.get("r2") is None else f", R² {test['r2']:.3f}"
+        return [f"The test set, opened once, gives loss {loss}{more} (n = {test['n']:,}; {of})."]
     interval = _interval({"metric": "val_accuracy"}, test["low"], test["high"])
     return [f"The test set, opened once, gives accuracy {test['accuracy']:.4f} ({interval}; n = {test['n']:,}; {of})."]

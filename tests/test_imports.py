@@ -31,13 +31,13 @@ EDGES = {  # third-party package -> the modules that may import it
 }
 
 ORDER = [  # data flows down: a module imports, while it is loaded, from those above it only
-    "errors", "signals", "space", "activations", "initializers", "trial", "sources", "data", "models", "study",
-    "training", "training.optimizers", "training.stack", "training.loop", "training.module", "diagnosis",
+    "errors", "signals", "space", "activations", "initializers", "trial", "sources", "data", "models", "published",
+    "study", "training", "training.optimizers", "training.stack", "training.loop", "training.module", "diagnosis",
     "meanfield", "diagnostics", "databases", "storage", "sampling", "provenance", "sqlite_runs", "tracking", "registry",
     "comparison", "edges", "wording", "analysis",
     "holdout", "workers", "runs", "shelf", "engines", "recorder", "replicates", "optimize", "audit", "verify",
     "export", "figures",
-    "network_figures", "nuisance_figures", "material", "dashboard", "report", "cli", "__main__",
+    "network_figures", "nuisance_figures", "networks", "material", "dashboard", "report", "cli", "__main__",
 ]  # fmt: skip
 
 

@@ -10,19 +10,22 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+import scipy.stats
 import torch
 from safetensors.torch import load
 
-from searchlib import Choice, Dataset, Examples, dashboard
-from searchlib.analysis import analyze
+from searchlib import Choice, Dataset, Examples, Published, dashboard
+from searchlib.data import Split
 from searchlib.errors import SearchlibError
 from searchlib.figures import heat_map, robust_range
-from searchlib.material import Material, gather
+from searchlib.material import Material, gather, statistics
+from searchlib.network_figures import learning_curves
+from searchlib.networks import decisions
 from searchlib.nuisance_figures import stability_width
 from searchlib.report import exhibits, publish, render, write_report
 from searchlib.storage import load_optuna_study
 from searchlib.tracking import Tracker
-from tests.support import STORAGE, prepare, run, search, small_study, stored
+from tests.support import STORAGE, blobs, prepare, run, search, small_study, stored
 
 HOSTILE = """<script>alert(1)</script> "quoted" & 'so' </title><img src=x onerror=alert(2)> \u2028 naïve 日本"""
 VOID = {"meta", "link", "br", "img", "hr", "input"}
@@ -96,11 +99,11 @@ def test_the_page_of_a_replicated_study(replicated, monkeypatch) -> None:
     folder, study = replicated
     monkeypatch.chdir(folder)
     page = page_of(study)
-    data = analyze(study, STORAGE)
+    data = statistics(study, storage=STORAGE, tracking_uri=None)
     assert json.loads(page.scripts["searchlib-data"]) == data
     assert page.figures == {
         "cells", "importances", "isolation", "response-learning_rate", "response-batch_size", "budget", "curves",
-        "layers", "weights", "activations", "confusion", "classes",
+        "layers", "weights", "cell-weights", "decisions", "activations", "confusion", "classes",
     }  # fmt: skip
     for key in page.figures:
         assert json.loads(page.scripts[f"spec-{key}"])["data"], key
@@ -120,6 +123,146 @@ def test_the_page_of_a_replicated_study(replicated, monkeypatch) -> None:
     assert [run_id for run_id in runs + best if run_id not in page.text] == [], "every row leads to its run"
     for comparison in data["comparisons"]:
         assert comparison["against_label"] in page.text
+
+
+def test_published_figures_stand_beside_the_replicates(replicated, monkeypatch) -> None:
+    """Means and intervals against scipy's, over the values that MLflow's client gives."""
+    folder, study = replicated
+    monkeypatch.chdir(folder)
+    cell = {"initializer": "xavier_normal", "activation": "tanh"}
+    quoted = [
+        Published(source="A book", value=value, metric=metric, step=step, cell=cell, note="of <one> seed")
+        for value, metric, step in ((0.9, "val_loss", 2), (99.0, "train_loss", None), (0.5, "val_accuracy", 7))
+    ]
+    study = dataclasses.replace(study, published=tuple(quoted))
+    found = statistics(study, storage=STORAGE, tracking_uri=None)["published"]
+    source = next(row["trial"] for row in gathered(study).data["cells"] if row["scientific"] == cell)
+    trials = [t for t in load_optuna_study(STORAGE, "small.replicates").trials if t.user_attrs["source"] == source]
+    with Tracker(study, None) as tracker:
+        for row, metric, step in ((found[0], "val_loss", 2), (found[1], "train_loss", 3)):
+            curves = [tracker.client.get_metric_history(t.user_attrs["mlflow_run_id"], metric) for t in trials]
+            values = [next(point.value for point in curve if point.step == step) for curve in curves]
+            assert (row["n"], row["step"], row["reason"]) == (3, step, "")
+            assert row["mean"] == pytest.approx(sum(values) / 3)
+            interval = scipy.stats.ttest_1samp(values, 0.0).confidence_interval(0.95)
+            assert (row["low"], row["high"]) == pytest.approx((interval.low, interval.high))
+            reach = scipy.stats.t.interval(0.95, 2, row["mean"], scipy.stats.tstd(values) * (4 / 3) ** 0.5)
+            assert (row["predicted_low"], row["predicted_high"]) == pytest.approx(reach)
+            assert row["inside"] == (reach[0] <= row["published"] <= reach[1])
+    assert found[1]["inside"] is False
+    assert found[2]["inside"] is None
+    assert found[2]["reason"] == "0 of its 3 replicates have val_accuracy at step 7; they have it at steps 1 to 3"
+    page = page_of(study)
+    assert json.loads(page.scripts["searchlib-data"])["published"] == found
+    for words in ("A book", "of <one> seed", "training loss, epoch 3", found[2]["reason"]):
+        assert words in page.text
+
+
+def test_a_published_figure_of_a_cell_without_replicates_says_so() -> None:
+    study = small_study(trials=4, fixed={"epochs": 1}, scientific={"activation": Choice("tanh", "relu")})
+    study = dataclasses.replace(
+        study,
+        published=tuple(
+            Published(source="A book", value=0.5, metric="val_accuracy", cell={"activation": name})
+            for name in ("tanh", "relu")
+        ),
+    )
+    found = statistics(study, storage=STORAGE, tracking_uri=None)["published"]
+    assert [row["reason"] for row in found] == ["the cell has no finished trial"] * 2
+    assert not Path("mlflow.db").exists(), "nothing to read, so nothing is opened"
+    run(study)
+    found = statistics(study, storage=STORAGE, tracking_uri=None)["published"]
+    assert {row["reason"] for row in found} == {"0 of its replicates completed; an interval needs 2"}
+    assert {row["inside"] for row in found} == {None}
+    assert found[0]["reason"] in page_of(study).text
+
+
+def test_single_decisions_are_the_champions(replicated, monkeypatch) -> None:
+    """Against the registered model's soft decisions for the whole validation split."""
+    from searchlib.data import load_train, split
+    from searchlib.predict import SHADES, predict
+    from searchlib.registry import predict as champion
+
+    folder, study = replicated
+    monkeypatch.chdir(folder)
+    examples = split(load_train(study.dataset, Path("data")), seed=study.split_seed).validation
+    with Tracker(study, None) as tracker:
+        soft = torch.from_numpy(champion(tracker, examples.inputs.numpy()))
+    sure = soft.amax(dim=1)
+    found = {one["what"].split(",")[0].split()[0]: one for one in gathered(study).decisions}
+    for one in found.values():
+        index = one["index"]
+        assert one["soft"] == pytest.approx(soft[index].tolist(), abs=1e-5)
+        assert one["truth"] == int(examples.targets[index])
+        assert torch.tensor(one["image"]) * 255 == pytest.approx(examples.inputs[index].double(), abs=1e-3)
+    assert sure[found["least"]["index"]] == min(
+        value for index, value in enumerate(sure) if index not in {found[k]["index"] for k in found if k != "least"}
+    )
+    decision = predict(study, found["right"]["index"], tracking_uri=None, data_root=Path("data"))
+    first, *lines = decision.lines()
+    assert first.startswith(f"validation image {found['right']['index']}: {decision.truth} (right)")
+    brightest = max(value for row in found["right"]["image"] for value in row)
+    assert any(2 * SHADES[int(brightest * len(SHADES))] in line for line in lines[:6])
+    assert max(map(len, lines)) < 80
+
+
+def test_which_decisions_are_shown() -> None:
+    class Networks:
+        dataset = blobs()
+
+        def __init__(self, soft, targets) -> None:
+            self.soft, part = torch.tensor(soft), Examples(inputs=torch.zeros(len(soft), 6, 6), targets=targets)
+            self.split = Split(train=part, validation=part, seed=0, fraction=0.5)
+
+        def examples(self, trial) -> Split:
+            return self.split
+
+        def outputs(self, trial, inputs, *, classify: bool) -> torch.Tensor:
+            assert classify
+            return self.soft
+
+    soft = [[0.9, 0.1, 0.0], [0.2, 0.7, 0.1], [0.1, 0.1, 0.8], [0.3, 0.4, 0.3], [0.0, 0.6, 0.4], [0.5, 0.2, 0.3]]
+
+    def chosen(*targets: int) -> dict[str, int]:
+        return {one["what"]: one["index"] for one in decisions(Networks(soft, torch.tensor(targets)), None)}
+
+    assert chosen(0, 0, 0, 1, 1, 0) == {"right, of middling certainty": 4, "most confidently wrong": 2, "least sure": 3}
+    assert chosen(0, 1, 2, 1, 1, 0) == {"right, of middling certainty": 1, "least sure": 3}, "none is wrong"
+    assert chosen(1, 2, 1, 2, 0, 2) == {"most confidently wrong": 0, "least sure": 3}, "none is right"
+
+
+def test_cells_show_their_weights_and_missing_data_leave_a_gap(replicated, monkeypatch, tmp_path) -> None:
+    folder, study = replicated
+    shutil.copytree(folder, tmp_path / "copy")
+    monkeypatch.chdir(tmp_path / "copy")
+    shutil.rmtree("data")
+    material = gathered(study)
+    assert list(material.cell_weights) == [0, 1, 2, 3]
+    assert material.cell_weights[0] == material.weights, "the winner's is the champion"
+    normal = next(i for i, cell in enumerate(material.data["cells"]) if cell["scientific"]["initializer"] == "normal")
+    widths = {index: layers[0]["edges"][-1] for index, layers in material.cell_weights.items()}
+    assert widths[normal] > 2.0, "of deviation 1"
+    assert material.decisions == []
+    page = page_of(study, material)
+    assert "cell-weights" in page.figures
+    assert "The training data, of which the validation split is a part, can't be read" in page.text
+    assert "searchlib data fetch" in page.text or "put it there" in page.text
+    spec = json.loads(page.scripts["spec-cell-weights"])
+    assert len(spec["data"]) == 4 * 2 * 2, "cells, layers, before and after"
+
+
+def test_curves_are_drawn_by_iteration_where_runs_have_them() -> None:
+    by_epoch = {"train_loss": [(1, 1.0)], "val_loss": [(1, 2.0)], "val_accuracy": [(1, 0.5)]}
+    steps = {f"step_{key}": [(5, value), (10, value / 2)] for key, ((_, value),) in by_epoch.items()}
+    data = {"metric": "val_accuracy", "cells": [{"label": "one"}]}
+    plain, fine = (learning_curves(data, {0: found}) for found in (by_epoch, {**by_epoch, **steps}))
+    assert [list(trace.x) for trace in plain.data] == [[1]] * 4
+    assert [list(trace.x) for trace in fine.data] == [[5, 10]] * 4
+    assert list(fine.data[2].y) == [1.0, 0.5], "the gap"
+    assert (plain.layout.xaxis3.title.text, fine.layout.xaxis3.title.text) == ("epoch", "iteration")
+    loss = learning_curves({**data, "metric": "val_loss"}, {0: by_epoch})
+    assert len(loss.data) == 3
+    assert "xaxis4" not in loss.layout.to_plotly_json(), "no empty panel"
 
 
 def test_the_page_refers_to_nothing_outside(replicated, monkeypatch) -> None:
@@ -145,20 +288,22 @@ def test_the_page_refers_to_nothing_outside(replicated, monkeypatch) -> None:
 def test_initial_weights_are_those_the_stack_drew(replicated, monkeypatch) -> None:
     """The 'before' of the histogram against a stack of the same member, and the 'after' against the checkpoint."""
     from searchlib.data import load_train, split
-    from searchlib.material import _initial_weights
+    from searchlib.networks import Networks
     from searchlib.training.loop import prepare as tensors
     from searchlib.training.stack import Member, Stack
 
     folder, study = replicated
     monkeypatch.chdir(folder)
     examples = split(load_train(study.dataset, Path("data")), seed=study.split_seed, fraction=study.validation_fraction)
+    with Tracker(study, None) as tracker:
+        networks = Networks(study, tracker, Path("data"))
     for initializer in ("xavier_normal", "lsuv"):
         config = study.config(
             {"initializer": "normal", "activation": "tanh", "learning_rate": 0.1, "batch_size": 16}
         ).__class__(initializer=initializer, activation="tanh", hidden=(8,))
         probe = tensors(examples, study.dataset, config.input_scaling).probe
         stack = Stack([Member(0, config, 77)], outputs=study.dataset.outputs, probe=probe)
-        drawn = _initial_weights(study, config, 77, Path("data"))
+        drawn = networks.initial_weights(config, 77, None)
         for name in ("linear0.weight", "linear1.weight"):
             assert torch.equal(drawn[name], stack.state(0)[name])
     material = gathered(study)
@@ -222,7 +367,7 @@ def test_any_number_of_scientific_dimensions(scientific, figures, missing) -> No
         assert words in page.text
     assert "sealed" in page.text
     assert "confusion" not in page.figures
-    assert json.loads(page.scripts["searchlib-data"]) == analyze(study, STORAGE)
+    assert json.loads(page.scripts["searchlib-data"]) == statistics(study, storage=STORAGE, tracking_uri=None)
 
 
 def line() -> Dataset:
@@ -238,7 +383,7 @@ def test_regression() -> None:
     run(study)
     page = page_of(study)
     data = json.loads(page.scripts["searchlib-data"])
-    assert data == analyze(study, STORAGE)
+    assert data == statistics(study, storage=STORAGE, tracking_uri=None)
     assert data["direction"] == "minimize"
     assert "validation loss" in page.text
     assert "A regression has no classes" not in page.text  # sealed says more
@@ -257,7 +402,7 @@ def test_unfinished_studies_still_have_a_page() -> None:
     page = page_of(study)
     assert study.question in page.text
     assert "cells" in page.figures
-    assert json.loads(page.scripts["searchlib-data"]) == analyze(study, STORAGE)
+    assert json.loads(page.scripts["searchlib-data"]) == statistics(study, storage=STORAGE, tracking_uri=None)
 
 
 def test_runs_that_mlflow_lost_are_named() -> None:
@@ -285,7 +430,7 @@ def test_writing_replaces_the_file_whole_and_publishing_repeats_itself(replicate
     assert sorted(path.name for path in Path().iterdir() if "page.html" in path.name) == ["page.html"]
     path, answer = publish(study, **arguments, output=output)
     assert path.read_bytes() == first, "the same stores give the same page"
-    assert answer == analyze(study, STORAGE)["answer"]
+    assert answer == statistics(study, storage=STORAGE, tracking_uri=None)["answer"]
     parent = stored(study).user_attrs["mlflow_run_id"]
     with Tracker(study, None) as tracker:
         assert "page.html" in [file.path for file in tracker.client.list_artifacts(parent)]
@@ -303,7 +448,7 @@ def test_the_dashboard_shows_note_and_figures(replicated, monkeypatch, tmp_path)
     folder, study = replicated
     shutil.copytree(folder, tmp_path / "copy")
     monkeypatch.chdir(tmp_path / "copy")
-    data = analyze(study, STORAGE)
+    data = statistics(study, storage=STORAGE, tracking_uri=None)
     figures = {"cells": ("Cells", heat_map(data))}
     assert dashboard.show(study, STORAGE, data, figures) == ["note", "cells"]
     assert dashboard.show(study, STORAGE, data, figures) == []

@@ -12,7 +12,18 @@ from pathlib import Path
 
 import pytest
 
-from searchlib import MLP, Choice, IntUniform, LogUniform, Study, StudyError, Uniform, list_studies, load_study
+from searchlib import (
+    MLP,
+    Choice,
+    IntUniform,
+    LogUniform,
+    Published,
+    Study,
+    StudyError,
+    Uniform,
+    list_studies,
+    load_study,
+)
 from searchlib.study import find_study
 from searchlib.trial import FIELDS
 
@@ -251,6 +262,46 @@ def test_a_bad_study_file_is_a_study_error_that_helps(case: str) -> None:
         assert part in message
 
 
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"source": " "}, "where the figure was published"),
+        ({"value": "0.9"}, "expected a finite number"),
+        ({"value": float("nan")}, "expected a finite number"),
+        ({"value": 87.9}, "accuracies run from 0 to 1"),
+        ({"metric": "val_acuracy"}, "did you mean val_accuracy"),
+        ({"step": -1}, "expected an epoch"),
+        ({"step": 1.0}, "expected an epoch"),
+        ({"cell": None}, "expected a dict"),
+        ({"cell": {}}, "expected one value for each of activation"),
+        ({"cell": {"activations": "relu"}}, "did you mean activation"),
+        ({"cell": {"activation": "rellu"}}, "unknown value of activation 'rellu'; did you mean relu"),
+        ({"note": None}, "expected words"),
+    ],
+    ids=str,
+)
+def test_a_published_figure_is_checked(change: dict, expected: str) -> None:
+    settings = {"source": "A book", "value": 0.9, "metric": "val_accuracy", "cell": {"activation": "relu"}}
+    study(published=(Published(**settings),))
+    with pytest.raises(StudyError, match=expected):
+        study(published=(Published(**{**settings, **change}),))
+
+
+def test_published_figures_name_cells_that_a_study_has() -> None:
+    one = Published(source="A book", value=1.5, metric="train_loss")
+    with pytest.raises(StudyError, match=r"expected a tuple of Published"):
+        study(published=one)
+    assert study(scientific={}, published=(one,)).published_cell(one) == {}
+    two = dataclasses.replace(one, cell={"hidden": (5, 4)}, metric="gradient_norm/layer1")
+    assert study(scientific={"hidden": Choice((5, 4), (3,))}, published=(two,)).published_cell(two) == {"hidden": "5-4"}
+    with pytest.raises(StudyError, match="is a range"):
+        study(
+            scientific={"dropout": Uniform(0.0, 0.5)},
+            sampler="tpe",
+            published=(dataclasses.replace(one, cell={"dropout": 0.1}),),
+        )
+
+
 def test_a_fixed_learning_rate_of_zero() -> None:
     for rate in (0, 0.0, -1.0):
         with pytest.raises(StudyError, match="learning_rate="):
@@ -429,6 +480,7 @@ def test_the_identity_does_not_depend_on_the_working_folder(monkeypatch: pytest.
         {"question": "Which one is it?"},
         {"trials": 7},
         {"replicates": 5},
+        {"published": (Published(source="A book", value=0.9, metric="val_accuracy", cell={"activation": "relu"}),)},
     ],
     ids=str,
 )
