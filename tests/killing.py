@@ -60,7 +60,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "balanced": {"trials": 8, "replicates": 2},
     "balanced, median": {"pruner": "median", "scientific": TWO_CELLS, "fixed": LONG, "trials": 20},
     "balanced, within_cell": {"pruner": "within_cell", "scientific": TWO_CELLS, "fixed": LONG, "trials": 32},
-    "tpe": {"sampler": "tpe", "trials": 16},
+    "tpe": {"sampler": "tpe", "trials": 16, "eval_every": 5},
     "tpe, median": {"sampler": "tpe", "pruner": "median", "scientific": TWO_CELLS, "fixed": LONG, "trials": 24},
     "tpe, within_cell": {
         "sampler": "tpe", "pruner": "within_cell", "scientific": TWO_CELLS, "fixed": LONG, "trials": 32, "replicates": 2

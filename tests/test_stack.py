@@ -16,6 +16,7 @@ from searchlib.errors import StudyError
 from searchlib.initializers import INITIALIZERS, initialize
 from searchlib.models import build_mlp
 from searchlib.training.loop import Tensors, train
+from searchlib.training.module import ModuleStack
 from searchlib.training.stack import Member, Stack, count_right, fusion_key
 from searchlib.trial import TrialConfig, derive_seed
 
@@ -484,6 +485,29 @@ def test_stack_equals_alone(rates, activation, widths, batch_size, optimizer) ->
     ]
     assert len({fusion_key(config) for config in configs}) == 1
     assert_equal_alone([Member(k, config, seed=k) for k, config in enumerate(configs)], tolerance=1e-7)
+
+
+def test_a_module_of_a_study_is_right_as_often_as_alone() -> None:
+    config = TrialConfig(learning_rate=0.3, batch_size=12, epochs=3)
+    parts = [nn.Linear(INPUTS, 8), nn.Tanh(), nn.Linear(8, CLASSES)]
+    stack = ModuleStack([Member(0, config, seed=3)], build=lambda _: nn.Sequential(*parts), dtype=torch.float64)
+    network = nn.Sequential(nn.Linear(INPUTS, 8), nn.Tanh(), nn.Linear(8, CLASSES)).double()
+    network.load_state_dict(stack.state(0))
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.3)
+    for epoch in train(stack, DATA, order_seed=5, eval_every=2):
+        right = []
+        generator = torch.Generator().manual_seed(derive_seed(5, "order", epoch.epoch))
+        for batch in torch.randperm(TRAIN, generator=generator).split(12):
+            outputs = network(DATA.train_inputs[batch])
+            right.append(int((outputs.argmax(dim=1) == DATA.train_targets[batch]).sum()))
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(outputs, DATA.train_targets[batch]).backward()
+            optimizer.step()
+        assert epoch.train_accuracy == [sum(right) / TRAIN]
+        if epoch.epoch == 1:
+            assert [step.train_accuracy for step in epoch.steps] == [[sum(right[:2]) / 24], [sum(right[2:4]) / 24]]
+        assert epoch.val_accuracy == [(network(DATA.val_inputs).argmax(1) == DATA.val_targets).double().mean().item()]
+    assert epoch.train_accuracy[0] > 0.3, "above chance"
 
 
 def along_units(x: torch.Tensor) -> torch.Tensor:
