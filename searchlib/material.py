@@ -12,7 +12,7 @@ from searchlib.activations import get_activation
 from searchlib.analysis import analyze, champion, outcome, stored_replicates
 from searchlib.comparison import mean_interval, prediction_interval
 from searchlib.data import get_dataset
-from searchlib.errors import DataError, TrackingError
+from searchlib.errors import DataError, StudyError, TrackingError
 from searchlib.models import MLP
 from searchlib.networks import Networks, best_stored, decisions, fitted_curves, predicted
 from searchlib.space import Choice, IntUniform, LogUniform, encode
@@ -302,6 +302,9 @@ def _read_networks(
     except (DataError, OSError) as error:
         for part in ("fits", "decisions"):
             material.gaps[part] = f"The training data, of which the validation split is a part, can't be read: {error}."
+    except StudyError as error:
+        for part in ("fits", "decisions"):
+            material.gaps[part] = f"The champion can't be run again: {error}."
 
 
 def _activation_curves(

@@ -124,11 +124,18 @@ def predictor(module: torch.nn.Module, *, factor: float, offset: float, classify
 def restore(
     content: bytes, model: MLP | ModuleFactory, config: TrialConfig, dataset: Dataset, *, classify: bool
 ) -> torch.nn.Module:
-    """The ``predictor`` that a checkpoint holds; content: its bytes, as ``tracking`` wrote them."""
+    """The ``predictor`` that a checkpoint holds; content: its bytes, as ``tracking`` wrote them.
+
+    StudyError where the model, as the study file makes it now, has no place for them.
+    """
     from safetensors.torch import load
 
     header_size = int.from_bytes(content[:8], "little")
     metadata = json.loads(content[8 : 8 + header_size])["__metadata__"]
-    module = build_module(model, config, dataset)
-    module.load_state_dict(load(content))
+    try:
+        module = build_module(model, config, dataset)
+        module.load_state_dict(load(content))
+    except Exception as error:  # the factory may raise whatever it likes
+        said = " ".join(str(error).split())[:300]
+        raise StudyError(f"model: the checkpoint can't be loaded into it ({said}); restore the study file") from error
     return predictor(module, factor=float(metadata["factor"]), offset=float(metadata["offset"]), classify=classify)

@@ -251,6 +251,25 @@ def test_cells_show_their_weights_and_missing_data_leave_a_gap(replicated, monke
     assert len(spec["data"]) == 4 * 2 * 2, "cells, layers, before and after"
 
 
+def small_net(config, dataset):
+    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(dataset.inputs, dataset.outputs))
+
+
+def broken(config, dataset):
+    raise ValueError("not today")
+
+
+def test_a_module_of_the_studys_own_has_decisions_too() -> None:
+    study = small_study(model=small_net, scientific={}, fixed={"epochs": 1}, trials=2)
+    run(study)
+    material = gathered(study)
+    assert [one["soft"] for one in material.decisions]
+    assert "of a module of the study's own aren't stored" in page_of(study, material).text
+    for factory in (broken, lambda config, dataset: torch.nn.Linear(1, 1)):
+        page = page_of(dataclasses.replace(study, model=factory))
+        assert "The champion can't be run again: model: the checkpoint can't be loaded into it" in page.text
+
+
 def test_curves_are_drawn_by_iteration_where_runs_have_them() -> None:
     by_epoch = {"train_loss": [(1, 1.0)], "val_loss": [(1, 2.0)], "val_accuracy": [(1, 0.5)]}
     steps = {f"step_{key}": [(5, value), (10, value / 2)] for key, ((_, value),) in by_epoch.items()}
