@@ -107,15 +107,15 @@ def split(examples: Examples, *, seed: int, fraction: float = 1 / 6) -> Split:
     return Split(train=examples.take(train), validation=examples.take(validation), seed=seed, fraction=fraction)
 
 
-def redraw(examples: Split, seed: int) -> Split:
-    """Another split of the same examples, of the same sizes."""
+def redraw(examples: Split, *, split_seed: int, replicate: int) -> Split:
+    """The split that a replicate draws for itself, of the same examples and of the same sizes."""
     import torch
 
     parts = (examples.train, examples.validation)
     whole = Examples(
         inputs=torch.cat([part.inputs for part in parts]), targets=torch.cat([part.targets for part in parts])
     )
-    return split(whole, seed=seed, fraction=examples.fraction)
+    return split(whole, seed=derive_seed(split_seed, "replicate", replicate) % 2**32, fraction=examples.fraction)
 
 
 @dataclass(frozen=True, kw_only=True)

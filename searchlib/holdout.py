@@ -255,6 +255,7 @@ def _publish(study: Study, optuna_study: optuna.Study, tracker: Tracker, result:
                 "searchlib.checkpoint": result.checkpoint_sha256,
                 "searchlib.trial": str(result.trial),
                 "searchlib.study": study.name,
+                **({"searchlib.replicate": str(result.replicate)} if result.replicate is not None else {}),
             },
         )
     optuna_study.set_user_attr("champion_checkpoint", result.checkpoint_sha256)

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from searchlib.data import FunctionPart, Split, get_dataset, load_train, picture, redraw, split
 from searchlib.initializers import initialize
 from searchlib.models import MLP, layer_sizes, restore
-from searchlib.trial import derive_seed
 
 if TYPE_CHECKING:
     import torch
@@ -61,7 +60,7 @@ class Networks:
         """The data as *trial* had them."""
         if not (self.study.replicate_split and "replicate" in trial.params):
             return self._split
-        return redraw(self._split, derive_seed(self.study.split_seed, "replicate", trial.params["replicate"]) % 2**32)
+        return redraw(self._split, split_seed=self.study.split_seed, replicate=trial.params["replicate"])
 
     def trained(self, trial: FrozenTrial, *, classify: bool = False) -> torch.nn.Module:
         """The network of the trial's best epoch, from raw inputs to outputs or, with *classify*, to soft decisions."""

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from searchlib.data import get_dataset, load_train, picture, split
+from searchlib.data import get_dataset, load_train, picture, redraw, split
 from searchlib.errors import StudyError
+from searchlib.registry import champion_replicate
 from searchlib.registry import predict as champion_decides
 from searchlib.tracking import Tracker
 
@@ -71,13 +72,17 @@ def predict(study: Study, index: int, *, tracking_uri: str | None, data_root: Pa
     dataset = get_dataset(study.dataset)
     examples = split(
         load_train(dataset, data_root, fetch=False), seed=study.split_seed, fraction=study.validation_fraction
-    ).validation
-    if index >= len(examples):
-        raise StudyError(
-            f"--index {index}: the validation split has {len(examples):,} examples, 0 to {len(examples) - 1}"
-        )
-    inputs, target = examples.inputs[index : index + 1], examples.targets[index]
+    )
     with Tracker(study, tracking_uri) as tracker:
+        replicate = champion_replicate(tracker) if study.replicate_split else None
+        if replicate is not None:  # it was trained on some of the study's own validation examples
+            examples = redraw(examples, split_seed=study.split_seed, replicate=replicate)
+        validation = examples.validation
+        if index >= len(validation):
+            raise StudyError(
+                f"--index {index}: the validation split has {len(validation):,} examples, 0 to {len(validation) - 1}"
+            )
+        inputs, target = validation.inputs[index : index + 1], validation.targets[index]
         outputs = [float(value) for value in champion_decides(tracker, inputs.numpy())[0]]
     if dataset.task == "regression":
         shown = tuple(inputs.flatten().tolist()) if dataset.inputs <= FEW else ()

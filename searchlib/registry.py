@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from searchlib.tracking import Tracker
 
-__all__ = ["champion_checkpoint", "champion_version", "predict", "register_champion"]
+__all__ = ["champion_checkpoint", "champion_replicate", "champion_version", "predict", "register_champion"]
 
 CHECKPOINT_TAG = "searchlib.checkpoint"  # the hash of the checkpoint that a model, or a version of it, was made from
 
@@ -145,6 +145,13 @@ def champion_checkpoint(tracker: Tracker) -> str | None:
     """The hash of the checkpoint that the registered champion was made from; None where none has its files."""
     found = _champion(tracker)
     return str(found.tags.get(CHECKPOINT_TAG, "unknown")) if found else None
+
+
+def champion_replicate(tracker: Tracker) -> int | None:
+    """Which replicate the registered champion is; None for a trial of the search, or where none has its files."""
+    found = _champion(tracker)
+    number = found.tags.get("searchlib.replicate") if found else None
+    return int(number) if number else None
 
 
 def _champion(tracker: Tracker) -> Any:

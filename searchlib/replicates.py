@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from searchlib.analysis import cells, outcome
 from searchlib.comparison import looks, next_runs
-from searchlib.data import Examples, split
+from searchlib.data import redraw
 from searchlib.engines import Engine, Progress
 from searchlib.recorder import Recorder
 from searchlib.runs import Run, StackRun
@@ -209,14 +209,7 @@ class Race:
         """The search's own, or one on a split that this replicate draws."""
         if not self.study.replicate_split:
             return self.engine
-        import torch
-
-        parts = (self.engine.examples.train, self.engine.examples.validation)
-        whole = Examples(
-            inputs=torch.cat([part.inputs for part in parts]), targets=torch.cat([part.targets for part in parts])
-        )
-        seed = derive_seed(self.study.split_seed, "replicate", replicate) % 2**32
-        drawn = split(whole, seed=seed, fraction=self.study.validation_fraction)
+        drawn = redraw(self.engine.examples, split_seed=self.study.split_seed, replicate=replicate)
         return Engine(self.study, drawn, self.engine.device)
 
     def _best_by_source(self) -> dict[int, float]:

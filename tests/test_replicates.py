@@ -11,9 +11,10 @@ from support import STORAGE, prepare, run, search, small_study, stored
 
 from searchlib import Choice, LogUniform, StudyError, load_study
 from searchlib.analysis import analyze, study_status
-from searchlib.data import load_train, split
+from searchlib.data import get_dataset, load_train, redraw, split
 from searchlib.engines import Engine
 from searchlib.holdout import evaluate
+from searchlib.predict import predict
 from searchlib.replicates import Race
 from searchlib.storage import load_optuna_study
 from searchlib.tracking import Tracker, connect
@@ -273,6 +274,19 @@ def test_each_replicate_may_draw_its_own_split() -> None:
     whole = load_train(study.dataset, Path("data")).inputs.flatten(1)
     assert sorted(map(tuple, both.tolist())) == sorted(map(tuple, whole.tolist())), "nothing lost, nothing added"
     assert len(replicates(study)) == 12
+
+
+def test_a_champion_that_drew_its_own_split_predicts_what_it_was_not_trained_on() -> None:
+    study = small_study(**FOUR, replicate_split=True)
+    run(study)
+    result = evaluate(study, storage=STORAGE, tracking_uri=None, data_root=Path("data"))
+    examples = split(load_train(study.dataset, Path("data")), seed=study.split_seed)
+    assert result.replicate is not None
+    drawn = redraw(examples, split_seed=study.split_seed, replicate=result.replicate).validation
+    names = get_dataset(study.dataset).classes
+    truths = [predict(study, index, tracking_uri=None, data_root=Path("data")).truth for index in range(8)]
+    assert truths == [names[target] for target in drawn.targets[:8]]
+    assert truths != [names[target] for target in examples.validation.targets[:8]]
 
 
 def test_the_split_of_replicates_is_part_of_the_identity() -> None:
