@@ -422,8 +422,8 @@ def _notes(study: Study, report: Mapping[str, Any], reasons: Sequence[str | None
         else:
             counts = f"they are compared once, when all cells have all {race['target']} seeds, and don't count before"
         notes.append(f"the replicates {state}: {counts}")
-    if race and len(race["undecided"]) > 1:
-        ends = ", then ".join(map(str, race["undecided"]))
+    if race and (earlier := [end for end in race["undecided"] if end != race["reached"]]):
+        ends = ", then ".join(map(str, [*earlier, race["reached"]]))
         notes.append(
             f"the replicates were raised after an undecided end (to {ends} seeds): each end spends alpha anew, so the "
             "level of what is claimed is above it"

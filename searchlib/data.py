@@ -401,6 +401,11 @@ def function_dataset(
     """
     if not callable(function) or not isinstance(getattr(function, "__name__", None), str):
         raise StudyError(f"{name}: function {function!r}; expected a function of the study file (def or lambda)")
+    if around := getattr(getattr(function, "__code__", None), "co_freevars", ()):
+        raise StudyError(
+            f"{name}: function {function.__name__} reads {', '.join(around)} of the function around it, which isn't "
+            "part of a study's identity; write a constant of the study file instead"
+        )
     if not _finite(low) or not _finite(high) or not low < high:
         raise StudyError(f"{name}: low {low!r}, high {high!r}; expected low below high")
     if not _finite(noise) or noise < 0:

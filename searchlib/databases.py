@@ -144,8 +144,10 @@ class _Server(RDBStorage):
 
     def _get_prepared_new_trial(self, study_id: int, template_trial: FrozenTrial | None, session: Session) -> Any:
         """Within a transaction that has the study's row locked: an earlier one has ended."""
-        if self._in_doubt is not None and (made := session.get(TrialModel, self._in_doubt)) is not None:
-            return made
+        if self._in_doubt is not None:
+            made = session.get(TrialModel, self._in_doubt)
+            if made is not None and made.study_id == study_id:  # a crash may give an id out again, to whomever
+                return made
         made = super()._get_prepared_new_trial(study_id, template_trial, session)
         self._in_doubt = int(made.trial_id)
         return made
@@ -173,6 +175,7 @@ class AdvisoryLock:
         digest = hashlib.sha256(name.encode()).digest()
         self.key = {"first": int.from_bytes(digest[:4], "big") >> 1, "second": int.from_bytes(digest[4:8], "big") >> 1}
         self.owner = ""
+        self._lost: str | None = None  # to whom
         self._engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool, isolation_level="AUTOCOMMIT")
         self._connection: sqlalchemy.Connection | None = None
 
@@ -197,19 +200,22 @@ class AdvisoryLock:
         )
 
     def check(self) -> str | None:
-        """None while it's ours, or is again after a restart of the server; else who has taken it since."""
+        """None while it's ours, or is again after a restart of the server; else, for good, who took it meanwhile."""
         lost_at: float | None = None
-        while True:
+        while self._lost is None:
             try:
-                if self._connection is None:
-                    return self.acquire(self.owner)
-                self._ask("SELECT 1", {})
-                return None
+                if self._connection is not None:
+                    self._ask("SELECT 1", {})
+                    return None
+                self._lost = self.acquire(self.owner)
+                if self._lost is None:
+                    return None
             except DBAPIError as error:
                 lost_at = lost_at or time.monotonic()
                 if not error.connection_invalidated or time.monotonic() - lost_at > PATIENCE:
                     raise
                 self._leave()
+        return self._lost
 
     def release(self) -> None:
         self._leave()

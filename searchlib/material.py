@@ -77,7 +77,8 @@ def statistics(study: Study, *, storage: str, tracking_uri: str | None) -> dict[
     step, published and note are the study's (a step that isn't given is filled in where all replicates end at the
     same). n replicates give mean, sd, low and high (95 % t interval of the mean), predicted_low and predicted_high
     (95 % prediction interval of one further seed), inside: whether the published figure lies in the latter. Where
-    that can't be said, these are null and ``reason`` says why.
+    that can't be said, these are null and ``reason`` says why. All this is of those that didn't diverge;
+    diverged is the number of those that did.
     """
     data = analyze(study, storage)
     return {**data, "published": _published(study, data, storage, tracking_uri)}
@@ -85,29 +86,33 @@ def statistics(study: Study, *, storage: str, tracking_uri: str | None) -> dict[
 
 def _published(study: Study, data: Mapping[str, Any], storage: str, tracking_uri: str | None) -> list[dict[str, Any]]:
     cells = {tuple(cell["scientific"].items()): cell for cell in data["cells"]}
-    rows: list[tuple[Published, Mapping[str, Any] | None, list[str]]] = []
+    rows: list[tuple[Published, Mapping[str, Any] | None, list[str], int]] = []
     search = load_optuna_study(storage, study.name) if study.published else None
     replicates = stored_replicates(study, search)[0]
     for one in study.published:
         cell = cells.get(tuple((study.published_cell(one) or {}).items()))
-        runs = [
-            trial.user_attrs.get("mlflow_run_id", "")
+        counted = [
+            trial
             for trial in replicates
             if cell
             and trial.user_attrs.get("source") == cell["trial"]
-            and outcome(trial) == "completed"
             and str(trial.params["replicate"]) in cell["values"]
         ]
-        rows.append((one, cell, list(filter(None, runs))))
+        runs = [trial.user_attrs.get("mlflow_run_id", "") for trial in counted if outcome(trial) == "completed"]
+        diverged = sum(outcome(trial) == "diverged" for trial in counted)
+        rows.append((one, cell, list(filter(None, runs)), diverged))
     histories: dict[str, Any] = {}
     gap = ""
-    if wanted := sorted({run_id for _, _, runs in rows for run_id in runs}):
+    if wanted := sorted({run_id for _, _, runs, _ in rows for run_id in runs}):
         try:
             with Tracker(study, tracking_uri) as tracker:
                 histories = tracker.histories(wanted, sorted({one.metric for one in study.published}))
         except TrackingError as error:
             gap = f"MLflow doesn't give the curves: {error}"
-    return [_beside(study, one, cell, [histories.get(run_id, {}) for run_id in runs], gap) for one, cell, runs in rows]
+    return [
+        _beside(study, one, cell, [histories.get(run_id, {}) for run_id in runs], diverged, gap)
+        for one, cell, runs, diverged in rows
+    ]
 
 
 def _beside(
@@ -115,6 +120,7 @@ def _beside(
     one: Published,
     cell: Mapping[str, Any] | None,
     histories: Sequence[Mapping[str, Sequence[tuple[int, float]]]],
+    diverged: int,
     gap: str,
 ) -> dict[str, Any]:
     """One entry of ``published``."""
@@ -130,6 +136,8 @@ def _beside(
         reason = "the cell has no finished trial"
         if cell:
             reason = f"{len(histories)} of its replicates completed; an interval needs 2"
+            if not cell["values"]:
+                reason = "no look of the replicates is complete" if study.replicates else "the study has no replicates"
         if len(histories) >= 2:
             there = f"; they have it at steps {min(curves[0])} to {max(curves[0])}" if curves else ""
             reason = f"{len(values)} of its {len(histories)} replicates have {one.metric}{at}{there}"
@@ -141,6 +149,7 @@ def _beside(
         "step": step,
         "published": float(one.value),
         "n": len(values),
+        "diverged": diverged,
         "mean": mean,
         "sd": deviation,
         "low": low,

@@ -66,7 +66,7 @@ def learning_curves(data: Mapping[str, Any], histories: Mapping[int, History]) -
     titles += ["validation accuracy"] * accuracy
     specs = [[{}, {}], [{}, {} if accuracy else None]]
     figure = panels(2, 2, 540, specs=specs, subplot_titles=titles, horizontal_spacing=0.09, vertical_spacing=0.14)
-    prefix = "step_" if any("step_val_loss" in history for history in histories.values()) else ""
+    prefix = "step_" if all("step_val_loss" in history for history in histories.values()) else ""
     for rank, (index, history) in enumerate(histories.items()):
         train, validation = history.get(f"{prefix}train_loss", ()), history.get(f"{prefix}val_loss", ())
         gap = dict(train)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from searchlib.data import FunctionPart, Split, get_dataset, load_train, picture, redraw, split
+from searchlib.errors import DataError
 from searchlib.initializers import initialize
 from searchlib.models import MLP, layer_sizes, restore
 
@@ -137,11 +138,15 @@ def fitted_curves(networks: Networks, chosen: Mapping[int, FrozenTrial], leader:
     known = part if isinstance(part, FunctionPart) else None
     inputs = examples.train.inputs
     low, high = (known.low, known.high) if known else (float(inputs.min()), float(inputs.max()))
-    x = torch.linspace(low, high, GRID).view(-1, *networks.dataset.shape)
+    x = (low + (high - low) * (torch.arange(GRID) + 0.5) / GRID).view(-1, *networks.dataset.shape)
+    try:
+        function = known.values(x).flatten().tolist() if known else None
+    except DataError:  # it isn't defined everywhere between the examples
+        function = None
     step = -(-len(examples.validation) // POINTS)
     return {
         "x": x.flatten().tolist(),
-        "function": known.values(x).flatten().tolist() if known else None,
+        "function": function,
         "points": (
             examples.validation.inputs[::step].flatten().tolist(),
             examples.validation.targets[::step].flatten().tolist(),

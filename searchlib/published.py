@@ -49,6 +49,8 @@ class Published:
             raise StudyError(f"Published: {self.metric} {self.value!r}; accuracies run from 0 to 1 (0.879 for 87.9 %)")
         if self.step is not None and (type(self.step) is not int or not 0 <= self.step <= MOST):
             raise StudyError(f"Published: step={self.step!r}; expected an epoch, an iteration for step_*, or None")
+        if self.step is not None and self.metric.startswith("best_"):
+            raise StudyError(f"Published: step={self.step!r}; {self.metric} is one figure a run, so leave step out")
         if not isinstance(self.cell, Mapping):
             raise StudyError(f"Published: cell={self.cell!r}; expected a dict from scientific hyperparameter to value")
         if not isinstance(self.note, str):

@@ -167,7 +167,7 @@ def exhibits(material: Material) -> dict[str, Exhibit]:
     )
     gap = material.gaps.get("histories", "No run of a cell's best trial is stored.")
     curves = {index: history for index, history in material.histories.items() if history.get("train_loss")}
-    by_step = any("step_val_loss" in history for history in curves.values())
+    by_step = all("step_val_loss" in history for history in curves.values())
     made["curves"] = (
         Exhibit(
             figure=network_figures.learning_curves(data, curves),
@@ -250,6 +250,7 @@ def _fits(material: Material) -> Exhibit:
     words, explained = _run_words(material.champion), ""
     if fits["r2"] is not None:
         explained = f" It explains {100 * fits['r2']:.3g} % of the variance of the validation targets (R²)."
+    own = material.definition.get("replicate_split")  # of each replicate: the others may have been trained on these
     if "curves" not in fits:
         return Exhibit(
             figure=network_figures.predicted_and_true(fits),
@@ -260,7 +261,7 @@ def _fits(material: Material) -> Exhibit:
     return Exhibit(
         figure=network_figures.fitted_curves(material.data, fits),
         caption=f"The curve that each cell has learnt: its best network that is stored, of the first cell the champion "
-        f"({words}).{explained} Points: validation examples."
+        f"({words}).{explained} Points: {'its ' if own else ''}validation examples."
         + (" Below: how far each curve is from the function." if fits["function"] else "")
         + " Click on a name to show or hide it.",
         width=480,

@@ -283,6 +283,7 @@ class Study:
         return {
             "dataset": dataset.name,
             **({"data": dict(dataset.settings)} if dataset.settings else {}),
+            **({"range": [dataset.low, dataset.scale]} if self.dataset is dataset and not dataset.settings else {}),
             "model": {"hidden": list(self.model.hidden)} if isinstance(self.model, MLP) else self.model.__name__,
             "scientific": {name: dimension.describe() for name, dimension in self.scientific.items()},
             "nuisance": {name: dimension.describe() for name, dimension in self.nuisance.items()},
@@ -326,7 +327,7 @@ def refuse_if_changed(study: Study, stored: Mapping[str, Any]) -> None:
     changes = [
         f"{key}: {_short(before.get(key, 'nothing'))} became {_short(after.get(key, 'nothing'))}"
         for key in sorted({*before, *after})
-        if before.get(key) != after.get(key)
+        if before.get(key) != after.get(key) and (key != "range" or key in before)  # earlier versions noted none
     ]
     if changes:
         raise StudyError(

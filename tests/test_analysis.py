@@ -499,6 +499,18 @@ def test_the_answer_names_a_few_and_counts_the_rest() -> None:
     assert answer(report) == report["answer"], "made from the object alone"
 
 
+@pytest.mark.parametrize(("undecided", "noted"), [([], False), ([10], False), ([5], True), ([5, 10], True)])
+def test_alpha_that_was_spent_twice_is_said(undecided: list[int], noted: bool) -> None:
+    """Above all where the second end claims something."""
+    study = small_study(scientific={"activation": Choice("tanh", "relu")}, replicates=10, trials=2)
+    trials = [trial({"activation": name}, 0.9) for name in ("tanh", "relu")]
+    repeated = replicates_of(trials, range(2), 10, np.random.default_rng(1))
+    store(study, trials, repeated, {**race(10, range(2)), "undecided": undecided})
+    said = [note for note in checked(study)["notes"] if "spends alpha anew" in note]
+    assert bool(said) == noted
+    assert not noted or "(to 5, then 10 seeds)" in said[0]
+
+
 def test_a_real_study_from_search_to_answer() -> None:
     study = small_study(scientific={"activation": Choice("tanh", "relu")}, replicates=2, trials=4)
     search = run(study)

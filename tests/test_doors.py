@@ -396,7 +396,8 @@ def test_nothing_is_unpickled_or_evaluated() -> None:
             if isinstance(node, ast.Call):
                 called = ast.unparse(node.func)
                 assert called not in ("torch.load", "np.load", "numpy.load", "eval", "pandas.read_pickle"), name
-                assert called != "exec" or short(name) == "study"
+                nothing = called == "exec" and ast.unparse(node.args[0]) == "''"
+                assert called != "exec" or nothing or short(name) == "study"
             assert not (isinstance(node, ast.keyword) and node.arg in ("allow_pickle", "weights_only")), name
 
 

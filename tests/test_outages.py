@@ -284,6 +284,21 @@ def test_postgresql_that_dies_once_it_has_done_it_does_it_once(
     assert_nothing_lost(shared.url)
 
 
+def test_a_lock_that_another_host_has_taken_stays_lost(shared: Postgres) -> None:
+    """Also when that one has gone, and though the server answers: the trials may be others by now."""
+    import psycopg
+
+    first, second = (databases.AdvisoryLock(shared.url, "a study") for _ in range(2))
+    assert first.acquire("the first") is None
+    with psycopg.connect(shared.url, autocommit=True) as other:
+        other.execute("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE application_name='the first'")
+    assert second.acquire("the second") is None
+    assert [first.check(), first.check()] == ["the second", "the second"]
+    second.release()
+    assert first.check() == "the second"
+    first.release()
+
+
 def test_postgresql_that_stays_away_ends_the_search(shared: Postgres, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(databases, "PATIENCE", 0.5)
     with monkeypatch.context() as patch:

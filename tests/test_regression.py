@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from support import STORAGE, run, small_study, stored
 
 from searchlib import Choice, LogUniform, StudyError, function_dataset, load_study
 from searchlib.analysis import study_status
@@ -23,7 +24,6 @@ from searchlib.report import exhibits, publish, render
 from searchlib.storage import load_optuna_study
 from searchlib.tracking import Tracker
 from searchlib.verify import verify
-from tests.support import STORAGE, run, small_study, stored
 
 STORES = {"storage": STORAGE, "tracking_uri": None, "data_root": Path("data")}
 
@@ -229,7 +229,7 @@ def test_the_fitted_curves_are_the_networks(material: Material) -> None:
     fits = material.fits
     assert list(fits["curves"]) == [0, 1]
     x = torch.tensor(fits["x"])
-    assert (float(x.min()), float(x.max())) == (-3.0, -1.0)
+    assert (float(x.min()), float(x.max())) == pytest.approx((-3.0, -1.0), abs=0.01)
     assert fits["function"] == pytest.approx(wave(x).tolist())
     cell = material.data["cells"][1]
     replicates = load_optuna_study(STORAGE, "small.replicates").trials
@@ -262,3 +262,20 @@ def test_more_than_one_input_without_replicates() -> None:
     page = Path("small.html").read_text()
     assert "prediction against target" in page
     assert json.loads(re.findall(r'id="searchlib-data">(.*?)</script>', page)[0])["published"] == []
+
+
+def test_a_function_that_isn_t_defined_at_an_end_is_drawn() -> None:
+    study = small_study(dataset=function_dataset("entropy", entropy, train=240, test=60), trials=4)
+    run(study)
+    fits = gather(study, storage=STORAGE, tracking_uri=None, data_root=Path("data")).fits
+    assert fits["function"] == pytest.approx(entropy(torch.tensor(fits["x"])).tolist())
+
+
+def entropy(x: torch.Tensor) -> torch.Tensor:
+    return x.view(-1) * x.view(-1).log()
+
+
+def test_a_function_that_depends_on_more_than_the_study_file_is_refused() -> None:
+    factor = 2.0
+    with pytest.raises(StudyError, match="reads factor of the function around it"):
+        function_dataset("scaled", lambda x: factor * x)

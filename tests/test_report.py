@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import shutil
 import subprocess
 from html.parser import HTMLParser
@@ -172,9 +173,44 @@ def test_a_published_figure_of_a_cell_without_replicates_says_so() -> None:
     assert not Path("mlflow.db").exists(), "nothing to read, so nothing is opened"
     run(study)
     found = statistics(study, storage=STORAGE, tracking_uri=None)["published"]
-    assert {row["reason"] for row in found} == {"0 of its replicates completed; an interval needs 2"}
+    assert {row["reason"] for row in found} == {"the study has no replicates"}
     assert {row["inside"] for row in found} == {None}
     assert found[0]["reason"] in page_of(study).text
+
+
+def test_replicates_that_diverged_are_counted_beside_a_published_figure() -> None:
+    def broken_at_times(weight, layer) -> None:
+        weight.normal_(0.0, 0.1, generator=layer.generator)
+        if weight[0, 0] < -0.1:
+            weight.fill_(math.nan)
+
+    study = small_study(
+        scientific={},
+        fixed={"epochs": 1, "initializer": broken_at_times},
+        sampler="random",
+        trials=6,
+        replicates=12,
+        replicate_race=False,
+    )
+    study = dataclasses.replace(study, published=(Published(source="A book", value=0.5, metric="val_accuracy"),))
+    run(study)
+    outcomes = [t.user_attrs["outcome"] for t in load_optuna_study(STORAGE, "small.replicates").trials]
+    (row,) = statistics(study, storage=STORAGE, tracking_uri=None)["published"]
+    assert (row["n"], row["diverged"]) == (outcomes.count("completed"), outcomes.count("diverged"))
+    assert min(row["n"], row["diverged"]) >= 2
+    assert f"{row['n']}, {row['diverged']} more diverged" in page_of(study).text
+
+
+def test_curves_are_by_epoch_where_a_cell_has_none_by_iteration() -> None:
+    from searchlib.network_figures import learning_curves
+
+    epochs = {name: [(1, 1.0), (2, 0.5)] for name in ("train_loss", "val_loss")}
+    steps = {f"step_{name}": [(10, 1.0), (20, 0.5)] for name in ("train_loss", "val_loss")}
+    data = {"metric": "val_loss", "cells": [{"label": "one"}, {"label": "other"}]}
+    figure = learning_curves(data, {0: {**epochs, **steps}, 1: epochs})
+    assert {tuple(trace.x) for trace in figure.data} == {(1, 2)}
+    figure = learning_curves(data, {0: {**epochs, **steps}, 1: {**epochs, **steps}})
+    assert {tuple(trace.x) for trace in figure.data} == {(10, 20)}
 
 
 def test_single_decisions_are_the_champions(replicated, monkeypatch) -> None:

@@ -24,7 +24,8 @@ from searchlib import (
     list_studies,
     load_study,
 )
-from searchlib.study import find_study
+from searchlib.data import Dataset, Examples
+from searchlib.study import find_study, refuse_if_changed
 from searchlib.trial import FIELDS
 
 REPOSITORY = Path(__file__).parent.parent
@@ -272,6 +273,7 @@ def test_a_bad_study_file_is_a_study_error_that_helps(case: str) -> None:
         ({"metric": "val_acuracy"}, "did you mean val_accuracy"),
         ({"step": -1}, "expected an epoch"),
         ({"step": 1.0}, "expected an epoch"),
+        ({"metric": "best_val_accuracy", "step": 3}, "one figure a run"),
         ({"cell": None}, "expected a dict"),
         ({"cell": {}}, "expected one value for each of activation"),
         ({"cell": {"activations": "relu"}}, "did you mean activation"),
@@ -556,3 +558,22 @@ def test_two_functions_of_one_name_both_count() -> None:
         for sampler, pruner in (("1", "1"), ("2", "1"), ("1", "2"))
     }
     assert len(identities) == 3
+
+
+def test_the_range_of_a_study_s_own_data_is_part_of_its_identity() -> None:
+    """By it inputs are scaled. Studies begun before it was noted go on."""
+
+    def own(low: float) -> Study:
+        made = Dataset(name="own", classes=("a", "b"), shape=(2,), low=low, scale=5.0, train=nothing, test=nothing)
+        return study(dataset=made)
+
+    def nothing(root: Path) -> Examples:
+        raise AssertionError
+
+    assert own(0.0).identity != own(-5.0).identity
+    begun = own(0.0).definition()
+    with pytest.raises(StudyError, match="range"):
+        refuse_if_changed(own(-5.0), begun)
+    del begun["range"]
+    refuse_if_changed(own(0.0), begun)
+    assert "range" not in study(dataset="mnist").definition()

@@ -207,7 +207,8 @@ def _epoch(
             if right is not None:
                 rights[step] = right
             if eval_every and (before + step + 1) % eval_every == 0 and step < len(batches) - 1:
-                with torch.random.fork_rng(devices=[]):  # what code of the study's own draws here is drawn again
+                drawing = [stack.device] if stack.device.type == "cuda" else []
+                with torch.random.fork_rng(devices=drawing):  # what code of the study's own draws here is drawn again
                     evaluated.append(_evaluate(stack, data, step + 1))
         evaluated.append(_evaluate(stack, data, len(batches)))
         diagnostics: list[dict[str, float]] = [{} for _ in rates] if watch is None else watch.measure(stack)
