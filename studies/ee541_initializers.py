@@ -1,0 +1,47 @@
+"""Which initializer serves a ReLU network of 200 hidden units best on MNIST, each at its own best learning rate?
+
+EE 541, unit 7A: 784-200-10, no regularization, ten epochs; initializers compared, with histograms of the weights
+before and after training, which the report draws for each initializer and both layers.
+
+Command:   searchlib optimize --study ee541_initializers
+Run time:  not measured yet
+Result:    not run yet
+"""
+
+from searchlib import MLP, Choice, LogUniform, Study
+
+STUDY = Study(
+    question="Which initializer serves 784-200-10 best on MNIST, and what do its weights look like before and after?",
+    dataset="mnist",
+    model=MLP(hidden=(200,)),
+    scientific={
+        "initializer": Choice(
+            "zeros",
+            "normal",
+            "uniform",
+            "lecun_normal",
+            "pytorch_default",
+            "xavier_uniform",
+            "xavier_normal",
+            "kaiming_normal",
+        )
+    },
+    nuisance={"learning_rate": LogUniform(0.003, 1.0)},
+    fixed={
+        "activation": "relu",
+        "init_low": -0.5,
+        "init_high": 0.5,
+        "bias_init": "zeros",
+        "optimizer": "sgd",
+        "momentum": 0.9,
+        "lr_schedule": "constant",
+        "batch_size": 100,
+        "epochs": 10,
+        "input_scaling": "unit",
+    },
+    sampler="balanced",
+    pruner="within_cell",
+    trials=64,
+    replicates=5,
+    seed=0,
+)
