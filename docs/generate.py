@@ -11,7 +11,23 @@ from typing import Any
 
 import click
 
-from searchlib import ACTIVATIONS, DATASETS, INITIALIZERS, Choice, IntUniform, LogUniform, Study, Uniform
+from searchlib import (
+    ACTIVATIONS,
+    DATASETS,
+    INITIALIZERS,
+    MLP,
+    Choice,
+    Dataset,
+    Examples,
+    IntUniform,
+    Layer,
+    LogUniform,
+    Published,
+    Study,
+    Uniform,
+    function_dataset,
+    idx_dataset,
+)
 from searchlib.cli import cli
 from searchlib.space import encode
 from searchlib.trial import FIELDS
@@ -22,7 +38,7 @@ TARGET = Path(__file__).with_name("reference.md")
 def reference() -> str:
     """The whole page."""
     parts = ["# Reference", "Generated from the code by `python docs/generate.py`.", *study(), *space()]
-    parts += [*hyperparameters()]
+    parts += [*objects(), *hyperparameters()]
     parts += [*initializers(), *activations(), *datasets(), *commands()]
     return "\n\n".join(parts) + "\n"
 
@@ -65,6 +81,24 @@ def space() -> list[str]:
         "another hyperparameter, listed before it or fixed, has that value, or one of several.",
         table(("dimension", "what"), rows),
     ]
+
+
+def objects() -> list[str]:
+    """What else a study file makes or is given: signatures and docstrings."""
+    parts = ["## What a study is made of", "`from searchlib import MLP, Published, ...`"]
+    for made in (MLP, Published, function_dataset, Dataset, idx_dataset, Examples, Layer):
+        parts += [f"### {made.__name__}", f"```\n{made.__name__}({arguments(made)})\n\n{inspect.getdoc(made)}\n```"]
+    return parts
+
+
+def arguments(made: Any) -> str:
+    """Its arguments with their types and defaults, a line each."""
+    lines = []
+    for name, argument in inspect.signature(made).parameters.items():
+        default = "{}" if repr(argument.default) == "<factory>" else repr(argument.default)
+        given = "" if argument.default is argument.empty else f" = {default}"
+        lines.append(f"    {name}: {argument.annotation}{given},\n")
+    return "\n" + "".join(lines)
 
 
 def hyperparameters() -> list[str]:

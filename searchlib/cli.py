@@ -128,14 +128,16 @@ def list_command(studies: Path, storage: str) -> None:
     from searchlib.study import list_studies, load_study
 
     counts = count_trials(storage)
-    for name in list_studies(studies):
+    names = list_studies(studies)
+    wide = max(map(len, names), default=0)
+    for name in names:
         try:
             study = load_study(name, studies)
         except SearchlibError as error:
-            click.echo(f"{name:20}  {'broken':>14}  {' '.join(str(error).split())}")
+            click.echo(f"{name:{wide}}  {'broken':>14}  {' '.join(str(error).split())}")
             continue
         state = f"{counts[name]}/{study.trials} trials" if name in counts else "not begun"
-        click.echo(f"{name:20}  {state:>14}  {' '.join(study.question.split())}")
+        click.echo(f"{name:{wide}}  {state:>14}  {' '.join(study.question.split())}")
 
 
 @cli.command()
@@ -258,7 +260,7 @@ def status(study: str, studies: Path, storage: str, as_json: bool) -> None:
 @cli.command()
 @options("study", "studies", "storage", "tracking_uri", "data_root")
 def evaluate(study: str, studies: Path, storage: str, tracking_uri: str | None, data_root: Path) -> None:
-    """Evaluate the best trial on the test set, once; later calls print the stored result.
+    """Evaluate the champion on the test set, once; later calls print the stored result.
 
     This closes the study: no trial can be added after it.
 
@@ -359,7 +361,7 @@ def report(
         from searchlib.material import statistics
         from searchlib.storage import begun
 
-        begun(storage, loaded.name)
+        begun(storage, loaded)
         found = statistics(loaded, storage=storage, tracking_uri=tracking_uri)
         click.echo(json.dumps(found, indent=2, allow_nan=False))
         return

@@ -395,9 +395,9 @@ def function_dataset(
     """A regression: *function*, given in the study file, of inputs drawn uniformly from [low, high]^inputs.
 
     function: float32 ``[N, inputs]`` to ``[N]`` or ``[N, outputs]``, by torch; it is part of the study's identity, as
-    are the other arguments. noise: deviation of the normal noise on the targets of both parts. The *train* examples,
-    from which the validation split is cut, and the *test* examples are independent draws. The input scalings
-    'unit' and 'symmetric' map low to 0 or -1 and high to 1.
+    are the other arguments. noise: deviation of the normal noise on the targets of both parts; no network's loss
+    can be expected below its square. The *train* examples, from which the validation split is cut, and the *test*
+    examples are independent draws. The input scalings 'unit' and 'symmetric' map low to 0 or -1 and high to 1.
     """
     if not callable(function) or not isinstance(getattr(function, "__name__", None), str):
         raise StudyError(f"{name}: function {function!r}; expected a function of the study file (def or lambda)")

@@ -139,7 +139,9 @@ def _beside(
             if not cell["values"]:
                 reason = "no look of the replicates is complete" if study.replicates else "the study has no replicates"
         if len(histories) >= 2:
-            there = f"; they have it at steps {min(curves[0])} to {max(curves[0])}" if curves else ""
+            found = [str(step) for step in sorted(curves[0])] if curves else []
+            shown = [*found[:3], "...", found[-1]] if len(found) > 5 else found
+            there = f"; they have it at {', '.join(shown)}" if found else ""
             reason = f"{len(values)} of its {len(histories)} replicates have {one.metric}{at}{there}"
     return {
         "source": one.source,

@@ -51,7 +51,7 @@ def publish(
     """
     from searchlib import dashboard
 
-    begun(storage, study.name)
+    begun(storage, study)
     material = gather(study, storage=storage, tracking_uri=tracking_uri, data_root=data_root)
     made = exhibits(material)
     path = _write(render(material, made), output or Path(f"{study.name}.html"))

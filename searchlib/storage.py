@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from searchlib.errors import BusyError, SearchlibError, StorageError
+from searchlib.study import refuse_if_changed
 
 if TYPE_CHECKING:
     import optuna
@@ -498,14 +499,19 @@ def at_work(storage: str, study: str) -> bool | None:
     return None if file_of(storage) is None else False
 
 
-def begun(storage: str, name: str) -> optuna.Study:
-    """The Optuna study that searchlib made under that name; StorageError where there is none. Creates nothing."""
+def begun(storage: str, study: Study) -> optuna.Study:
+    """The Optuna study that was begun with *study*. Creates nothing.
+
+    StorageError where there is none, StudyError where the study has changed since.
+    """
+    name = study.name
     found = load_optuna_study(storage, name)
     if found is None or "definition" not in found.user_attrs:
         raise StorageError(
             f"study {name!r} has not begun: storage {mask(storage)!r} holds nothing that searchlib made of it; run "
             f"searchlib optimize --study {name}, or give another --storage"
         )
+    refuse_if_changed(study, found.user_attrs["definition"])
     return found
 
 

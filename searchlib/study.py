@@ -192,6 +192,8 @@ class Study:
         if not isinstance(self.published, tuple) or not all(isinstance(one, Published) for one in self.published):
             raise StudyError(f"published={self.published!r}: expected a tuple of Published(...)")
         for one in self.published:
+            if one.metric.startswith("step_") and self.eval_every is None:
+                raise StudyError(f"published: {one.metric} is measured with eval_every only; write eval_every=500, say")
             for name, value in one.cell.items():
                 if name not in self.scientific:
                     raise StudyError(f"published, cell: {unknown_name('scientific dimension', name, self.scientific)}")

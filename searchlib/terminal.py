@@ -226,7 +226,10 @@ def show_summary(
             rows.append(("leading cells", "; ".join(leading[:LEADING_CELLS])))
     if status["replicates"]:
         seeds = status["replicates"]
-        rows.append(("replicates", f"{seeds['completed']} runs, up to {seeds['reached']} seeds a cell"))
+        up_to = "up to " if study.replicate_race else ""
+        rows.append(("replicates", f"{seeds['completed']} runs, {up_to}{seeds['reached']} seeds a cell"))
+        if winner := _winner(study, status):
+            rows.append(("best over seeds", winner))
     if result is not None:
         rows.append(test_row(result))
     rows.append(("answer", answer))
@@ -237,16 +240,32 @@ def show_summary(
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
+def _winner(study: Study, status: Mapping[str, Any]) -> str:
+    """The cell with the best mean among those with the most seeds."""
+    most = max((len(cell["replicates"]) for cell in status["cells"]), default=0)
+    means = [
+        (sum(cell["replicates"]) / most, describe(cell["scientific"]))
+        for cell in status["cells"]
+        if most and len(cell["replicates"]) == most
+    ]
+    if not means:
+        return ""
+    value, name = (max if study.direction == "maximize" else min)(means, key=lambda one: one[0])
+    return f"{name + ', ' if name else ''}{study.metric} {number(value, study.metric)}, mean of {most}"
+
+
 def test_row(result: TestResult) -> tuple[str, str]:
+    which = f"trial {result.trial}" + (f", replicate {result.replicate}" if result.replicate is not None else "")
     if result.accuracy is None:
         more = "" if result.r2 is None else f"R² {result.r2:.3f}, "
         return (
             "test loss",
-            f"{number(result.loss, 'test_loss')}  ({more}n = {result.n:,}, opened once, {result.evaluated_at})",
+            f"{number(result.loss, 'test_loss')}  ({more}n = {result.n:,}; {which}; "
+            f"opened once, {result.evaluated_at})",
         )
     return (
         "test accuracy",
-        f"{result.accuracy:.4f}  (95 % interval {result.low:.4f} to {result.high:.4f}, n = {result.n:,}, "
+        f"{result.accuracy:.4f}  (95 % interval {result.low:.4f} to {result.high:.4f}, n = {result.n:,}; {which}; "
         f"opened once, {result.evaluated_at})",
     )
 

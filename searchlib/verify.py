@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from searchlib.audit import Audit, Difference, counted
 from searchlib.errors import TrackingError
 from searchlib.storage import StudyLock, begun, mask
-from searchlib.study import refuse_if_changed
 from searchlib.tracking import Tracker
 
 if TYPE_CHECKING:
@@ -113,11 +112,9 @@ def repair(
 def _opened(
     study: Study, storage: str, tracking_uri: str | None, anew: bool = False
 ) -> Iterator[tuple[optuna.Study, Tracker]]:
-    search = begun(storage, study.name)
-    with StudyLock(storage, study.name, "verify"):
-        refuse_if_changed(study, search.user_attrs["definition"])
-        with Tracker(study, tracking_uri, create=anew) as tracker:
-            yield search, tracker
+    search = begun(storage, study)
+    with StudyLock(storage, study.name, "verify"), Tracker(study, tracking_uri, create=anew) as tracker:
+        yield search, tracker
 
 
 def _result(audit: Audit, mended: Sequence[Difference] = ()) -> Verification:

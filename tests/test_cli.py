@@ -99,7 +99,10 @@ def test_the_main_job_end_to_end() -> None:
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     assert "12/12 trials" in done.stdout
-    assert re.search(r"test accuracy +[01]\.\d+ +\(95 % interval 0\.\d+ to \d\.\d+, n = 60, opened once", done.stdout)
+    tested = (
+        r"test accuracy +[01]\.\d+ +\(95 % interval 0\.\d+ to \d\.\d+, n = 60; trial \d+, replicate \d+; opened once"
+    )
+    assert re.search(tested, done.stdout)
 
     trials = optuna.load_study(study_name="asked", storage=open_storage("optuna.journal")).get_trials()
     assert [trial.state.name for trial in trials] == ["COMPLETE"] * 12

@@ -15,7 +15,7 @@ import scipy.stats
 import torch
 from safetensors.torch import load
 
-from searchlib import Choice, Dataset, Examples, Published, dashboard
+from searchlib import Choice, Dataset, Examples, Published, StudyError, dashboard
 from searchlib.data import Split
 from searchlib.errors import SearchlibError
 from searchlib.figures import heat_map, robust_range
@@ -152,7 +152,7 @@ def test_published_figures_stand_beside_the_replicates(replicated, monkeypatch) 
             assert row["inside"] == (reach[0] <= row["published"] <= reach[1])
     assert found[1]["inside"] is False
     assert found[2]["inside"] is None
-    assert found[2]["reason"] == "0 of its 3 replicates have val_accuracy at step 7; they have it at steps 1 to 3"
+    assert found[2]["reason"] == "0 of its 3 replicates have val_accuracy at step 7; they have it at 1, 2, 3"
     page = page_of(study)
     assert json.loads(page.scripts["searchlib-data"])["published"] == found
     for words in ("A book", "of <one> seed", "training loss, epoch 3", found[2]["reason"]):
@@ -176,6 +176,15 @@ def test_a_published_figure_of_a_cell_without_replicates_says_so() -> None:
     assert {row["reason"] for row in found} == {"the study has no replicates"}
     assert {row["inside"] for row in found} == {None}
     assert found[0]["reason"] in page_of(study).text
+
+
+def test_a_study_that_has_changed_since_is_not_described_by_its_new_file(replicated, monkeypatch) -> None:
+    folder, study = replicated
+    monkeypatch.chdir(folder)
+    changed = dataclasses.replace(study, fixed={**study.fixed, "epochs": 9})
+    with pytest.raises(StudyError, match=r"changed since its first trial \(fixed.epochs: 3 became 9\)"):
+        publish(changed, storage=STORAGE, tracking_uri=None, data_root=Path("data"), output=Path("other.html"))
+    assert not Path("other.html").exists()
 
 
 def test_replicates_that_diverged_are_counted_beside_a_published_figure() -> None:

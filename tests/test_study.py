@@ -289,6 +289,13 @@ def test_a_published_figure_is_checked(change: dict, expected: str) -> None:
         study(published=(Published(**{**settings, **change}),))
 
 
+def test_a_published_figure_by_step_needs_steps() -> None:
+    one = Published(source="A book", value=0.9, metric="step_val_accuracy", step=500)
+    with pytest.raises(StudyError, match="measured with eval_every only"):
+        study(scientific={}, published=(one,))
+    study(scientific={}, published=(one,), eval_every=500)
+
+
 def test_published_figures_name_cells_that_a_study_has() -> None:
     one = Published(source="A book", value=1.5, metric="train_loss")
     with pytest.raises(StudyError, match=r"expected a tuple of Published"):
