@@ -81,6 +81,8 @@ def study_results(name: str, folder: Path) -> Data | None:
         return None
     refuse_if_changed(study, optuna_study.user_attrs["definition"])
     data = gathered(study, storage=storage, tracking_uri=tracking)
+    if not data["test"]:
+        sys.exit(f"{name} isn't finished: searchlib optimize --study {name}")
     replicated = load_optuna_study(storage, replicates_name(study))
     trials = [*optuna_study.get_trials(deepcopy=False), *(replicated.get_trials(deepcopy=False) if replicated else [])]
     spans = [(t.datetime_start, t.datetime_complete) for t in trials if t.datetime_start and t.datetime_complete]
@@ -485,6 +487,12 @@ def of_wizard(studies: Data) -> Claims:
     first = [max(four, key=lambda label: four[label]["values"][seed]) for seed in seeds]
     counts = ", ".join(f"{label} {first.count(label)}" for label in four if label in first)
     zeros = {activation: at("zeros", activation)["mean"] for activation in ("tanh", "relu", "sigmoid", "leaky_relu")}
+    silent = ""  # without those biases
+    if "ee541_initializers" in studies:
+        silent = (
+            f"; with biases of 0 it holds: {shown(cell_of(studies['ee541_initializers'], initializer='zeros')['mean'])}"
+        )
+        silent += " % (`ee541_initializers`, ReLU)"
     squash = gain(at("xavier_normal", "sigmoid"), xavier)
     leak = gain(at("kaiming_normal", "leaky_relu"), at("kaiming_normal", "relu"))
     return [
@@ -502,7 +510,8 @@ def of_wizard(studies: Data) -> Claims:
             "with zeros no unit differs from another, and the network can't learn",
             verdict(all(value < 0.2 for value in zeros.values())),
             ", ".join(f"{activation} {shown(value)} %" for activation, value in zeros.items())
-            + ": the biases, which the page leaves as PyTorch draws them, tell the units apart",
+            + ": the biases, which the page leaves as PyTorch draws them, tell the units apart"
+            + silent,
         ),
         (
             "sigmoid trains worse than tanh, its gradient being at most 1/4",
@@ -555,14 +564,25 @@ def of_width(studies: Data) -> Claims:
         key=lambda cell: int(cell["scientific"]["hidden"]),
     )
     tanh = min((cell for cell in single if cell["scientific"]["activation"] == "tanh"), key=lambda cell: cell["mean"])
-    widths = ", ".join(f"{cell['scientific']['hidden']}: {cell['mean']:.2g}" for cell in relus)
-    enough = next((cell["scientific"]["hidden"] for cell in relus if cell["mean"] <= three["high"]), None)
+
+    def both(cell: Data) -> str:
+        return f"{cell['mean']:.2g} ({min(cell['values'].values()):.2g})"
+
+    enough = next((cell["scientific"]["hidden"] for cell in relus if cell["mean"] <= three["mean"]), None)
+    best = min(value for cell in relus for value in cell["values"].values())
+    reached = best <= min(three["values"].values())
+    widths = ", ".join(f"{cell['scientific']['hidden']}: {both(cell)}" for cell in relus)
     return [
         (
             "one hidden layer approximates any function, if it is wide enough",
-            f"matched from {enough} units on" if enough else "not within 8,192 units and 4,000 steps",
-            f"mean squared error, ReLU: 64-64-64 {three['mean']:.2g} ({interval(three['low'], three['high'], 'loss')})"
-            f"; one layer of {widths}; the best of one tanh layer {tanh['mean']:.2g} ({tanh['scientific']['hidden']})",
+            (
+                f"in the mean it matches 64-64-64 from {enough} units on"
+                if enough
+                else "in the mean no width matches 64-64-64"
+            )
+            + ("" if reached else "; its best seeds none does"),
+            f"mean squared error with ReLU, mean (best) of {three['n']} seeds: 64-64-64 {both(three)}; one layer of "
+            f"{widths}; the best of one tanh layer {both(tanh)}, with {tanh['scientific']['hidden']}",
         )
     ]
 
@@ -586,21 +606,30 @@ def of_biases(studies: Data) -> Claims:
     of = studies["bias_initialization"]
     rows: Claims = []
     for depth in (2, 10):
-        zeros = cell_of(of, depth=depth, bias_init="zeros")
-        small = cell_of(of, depth=depth, bias_init="constant", bias_value=0.1)
-        default = cell_of(of, depth=depth, bias_init="pytorch_default")
-        dead = {
-            name: [max(of["layers"][cell["label"]][when]) for when in ("before", "after")]
-            for name, cell in (("zeros", zeros), ("0.1", small), ("pytorch_default", default))
+        kept = {
+            name: cell_of(of, depth=depth, **scientific)
+            for name, scientific in (
+                ("zeros", {"bias_init": "zeros"}),
+                ("0.01", {"bias_init": "constant", "bias_value": 0.01}),
+                ("0.1", {"bias_init": "constant", "bias_value": 0.1}),
+                ("1", {"bias_init": "constant", "bias_value": 1.0}),
+                ("pytorch_default", {"bias_init": "pytorch_default"}),
+            )
         }
-        more = gain(small, zeros)
+        dead = {
+            name: [100 * statistics.mean(of["layers"][cell["label"]][when]) for when in ("before", "after")]
+            for name, cell in kept.items()
+        }
+        gains = {name: gain(kept[name], kept["zeros"]) for name in ("0.01", "0.1", "1")}
+        alive = min(dead[name][1] for name in gains) < dead["zeros"][1] / 2
         rows.append(
             (
                 f"a small positive bias keeps ReLU units alive, and helps ({depth} hidden layers)",
-                f"alive: {verdict(dead['0.1'][1] < dead['zeros'][1])}; helps: {verdict(more[1] > 0)}",
-                "largest share of dead units in a layer, before and after training: "
-                + "; ".join(f"{name} {100 * a:.0f} and {100 * b:.0f} %" for name, (a, b) in dead.items())
-                + f"; accuracy, 0.1 against zeros: {points(more)}",
+                f"alive: {verdict(alive)}; helps: {verdict(any(low > 0 for _, low, _ in gains.values()))}",
+                "dead units before and after training: "
+                + "; ".join(f"{name} {before:.0f} and {after:.0f} %" for name, (before, after) in dead.items())
+                + "; accuracy against zeros: "
+                + "; ".join(f"{name} {points(difference)}" for name, difference in gains.items()),
             )
         )
     return rows

@@ -1,49 +1,45 @@
 """How good can a plain multilayer perceptron get on MNIST, by its training alone?
 
-Two hidden layers or three, of up to 1,024 units, no augmentation, 54,000 images to train on, 6,000 to validate.
-Widths, optimizer, learning rate and its schedule, batch size, weight decay, dropout, batch normalization, activation
-and initializer are all searched, by TPE in rounds of 8, with successive halving (of three that reach epoch 3 or 9, one
-goes on). The leader runs again on five fresh seeds, and the best of these is evaluated on the test set, once. Aim:
-.985 there.
+Two hidden layers of 256 or 512 units, batch normalization, no augmentation, 54,000 images to train on, 6,000 to
+validate. The second width, optimizer, learning rate and its schedule, batch size, weight decay, dropout, activation
+and initializer are searched by TPE in rounds of 4, all to the end: stopping early favoured networks that start fast
+and end worse. The ranges are those in which a wider search (one layer to three, with and without batch normalization,
+ReLU, rates from 0.0002 on, on FashionMNIST) found its best, by validation. The leader runs again on five fresh seeds,
+and the best of these is evaluated on the test set, once. Aim: .985 there.
 
 Command:   searchlib optimize --study best_mlp_mnist
 Run time:  not measured yet
 Result:    not run yet
 """
 
-from typing import Any
-
 from searchlib import MLP, Choice, LogUniform, Study, Uniform
-
-
-def patient() -> Any:
-    """Successive halving that waits for three epochs: dropout and weight decay start slowly and end well."""
-    from optuna.pruners import SuccessiveHalvingPruner
-
-    return SuccessiveHalvingPruner(min_resource=3, reduction_factor=3)
-
 
 STUDY = Study(
     question="How good can a plain multilayer perceptron get on MNIST, by its training alone?",
     dataset="mnist",
     model=MLP(hidden=(512, 256)),
     nuisance={
-        "hidden": Choice("512-256", "512-512", "512-256-128", "1024-512"),
+        "hidden": Choice("512-256", "512-512"),
         "optimizer": Choice("sgd", "adamw"),
-        "learning_rate": LogUniform(5e-4, 0.1),
+        "learning_rate": LogUniform(0.005, 0.06),
         "lr_schedule": Choice("cosine", "step"),
         "batch_size": Choice(128, 256),
-        "weight_decay": LogUniform(1e-5, 0.1),
-        "dropout": Uniform(0.2, 0.5),
-        "batch_norm": Choice(False, True),
-        "activation": Choice("relu", "gelu", "silu"),
+        "weight_decay": LogUniform(1e-5, 1e-2),
+        "dropout": Uniform(0.2, 0.45),
+        "activation": Choice("gelu", "silu"),
         "initializer": Choice("pytorch_default", "xavier_normal", "kaiming_normal", "orthogonal"),
     },
-    fixed={"epochs": 24, "momentum": 0.9, "nesterov": True, "lr_decay": 0.88, "input_scaling": "standard"},
+    fixed={
+        "batch_norm": True,
+        "epochs": 16,
+        "momentum": 0.9,
+        "nesterov": True,
+        "lr_decay": 0.85,
+        "input_scaling": "standard",
+    },
     sampler="tpe",
-    pruner=patient,
-    trials=24,
-    round_size=8,
+    trials=8,
+    round_size=4,
     replicates=5,
     replicate_cells=1,
     replicate_race=False,

@@ -4,8 +4,10 @@ EE 541, unit 7A: 784-200-10, no regularization, ten epochs; initializers compare
 before and after training, which the report draws for each initializer and both layers.
 
 Command:   searchlib optimize --study ee541_initializers
-Run time:  not measured yet
-Result:    not run yet
+Run time:  4 minutes on two busy cores of an AMD EPYC
+Result:    At its own best learning rate (0.071) it makes no difference which of xavier_normal, xavier_uniform,
+           kaiming_normal, lecun_normal and pytorch_default one takes: 0.980 each. U(-0.5, 0.5) reaches 0.971, normal
+           (deviation 1) 0.933, zeros 0.112. Leader: kaiming_normal, validation 0.9800 (0.9792 to 0.9809), test 0.9792.
 """
 
 from searchlib import MLP, Choice, LogUniform, Study

@@ -6,12 +6,17 @@ gradient_norm/layer1, ... Mean-field theory says in advance what they will be: c
 
     searchlib diagnose --initializer pytorch_default --activation relu --depth 20 --width 64
 
-``critical`` has the variance at which theory sees gradients neither shrink nor grow; sigmoid's can't train anything
-deep, for at that point (a variance of 103 / fan_in) its units are saturated.
+``critical`` has the variance at which theory sees gradients neither shrink nor grow; with sigmoid that isn't enough
+for ten layers, for there (a variance of 103 / fan_in) its units are saturated.
 
 Command:   searchlib optimize --study vanishing_gradient
-Run time:  not measured yet
-Result:    not run yet
+Run time:  7 minutes on two busy cores of an AMD EPYC
+Result:    Mean field foretells the first layer's gradient, relative to the last hidden layer's, to a factor of 1.3
+           (median of 60 cells), from about 1 down to 10^-24. Where it falls below about 1/60 nothing trains: sigmoid
+           from 5 layers on with the usual initializers, ReLU and tanh with pytorch_default from 10 and 20. Sigmoid at
+           its critical variance still reaches 0.92 with 5 layers, saturated as it is; tanh reaches 0.94 with 30
+           (xavier_normal, critical), ReLU 0.93 with 20. Best is depth 1, tanh, pytorch_default: validation 0.9816
+           (0.9759 to 0.9873); test 0.9764 of 297 images.
 """
 
 from searchlib import MLP, Choice, LogUniform, Study
