@@ -267,7 +267,8 @@ def runs(studies: Data) -> list[str]:
         "## The studies",
         "Accuracies are in percent. The command is `searchlib optimize --study NAME` for each; the files hold all "
         "settings. The mean is that of validation over seeds that the search didn't see; the test set was opened once, "
-        "for the leader's best replicate.",
+        "for the leader's best replicate. (`vanishing_gradient` had run before with a pruner, which chose blindly where "
+        "all points were at chance after one epoch; the digits' test images were opened then, too.)",
         table(heads, rows),
         *made_with(studies),
     ]
@@ -317,7 +318,7 @@ def beside(studies: Data) -> list[str]:
             (
                 one["label"],
                 named(one["metric"]),
-                str(one["step"]),
+                f"{'iteration' if one['metric'].startswith('step_') else 'epoch'} {one['step']}",
                 shown(one["published"], one["metric"]),
                 shown(one["mean"], one["metric"]),
                 interval(one["low"], one["high"], one["metric"]),
@@ -329,13 +330,14 @@ def beside(studies: Data) -> list[str]:
         said = [one for one in entries if one["inside"] is not None]
         parts += [
             f"### `{name}`",
+            f"Source: {'; '.join(dict.fromkeys(one['source'] for one in entries))}. "
             f"{sum(one['inside'] for one in said)} of {len(said)} published figures lie inside the interval in which "
             f"95 % of further seeds fall (n = {entries[0]['n']} seeds).",
             table(
                 (
                     "cell",
                     "metric",
-                    "at",
+                    "after",
                     "published",
                     "ours, mean",
                     "95 % interval",
