@@ -267,8 +267,8 @@ def runs(studies: Data) -> list[str]:
         "## The studies",
         "Accuracies are in percent. The command is `searchlib optimize --study NAME` for each; the files hold all "
         "settings. The mean is that of validation over seeds that the search didn't see; the test set was opened once, "
-        "for the leader's best replicate. (`vanishing_gradient` had run before with a pruner, which chose blindly where "
-        "all points were at chance after one epoch; the digits' test images were opened then, too.)",
+        "for the leader's best replicate. (`vanishing_gradient` had run before with a pruner, which chose blindly "
+        "where all points were at chance after one epoch; the digits' test images were opened then, too.)",
         table(heads, rows),
         *made_with(studies),
     ]
