@@ -8,8 +8,9 @@ ReLU, rates from 0.0002 on, on FashionMNIST) found its best, by validation. The 
 and the best of these is evaluated on the test set, once. Aim: .900 there.
 
 Command:   searchlib optimize --study best_mlp
-Run time:  not measured yet
-Result:    not run yet
+Run time:  25 minutes on two cores of an AMD EPYC that had other work to do for most of them
+Result:    512-256, AdamW, gelu, orthogonal weights, dropout 0.36: validation 0.9124 over five fresh seeds (0.9105 to
+           0.9144); test 0.9077, 95 % interval 0.9019 to 0.9132. Eight trials: a longer search may well find better.
 """
 
 from searchlib import MLP, Choice, LogUniform, Study, Uniform
