@@ -103,6 +103,9 @@ def test_the_main_job_end_to_end() -> None:
         r"test accuracy +[01]\.\d+ +\(95 % interval 0\.\d+ to \d\.\d+, n = 60; trial \d+, replicate \d+; opened once"
     )
     assert re.search(tested, done.stdout)
+    told = re.search(r"best over seeds +(.*), val_accuracy ([01]\.\d{4}), mean of 3\n", done.stdout)
+    assert told is not None
+    assert f"{told[1]} has the best validation accuracy: {told[2]}" in done.stdout, "the answer says the same"
 
     trials = optuna.load_study(study_name="asked", storage=open_storage("optuna.journal")).get_trials()
     assert [trial.state.name for trial in trials] == ["COMPLETE"] * 12
