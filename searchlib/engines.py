@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from searchlib.data import Split, get_dataset
 from searchlib.errors import DeviceError
+from searchlib.products import rounds_to_bfloat16
 from searchlib.runs import Keeps, Run, StackRun
 from searchlib.tracking import TrialRecord
-from searchlib.workers import Workers, available_cores, rounds_to_bfloat16
+from searchlib.workers import Workers, available_cores
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial

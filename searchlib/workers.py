@@ -9,12 +9,14 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from searchlib.products import get_products, set_products, setting_for
 
 if TYPE_CHECKING:
     from searchlib.runs import Run, StackRun
 
-__all__ = ["Deadline", "OutOfTimeError", "Workers", "available_cores", "rounds_to_bfloat16"]
+__all__ = ["Deadline", "OutOfTimeError", "Workers", "available_cores"]
 
 MOST_WAITING = 6  # stacks a worker, begun and not yet recorded
 
@@ -53,7 +55,7 @@ class Workers:
         import torch
 
         self._threads = torch.get_num_threads()
-        self._precision = _products().fp32_precision
+        self._products = get_products()
         if self.threads is not None:
             torch.set_num_threads(self.threads)  # the workers take it over when they start
         self._pool = ThreadPoolExecutor(self.count, thread_name_prefix="searchlib-worker")
@@ -67,7 +69,7 @@ class Workers:
         self._halt.set()
         self._pool.shutdown()
         torch.set_num_threads(self._threads)
-        _products().fp32_precision = self._precision
+        set_products(self._products)
 
     def advance(
         self,
@@ -109,7 +111,7 @@ class Workers:
                         if training:
                             break
                         precision = upcoming.precision
-                        _products().fp32_precision = {"bfloat16": "bf16", "float32": "ieee"}[precision]
+                        set_products(setting_for(precision))
                     submit(upcoming)
                     upcoming = None
                 if not training:
@@ -153,29 +155,6 @@ class Workers:
                 finished.append(begun.popleft())
             over.difference_update(finished)
             yield stack, finished, list(begun)
-
-
-def _products() -> Any:
-    """torch's setting for oneDNN: to multiply float32 numbers rounded to bfloat16, or as they are; sums are float32."""
-    import torch
-
-    mkldnn: Any = torch.backends.mkldnn
-    return mkldnn.matmul
-
-
-def rounds_to_bfloat16() -> bool:
-    """Whether products here do round where they may: tried out, since of CPUs with such instructions not all do."""
-    import torch
-
-    factors = torch.linspace(1.0, 2.0, 256 * 784).view(256, 784)
-    before, found = _products().fp32_precision, {}
-    try:
-        for precision in ("ieee", "bf16"):
-            _products().fp32_precision = precision
-            found[precision] = factors @ factors.T
-    finally:
-        _products().fp32_precision = before
-    return bool(((found["bf16"] / found["ieee"] - 1.0).abs() > 1e-5).any())
 
 
 def available_cores() -> int:

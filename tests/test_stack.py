@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -15,6 +16,7 @@ from searchlib.activations import ACTIVATIONS
 from searchlib.errors import StudyError
 from searchlib.initializers import INITIALIZERS, initialize
 from searchlib.models import build_mlp
+from searchlib.products import get_products, set_products, setting_for
 from searchlib.training.loop import Tensors, train
 from searchlib.training.module import ModuleStack
 from searchlib.training.stack import Member, Stack, count_right, fusion_key
@@ -303,7 +305,16 @@ def test_after_many_steps() -> None:
     assert_equal_alone(members, tolerance=1e-8)
 
 
-def test_float32_to_round_off() -> None:
+@pytest.fixture(params=["ieee", setting_for("float32")])
+def products(request: pytest.FixtureRequest) -> Iterator[str]:
+    """torch's own way to multiply float32 matrices, and that of the workers: on most machines the same."""
+    before = get_products()
+    set_products(request.param)
+    yield request.param
+    set_products(before)
+
+
+def test_float32_to_round_off(products: str) -> None:
     """In float32 one epoch agrees to a few units of round-off."""
     data32 = make_data(dtype=torch.float32)
     members = [
@@ -315,6 +326,19 @@ def test_float32_to_round_off() -> None:
     double = make_stack(members)
     for low, high in zip(train(single, data32, order_seed=1), train(double, DATA, order_seed=1), strict=True):
         assert low.val_loss == pytest.approx(high.val_loss, rel=2e-5)
+
+
+@pytest.mark.parametrize("batch_size", [32, 100, 256])
+def test_products_of_float32_are_of_float32(products: str, batch_size: int) -> None:
+    """Each entry of a stack's products is as near as float32 sums are (Higham & Mary 2019: 8 sqrt(n) units)."""
+    generator = torch.Generator().manual_seed(1)
+    weight, inputs, gradient = (
+        torch.randn(*shape, generator=generator) for shape in ((1800, 784), (batch_size, 784), (1800, batch_size))
+    )
+    for left, right in ((weight, inputs.T), (gradient, inputs)):
+        terms = left.shape[1]
+        bound = 8.0 * math.sqrt(terms) * 2.0**-24 * (left.abs().double() @ right.abs().double())
+        assert ((left @ right).double() - left.double() @ right.double()).abs().le(bound).all()
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw", "rmsprop"])
@@ -489,9 +513,12 @@ def test_stack_equals_alone(rates, activation, widths, batch_size, optimizer) ->
 
 def test_a_module_of_a_study_is_right_as_often_as_alone() -> None:
     config = TrialConfig(learning_rate=0.3, batch_size=12, epochs=3)
-    parts = [nn.Linear(INPUTS, 8), nn.Tanh(), nn.Linear(8, CLASSES)]
-    stack = ModuleStack([Member(0, config, seed=3)], build=lambda _: nn.Sequential(*parts), dtype=torch.float64)
-    network = nn.Sequential(nn.Linear(INPUTS, 8), nn.Tanh(), nn.Linear(8, CLASSES)).double()
+
+    def build(_: TrialConfig) -> nn.Module:
+        return nn.Sequential(nn.Linear(INPUTS, 8), nn.Tanh(), nn.Linear(8, CLASSES))
+
+    stack = ModuleStack([Member(0, config, seed=3)], build=build, dtype=torch.float64)
+    network = build(config).double()
     network.load_state_dict(stack.state(0))
     optimizer = torch.optim.SGD(network.parameters(), lr=0.3)
     for epoch in train(stack, DATA, order_seed=5, eval_every=2):

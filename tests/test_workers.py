@@ -71,9 +71,9 @@ def curves(stacks: list[StackRun]) -> dict[int, list[tuple[float, ...]]]:
 def test_side_by_side_as_one_after_another(count: int) -> None:
     study = a_study()
     alone = list(stacks_of(study))
-    for stack in alone:
-        while stack.alive:
-            stack.advance()
+    with Workers(1) as worker:
+        for stack in alone:
+            list(worker.advance([stack], deadline=Deadline(None)))
     together = list(stacks_of(study))
     with Workers(count) as workers:
         finished = [over for _, over, _ in workers.finish(together, deadline=Deadline(None))]

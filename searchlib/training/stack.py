@@ -6,14 +6,13 @@ products, and none needs a transposed copy. Trials are ordered by activation, so
 contiguous slice. The loss is the sum over trials of the mean over the batch: each trial keeps the gradient that it
 would have alone, and nothing couples one to another.
 
-``Stack.step`` takes its gradients by hand, layer by layer, into the same memory in each step. What stands between two
-products, a layer's normalization, activation and dropout, has a kernel (``KERNELS``) or goes through autograd.
+``Stack.step`` takes its gradients by hand, part by part (``searchlib.training.layers``).
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -26,6 +25,7 @@ from searchlib.initializers import initialize
 from searchlib.models import build_mlp, layer_sizes
 from searchlib.space import encode
 from searchlib.training.kernels import KERNELS
+from searchlib.training.layers import Activations, ByAutograd, FirstLinear, Linear, Part
 from searchlib.training.optimizers import OPTIMIZERS
 from searchlib.trial import derive_seed
 
@@ -60,9 +60,6 @@ class Trace:
     preactivations: list[Tensor]
     activations: list[Tensor]
     outputs: Tensor
-
-
-Pullback = Callable[[Tensor], Tensor]  # from the gradient by what a part gave to the gradient by what it got
 
 
 def fusion_key(config: TrialConfig) -> tuple[object, ...]:
@@ -194,21 +191,15 @@ class Stack:
         return [member.config for member in self.members]
 
     def _refresh(self) -> None:
-        """Recompute what follows from the members: slices by activation, memory for gradients and signals."""
+        """Recompute what follows from the members: slices by activation, places for gradients, the parts."""
         self._slices = list(_slices(self._configs))
         # a function of the study's own may have a gradient of its own, which needn't be linear in the loss
         self._own_functions = any(activation.function is not None for _, _, activation, _ in self._slices)
         self.gradients = {name: torch.zeros_like(value) for name, value in self.parameters.items()}
-        self._memory: dict[tuple[str, tuple[int, ...]], Tensor] = {}
         for name, parameter in self.parameters.items():
             parameter.requires_grad_(not name.startswith("linear0."))
-
-    def _scratch(self, name: str, *shape: int) -> Tensor:
-        """Memory for a signal, the same in each step: fresh megabytes would cost as much as the products do."""
-        key = (name, shape)
-        if key not in self._memory:
-            self._memory[key] = torch.empty(shape, dtype=self.dtype, device=self.device)
-        return self._memory[key]
+        with torch.no_grad():
+            self.parts = self._make_parts()
 
     # ------------------------------------------------------------------------------------------------ one step
 
@@ -219,14 +210,16 @@ class Stack:
         Returns what the batch gave before the update: mean loss ``[K]``, and how many examples are right ``[K]``, None
         for real targets. learning_rate: the same tensor until the rates change.
         """
-        outputs, pullbacks = self._follow(inputs)
+        outputs = inputs
+        for part in self.parts:
+            outputs = part.forward(outputs)
         loss, gradient = losses_and_gradients(outputs, targets)
         right = None if targets.is_floating_point() else count_right(outputs, targets)
         scale = self.optimizer.gradient_scale(learning_rate)
         early = scale is not None and not self._own_functions
         gradient.mul_((scale / len(inputs)).view(-1, 1, 1) if scale is not None and early else 1.0 / len(inputs))
-        for pullback in reversed(pullbacks):
-            gradient = pullback(gradient)
+        for part in reversed(self.parts):
+            gradient = part.backward(gradient)
         if scale is not None and not early:
             for value in self.gradients.values():
                 value.mul_(scale.view(-1, *(1,) * (value.dim() - 1)))
@@ -234,97 +227,40 @@ class Stack:
         self.batches += 1
         return loss.mean(dim=1), right
 
-    def _follow(self, inputs: Tensor) -> tuple[Tensor, list[Pullback]]:
-        """The outputs ``[K, C, B]`` in training, and the way back: each part's pullback, in the order of the parts."""
-        signal, pullback = self._first_layer(inputs)
-        pullbacks = [pullback]
-        for index in range(self.depth):
-            signal, between = self._between(signal, index)
-            signal, linear = self._linear_layer(signal, index + 1)
-            pullbacks += [between, linear]
-        return signal, pullbacks
+    def _make_parts(self) -> list[Part]:
+        """The networks in training, from the first linear layer to the last."""
+        kernels = not self.batch_norm and not self.has_dropout and all(type(m) in KERNELS for *_, m in self._slices)
+        slices = [(start, stop, module) for start, stop, _, module in self._slices]
+        parts: list[Part] = []
+        for index in range(self.depth + 1):
+            names = (f"linear{index}.weight", f"linear{index}.bias")
+            tensors = (self.parameters[name] for name in names), (self.gradients[name] for name in names)
+            parts.append((FirstLinear if index == 0 else Linear)(*tensors[0], *tensors[1]))
+            if index < self.depth:
+                parts.append(Activations(slices) if kernels else self._by_autograd(index))
+        return parts
 
-    def _first_layer(self, inputs: Tensor) -> tuple[Tensor, Pullback]:
-        weight = self.parameters["linear0.weight"]
-        trials, width, fan_in = weight.shape
-        signal = self._scratch("signal0", trials, width, len(inputs))
-        self._first(inputs, out=signal)
+    def _by_autograd(self, index: int) -> ByAutograd:
+        """What stands between two linear layers, in training: normalization, activation, dropout."""
 
-        def pullback(gradient: Tensor) -> Tensor:
-            flat = gradient.view(trials * width, -1)
-            torch.mm(flat, inputs, out=self.gradients["linear0.weight"].view(-1, fan_in))
-            torch.sum(gradient, dim=2, out=self.gradients["linear0.bias"])
-            return gradient
-
-        return signal, pullback
-
-    def _linear_layer(self, signal: Tensor, index: int) -> tuple[Tensor, Pullback]:
-        weight, bias = self.parameters[f"linear{index}.weight"], self.parameters[f"linear{index}.bias"]
-        trials, width, fan_in = weight.shape
-        output = self._scratch(f"signal{index}", trials, width, signal.shape[2])
-        torch.baddbmm(bias[:, :, None], weight, signal, out=output)
-
-        def pullback(gradient: Tensor) -> Tensor:
-            torch.bmm(gradient, signal.transpose(1, 2), out=self.gradients[f"linear{index}.weight"])
-            torch.sum(gradient, dim=2, out=self.gradients[f"linear{index}.bias"])
-            before = self._scratch(f"gradient{index}", trials, fan_in, signal.shape[2])
-            return torch.bmm(weight.transpose(1, 2), gradient, out=before)
-
-        return output, pullback
-
-    def _between(self, signal: Tensor, index: int) -> tuple[Tensor, Pullback]:
-        """What stands between two products, in training: normalization, activation, dropout."""
-        kernels = [KERNELS.get(type(module)) for *_, module in self._slices]
-        if self.batch_norm or self.has_dropout or None in kernels:
-            return self._between_by_autograd(signal, index)
-        output = self._scratch(f"activation{index}", *signal.shape)
-        for (start, stop, _, module), kernel in zip(self._slices, kernels, strict=True):
-            assert kernel is not None
-            kernel.forward(module, signal[start:stop], output[start:stop])
-
-        def pullback(gradient: Tensor) -> Tensor:
-            for (start, stop, _, module), kernel in zip(self._slices, kernels, strict=True):
-                assert kernel is not None
-                kernel.backward(module, gradient[start:stop], signal[start:stop], output[start:stop])
-            return gradient
-
-        return output, pullback
-
-    def _between_by_autograd(self, signal: Tensor, index: int) -> tuple[Tensor, Pullback]:
-        own = (f"norm{index}.weight", f"norm{index}.bias", f"activation{index}.weight")
-        names = [name for name in own if name in self.parameters]
-        with torch.enable_grad():
-            start = signal.detach().requires_grad_()
-            output = start
+        def between(signal: Tensor) -> Tensor:
             if self.batch_norm:
-                output = self._normalize(output, index, self.buffers, training=True)
-            output = self.activate(output, index, training=True)
-            if self.has_dropout:
-                output = self._drop(output)
+                signal = self._normalize(signal, index, self.buffers, training=True)
+            signal = self.activate(signal, index, training=True)
+            return self._drop(signal) if self.has_dropout else signal
 
-        def pullback(gradient: Tensor) -> Tensor:
-            if not output.requires_grad:  # a function of the study's own without a gradient
-                for name in names:
-                    self.gradients[name].zero_()
-                return torch.zeros_like(signal)
-            before, *rest = torch.autograd.grad(
-                output, [start, *(self.parameters[name] for name in names)], gradient, materialize_grads=True
-            )
-            for name, value in zip(names, rest, strict=True):
-                self.gradients[name].copy_(value)
-            return before.contiguous()
-
-        return output.detach().contiguous(), pullback
+        own = (f"norm{index}.weight", f"norm{index}.bias", f"activation{index}.weight")
+        return ByAutograd(
+            between, [(self.parameters[name], self.gradients[name]) for name in own if name in self.parameters]
+        )
 
     # ------------------------------------------------------------------------------------ evaluation and a trace
 
-    def _first(self, inputs: Tensor, out: Tensor | None = None) -> Tensor:
+    def _first(self, inputs: Tensor) -> Tensor:
         """The first layer of all trials as one product, ``[K, width, B]``."""
         weight, bias = self.parameters["linear0.weight"], self.parameters["linear0.bias"]
-        trials, width, fan_in = weight.shape
-        flat = None if out is None else out.view(trials * width, -1)
-        product = torch.mm(weight.view(-1, fan_in), inputs.T, out=flat)
-        return product.view(trials, width, -1).add_(bias[:, :, None])
+        product = torch.mm(weight.flatten(0, 1), inputs.T)
+        return product.view(*bias.shape, -1).add_(bias[:, :, None])
 
     def _linear(self, signal: Tensor, index: int) -> Tensor:
         weight, bias = self.parameters[f"linear{index}.weight"], self.parameters[f"linear{index}.bias"]

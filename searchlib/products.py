@@ -1,0 +1,62 @@
+"""Which library multiplies float32 matrices on a CPU, and how exactly: a setting of torch for the whole process."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+__all__ = ["get_products", "rounds_to_bfloat16", "set_products", "setting_for"]
+
+
+def setting_for(precision: str) -> str:
+    """torch's setting for products in *precision*, ``float32`` or ``bfloat16``; sums are float32 in both.
+
+    ``ieee``: torch's own choice, on x86 MKL. ``bf16``: oneDNN, which may round factors to bfloat16 and does so where
+    the CPU has tiles for it (AMX). On AMD's CPUs it rounds nothing, and takes 10 to 20 % less time than MKL for the
+    products of a stack (``docs/speed.md``): there it multiplies in float32 as well.
+    """
+    return "bf16" if precision == "bfloat16" or _onednn_is_faster_and_exact() else "ieee"
+
+
+def get_products() -> str:
+    """The setting in force."""
+    setting: str = _matmul().fp32_precision
+    return setting
+
+
+def set_products(setting: str) -> None:
+    """Multiply by this setting from now on, in all threads."""
+    _matmul().fp32_precision = setting
+
+
+def rounds_to_bfloat16() -> bool:
+    """Whether oneDNN does round where it may: tried out, since of CPUs with such instructions not all do."""
+    import torch
+
+    before, rounded = get_products(), False
+    try:
+        for rows, columns, inner in ((256, 256, 784), (1800, 32, 784), (1800, 784, 32), (64, 10, 100)):
+            factors = torch.linspace(1.0, 2.0, (rows + columns) * inner).view(-1, inner)
+            found = []
+            for setting in ("ieee", "bf16"):
+                set_products(setting)
+                found.append(factors[:rows] @ factors[rows:].T)
+            rounded |= bool(((found[1] / found[0] - 1.0).abs() > 1e-5).any())
+    finally:
+        set_products(before)
+    return rounded
+
+
+@functools.cache
+def _onednn_is_faster_and_exact() -> bool:
+    import torch
+
+    cpu = torch.cpu.get_capabilities()
+    return "AMD" in str(cpu.get("cpu_name")) and not cpu.get("amx_tile") and not rounds_to_bfloat16()
+
+
+def _matmul() -> Any:
+    import torch
+
+    mkldnn: Any = torch.backends.mkldnn
+    return mkldnn.matmul
