@@ -203,7 +203,8 @@ def _epoch(
                 raise HaltedError
             if watch is not None and step == len(batches) - 1:
                 watch.remember(stack)
-            losses[step], right = stack.step(data.train_inputs[batch], data.train_targets[batch], rate)
+            inputs, targets = (tensor.index_select(0, batch) for tensor in (data.train_inputs, data.train_targets))
+            losses[step], right = stack.step(inputs, targets, rate)
             if right is not None:
                 rights[step] = right
             if eval_every and (before + step + 1) % eval_every == 0 and step < len(batches) - 1:

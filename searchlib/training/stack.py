@@ -104,9 +104,10 @@ def losses_and_gradients(outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tens
     if targets.is_floating_point():
         error = outputs - targets.T
         return error.square().mean(dim=1), error.mul_(2.0 / classes)
+    one_hot = _one_hot_rows(classes, outputs.dtype, outputs.device)
     logarithms = outputs.log_softmax(dim=1)
     loss = -logarithms.gather(1, targets.expand(trials, 1, batch)).view(trials, batch)
-    return loss, logarithms.exp_().sub_(_one_hot_rows(classes, outputs.dtype, outputs.device)[targets].T)
+    return loss, logarithms.exp_().sub_(one_hot.index_select(0, targets).T)
 
 
 @functools.lru_cache(maxsize=8)
