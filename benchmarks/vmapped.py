@@ -69,7 +69,8 @@ class Ensemble:
         """Train all models through the data once."""
         weights = list(self.parameters.values())
         for batch in order.split(self.members[0].config.batch_size):
-            gradient = self.gradient(self.parameters, data.train_inputs[batch], data.train_targets[batch])
+            inputs, targets = data.train_inputs.index_select(0, batch), data.train_targets.index_select(0, batch)
+            gradient = self.gradient(self.parameters, inputs, targets)
             gradients = list(gradient.values())
             torch._foreach_mul_(self.buffers, self.momentum)
             torch._foreach_add_(self.buffers, gradients)
