@@ -26,6 +26,7 @@ class Idle:
 
     def __init__(self, members: Sequence[Member], snapshot: dict[str, float]) -> None:
         self.members, self.snapshot = list(members), snapshot
+        self.orders = [members[0].order_seed]
         self.device, self.dtype = torch.device("cpu"), torch.float32
         self.epoch = 0
 
@@ -33,7 +34,8 @@ class Idle:
         self, inputs: torch.Tensor, targets: torch.Tensor, learning_rate: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """No step."""
-        return torch.ones(len(self.members)), torch.zeros(len(self.members))
+        shape = len(self.members), len(inputs)
+        return torch.ones(shape), torch.zeros(shape, dtype=torch.bool)
 
     def evaluate(self, inputs: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Loss and right examples, by no network."""

@@ -140,14 +140,16 @@ class Engine:
             return self.study.dimensions[name].extremes()
         return [self.study.fixed[name]] if name in self.study.fixed else []
 
-    def start(self, trials: Sequence[FrozenTrial], *, order_seed: int, keeps: Keeps) -> StackRun:
+    def start(self, trials: Sequence[FrozenTrial], *, order_seed: int | None, keeps: Keeps) -> StackRun:
         """A stack of *trials*, which share a fusion key, before its first epoch.
 
+        order_seed: of the order in which they see the examples; None takes each trial's own seed.
         keeps: asked whenever a run reaches a new best value; where it says yes, the weights are kept.
         """
         self.data(self.config(trials[0]).input_scaling)  # here, once, not by several workers at the same time
-        runs = [Run(trial, self.config(trial), time.time()) for trial in trials]
-        return StackRun(self, runs, order_seed, keeps)
+        seeds = [trial.user_attrs["seed"] if order_seed is None else order_seed for trial in trials]
+        runs = [Run(trial, self.config(trial), time.time(), seed) for trial, seed in zip(trials, seeds, strict=True)]
+        return StackRun(self, runs, keeps)
 
     def build(self, members: list[Member], data: Tensors) -> Trainable:
         from searchlib.models import MLP, build_module

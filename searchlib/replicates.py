@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Generator, Iterator, Sequence
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 from searchlib.analysis import cells, outcome
@@ -169,7 +170,7 @@ class Race:
         return [trial for trial in self._trials() if trial.user_attrs["batch"] == batch]
 
     def _train(self, trials: Sequence[FrozenTrial]) -> Iterator[Progress]:
-        """Train what is open of a batch: a stack for each seed and fusion key, formed as before an interruption."""
+        """Train what is open of a batch, in stacks that are formed as before an interruption."""
         self.done, self.target = sum(trial.state.is_finished() for trial in trials), len(trials)
         for stack, finished, others in self.workers.finish(self._stacks(trials), deadline=self.deadline):
             if (not stack.alive and stack not in finished) or self.shelf.is_due([stack]):
@@ -181,15 +182,16 @@ class Race:
             yield self._progress(stack, others, records)
 
     def _stacks(self, trials: Sequence[FrozenTrial]) -> Iterator[StackRun]:
-        for replicate in sorted({trial.params["replicate"] for trial in trials}):
-            paired = [trial for trial in trials if trial.params["replicate"] == replicate]
+        """Stacks of all seeds together, the slowest first; of each seed alone where it draws a split of its own."""
+        seeds = sorted(trials, key=lambda trial: trial.params["replicate"])
+        alone = [list(paired) for _, paired in groupby(seeds, key=lambda trial: trial.params["replicate"])]
+        for paired in alone if self.study.replicate_split else [seeds]:
             if all(trial.state.is_finished() for trial in paired):
                 continue
-            engine = self._engine(replicate)
-            order_seed = derive_seed(self.study.seed, "replicate", replicate)
-            for group in engine.group(paired):
+            engine = self._engine(paired[0].params["replicate"])
+            for group in sorted(engine.group(paired), key=lambda group: engine.config(group[0]).batch_size):
                 if any(not trial.state.is_finished() for trial in group):
-                    stack = engine.start(group, order_seed=order_seed, keeps=self._leads)
+                    stack = engine.start(group, order_seed=None, keeps=self._leads)
                     self.shelf.take([stack])
                     yield stack
 

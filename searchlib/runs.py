@@ -51,14 +51,16 @@ WRITTEN = (
 class Run:
     """One trial while it trains.
 
-    curves: a point an epoch. steps: a point an evaluation, where the study has ``eval_every``. diagnostics: a snapshot
-    at initialization and one an epoch. state: the weights of the best epoch, where the run's owner wants them kept.
-    halved: how often its stack was halved for want of memory. notes: what a pruner wrote down of it.
+    order_seed: of the order in which it sees the examples. curves: a point an epoch. steps: a point an evaluation,
+    where the study has ``eval_every``. diagnostics: a snapshot at initialization and one an epoch. state: the weights
+    of the best epoch, where the run's owner wants them kept. halved: how often its stack was halved for want of
+    memory. notes: what a pruner wrote down of it.
     """
 
     trial: FrozenTrial
     config: TrialConfig
     started: float
+    order_seed: int
     curves: list[dict[str, float]] = field(default_factory=list)
     steps: list[dict[str, float]] = field(default_factory=list)
     diagnostics: list[dict[str, float]] = field(default_factory=list)
@@ -100,8 +102,8 @@ class StackRun:
     as far as it shall come.
     """
 
-    def __init__(self, engine: Engine, runs: Sequence[Run], order_seed: int, keeps: Keeps) -> None:
-        self.engine, self.order_seed, self.keeps = engine, order_seed, keeps
+    def __init__(self, engine: Engine, runs: Sequence[Run], keeps: Keeps) -> None:
+        self.engine, self.keeps = engine, keeps
         self.runs = {run.number: run for run in sorted(runs, key=lambda run: run.number)}
         config = next(iter(self.runs.values())).config
         self.epochs, self.precision = config.epochs, config.precision
@@ -200,11 +202,11 @@ class StackRun:
         import torch
 
         members = [
-            [run.trial.user_attrs["seed"], run.trial.user_attrs["signature"], number]
+            [run.trial.user_attrs["seed"], run.order_seed, run.trial.user_attrs["signature"], number]
             for number, run in self.runs.items()
         ]
         machine = [torch.__version__, self.engine.device, self.engine.examples.seed]
-        text = json.dumps([self.engine.study.identity, self.order_seed, members, machine])
+        text = json.dumps([self.engine.study.identity, members, machine])
         return hashlib.sha256(text.encode()).hexdigest()
 
     def written(self) -> tuple[dict[str, Any], dict[str, torch.Tensor]] | None:
@@ -265,7 +267,8 @@ class StackRun:
         import torch
 
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(derive_seed(self.order_seed, "own code", self._epoch, *self.runs))
+            orders = sorted({run.order_seed for run in self.runs.values()})
+            torch.manual_seed(derive_seed(*orders, "own code", self._epoch, *self.runs))
             yield
 
     def _begin(self) -> None:
@@ -286,7 +289,7 @@ class StackRun:
         from searchlib.diagnostics import PROBE, Watch
         from searchlib.training.stack import Member
 
-        members = [Member(run.number, run.config, run.trial.user_attrs["seed"]) for run in runs]
+        members = [Member(run.number, run.config, run.trial.user_attrs["seed"], run.order_seed) for run in runs]
         self._data = self.engine.data(runs[0].config.input_scaling)
         self._watch = Watch(self._data.train_inputs[:PROBE], self._data.train_targets[:PROBE])
         self._stack = self.engine.build(members, self._data)
@@ -298,7 +301,6 @@ class StackRun:
         self._steps = train(
             self._stack,
             self._data,
-            order_seed=self.order_seed,
             watch=self._watch,
             halted=lambda: self._halted(),
             first=first,
@@ -357,9 +359,7 @@ class StackRun:
             run.restart()
             run.halved += short
         middle = len(runs) // 2
-        self._halves = [
-            StackRun(self.engine, part, self.order_seed, self.keeps) for part in (runs[:middle], runs[middle:])
-        ]
+        self._halves = [StackRun(self.engine, part, self.keeps) for part in (runs[:middle], runs[middle:])]
 
 
 def _within(tensors: Mapping[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:

@@ -49,7 +49,7 @@ def follow(data: Tensors, *configs: TrialConfig) -> tuple[Stack, list[list[dict[
     stack = make_stack(data, *configs)
     watch = Watch(data.train_inputs, data.train_targets)
     histories = [[snapshot] for snapshot in watch.measure(stack)]
-    for epoch in train(stack, data, order_seed=1, watch=watch):
+    for epoch in train(stack, data, watch=watch):
         for history, snapshot in zip(histories, epoch.diagnostics, strict=True):
             history.append(snapshot)
     return stack, histories
@@ -211,7 +211,7 @@ def test_watching_changes_no_bit_of_the_training(kind: str) -> None:
         watch = Watch(data.train_inputs, data.train_targets) if watched else None
         if watch is not None:
             watch.measure(stack)
-        curve = [epoch.val_loss for epoch in train(stack, data, order_seed=2, watch=watch)]
+        curve = [epoch.val_loss for epoch in train(stack, data, watch=watch)]
         tensors = [value for k in range(len(stack.members)) for value in stack.state(k).values()]
         if isinstance(stack, Stack):
             tensors += [value for slot in stack.optimizer.state.values() for value in slot.values()]

@@ -284,7 +284,7 @@ def test_an_epoch_waits_as_often_whatever_its_steps() -> None:
         config = TrialConfig(momentum=0.9, batch_size=batch_size, epochs=1)
         stack = Stack([Member(k, config, seed=k) for k in range(3)], outputs=10, probe=data.probe)
         with waits() as seen:
-            list(train(stack, data, order_seed=1))
+            list(train(stack, data))
         return len(seen)
 
     assert 0 < count(10) == count(50) < 10
@@ -304,7 +304,7 @@ def test_evaluations_by_step_wait_for_the_end_of_the_epoch() -> None:
             before.append(len(seen))
             return False
 
-        (epoch,) = train(stack, data, order_seed=1, eval_every=2, halted=halted)
+        (epoch,) = train(stack, data, eval_every=2, halted=halted)
     assert len(epoch.steps) == 15
     assert len(before) == 30
     assert set(before[1:]) == {before[1]}, "in the first step the optimizer notes the rates"

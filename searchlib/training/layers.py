@@ -32,30 +32,38 @@ class Part(Protocol):
 
 
 class FirstLinear:
-    """The first linear layer: one product for all trials, ``[B, in]`` to ``[K, out, B]``.
+    """The first linear layer, ``[G * B, in]`` to ``[K, out, B]``: a product for all trials that see the same batch.
 
-    weight, weight_gradient: ``[K, out, in]``; bias, bias_gradient: ``[K, out]``; all contiguous.
+    weight, weight_gradient: ``[K, out, in]``; bias, bias_gradient: ``[K, out]``; all contiguous. groups: how many
+    trials see the first of G batches, the second, and so on.
     """
 
-    def __init__(self, weight: Tensor, bias: Tensor, weight_gradient: Tensor, bias_gradient: Tensor) -> None:
+    def __init__(
+        self, weight: Tensor, bias: Tensor, weight_gradient: Tensor, bias_gradient: Tensor, *, groups: Sequence[int]
+    ) -> None:
         self.shape = weight.shape[:2]
-        self.weight, self.bias = weight.flatten(0, 1), bias.view(-1, 1)
-        self.weight_gradient, self.bias_gradient = weight_gradient.flatten(0, 1), bias_gradient.view(-1)
-        self.memory: dict[int, tuple[Tensor, Tensor]] = {}
+        self.rows = [count * weight.shape[1] for count in groups]
+        self.weights, self.bias = weight.flatten(0, 1).split(self.rows), bias.view(-1, 1)
+        self.weight_gradients = weight_gradient.flatten(0, 1).split(self.rows)
+        self.bias_gradient = bias_gradient.view(-1)
+        self.memory: dict[int, tuple[Tensor, tuple[Tensor, ...], Tensor]] = {}
 
     def forward(self, signal: Tensor) -> Tensor:
-        self.inputs = signal
-        batch = len(signal)
+        batch = len(signal) // len(self.rows)
         if batch not in self.memory:
-            flat = self.weight.new_empty(len(self.weight), batch)
-            self.memory[batch] = flat, flat.view(*self.shape, batch)
-        flat, output = self.memory[batch]
-        torch.mm(self.weight, signal.T, out=flat).add_(self.bias)
+            flat = self.bias.new_empty(len(self.bias), batch)
+            self.memory[batch] = flat, flat.split(self.rows), flat.view(*self.shape, batch)
+        flat, pieces, output = self.memory[batch]
+        self.inputs = signal.split(batch)
+        for weight, inputs, piece in zip(self.weights, self.inputs, pieces, strict=True):
+            torch.mm(weight, inputs.T, out=piece)
+        flat.add_(self.bias)
         return output
 
     def backward(self, gradient: Tensor) -> Tensor:
-        flat = gradient.view(len(self.weight), -1)
-        torch.mm(flat, self.inputs, out=self.weight_gradient)
+        flat = gradient.view(len(self.bias), -1)
+        for place, inputs, piece in zip(self.weight_gradients, self.inputs, flat.split(self.rows), strict=True):
+            torch.mm(piece, inputs, out=place)
         torch.sum(flat, dim=1, out=self.bias_gradient)
         return gradient  # nobody asks for the gradient by the inputs
 

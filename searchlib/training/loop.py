@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from searchlib.models import input_scale
-from searchlib.training.stack import accumulator_dtype
+from searchlib.training.tally import Tally
 from searchlib.trial import derive_seed
 
 if TYPE_CHECKING:
@@ -85,6 +85,7 @@ class Trainable(Protocol):
     """What the loop trains: a fused ``Stack``, or modules of a study's own, one after another."""
 
     members: list[Member]
+    orders: list[int]  # the seeds of the orders in which the members see the examples
     device: torch.device
     dtype: torch.dtype
 
@@ -156,7 +157,6 @@ def train(
     stack: Trainable,
     data: Tensors,
     *,
-    order_seed: int,
     watch: Watcher | None = None,
     halted: Callable[[], bool] = lambda: False,
     first: int = 1,
@@ -165,7 +165,7 @@ def train(
     """Train all members of *stack* for their number of epochs; yield after each.
 
     Between two epochs the caller may drop members with ``stack.keep``; when none is left the training ends. The
-    order of the examples depends on (order_seed, epoch) alone: all trials with one seed see the same batches.
+    order of the examples depends on (order_seed, epoch) alone: all members with one seed see the same batches.
     watch: is shown the stack before the last step of each epoch and after it. halted: asked before each step; where
     it says yes, HaltedError. first: the epoch to begin with, for a stack that has the earlier ones behind it.
     eval_every: evaluate after each step whose number is a multiple of it, too; that changes no bit of the training.
@@ -173,14 +173,13 @@ def train(
     for epoch in range(first, stack.members[0].config.epochs + 1):
         if not stack.members:
             return
-        yield _epoch(stack, data, epoch, order_seed, watch, halted, eval_every)
+        yield _epoch(stack, data, epoch, watch, halted, eval_every)
 
 
 def _epoch(
     stack: Trainable,
     data: Tensors,
     epoch: int,
-    order_seed: int,
     watch: Watcher | None,
     halted: Callable[[], bool],
     eval_every: int | None,
@@ -189,38 +188,33 @@ def _epoch(
     count, batch_size = len(data.train_inputs), stack.members[0].config.batch_size
     rates = [member.config.learning_rate_at(epoch) for member in stack.members]
     rate = torch.tensor(rates, dtype=stack.dtype, device=stack.device)
-    generator = torch.Generator().manual_seed(derive_seed(order_seed, "order", epoch))
-    order = torch.randperm(count, generator=generator).to(stack.device)
-    batches = order.split(batch_size)
+    order = torch.stack([_order(seed, epoch, count) for seed in stack.orders]).to(stack.device)
+    batches = order.split(batch_size, dim=1)
     before = (epoch - 1) * len(batches)
     evaluated: list[_Evaluated] = []
-    losses = torch.empty(len(batches), len(stack.members), dtype=stack.dtype, device=stack.device)
-    rights = torch.zeros(losses.shape, dtype=torch.int64, device=stack.device)
-    classifies = not data.train_targets.is_floating_point()
+    tally = Tally()
     with denormals_flushed():
         for step, batch in enumerate(batches):
             if halted():
                 raise HaltedError
             if watch is not None and step == len(batches) - 1:
                 watch.remember(stack)
-            inputs, targets = (tensor.index_select(0, batch) for tensor in (data.train_inputs, data.train_targets))
-            losses[step], right = stack.step(inputs, targets, rate)
-            if right is not None:
-                rights[step] = right
+            examples = batch.flatten()
+            inputs, targets = (tensor.index_select(0, examples) for tensor in (data.train_inputs, data.train_targets))
+            tally.add(*stack.step(inputs, targets, rate))
             if eval_every and (before + step + 1) % eval_every == 0 and step < len(batches) - 1:
                 drawing = [stack.device] if stack.device.type == "cuda" else []
                 with torch.random.fork_rng(devices=drawing):  # what code of the study's own draws here is drawn again
                     evaluated.append(_evaluate(stack, data, step + 1))
         evaluated.append(_evaluate(stack, data, len(batches)))
         diagnostics: list[dict[str, float]] = [{} for _ in rates] if watch is None else watch.measure(stack)
-    sizes = torch.tensor([len(batch) for batch in batches], device=stack.device)
-    totals = losses.to(accumulator_dtype(stack.device)) * sizes[:, None]
+    losses, rights = tally.sums()
 
     def trained(start: int, stop: int) -> tuple[list[float], list[float] | None]:
         """The training loss and accuracy over the examples of these steps."""
         examples = min(stop * batch_size, count) - start * batch_size
-        right = rights[start:stop].sum(dim=0) if classifies else None
-        return (totals[start:stop].sum(dim=0) / examples).tolist(), _shares(right, examples)
+        right = None if rights is None else rights[start:stop].sum(dim=0)
+        return (losses[start:stop].sum(dim=0) / examples).tolist(), _shares(right, examples)
 
     found, start = [], 0
     for one in evaluated:
@@ -250,6 +244,10 @@ def _epoch(
         steps=[one for one in found if eval_every and one.step % eval_every == 0],
         seconds=time.perf_counter() - started,
     )
+
+
+def _order(seed: int, epoch: int, count: int) -> Tensor:
+    return torch.randperm(count, generator=torch.Generator().manual_seed(derive_seed(seed, "order", epoch)))
 
 
 @dataclass(frozen=True)

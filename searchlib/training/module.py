@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from searchlib.errors import StudyError
 from searchlib.initializers import initialize_layer
-from searchlib.training.stack import Member, accumulator_dtype, count_right, losses
+from searchlib.training.stack import Member, count_right, losses, predicted
+from searchlib.training.tally import accumulator_dtype
 from searchlib.trial import TrialConfig, derive_seed
 
 __all__ = ["ModuleStack"]
@@ -51,6 +52,9 @@ class ModuleStack:
         dtype: torch.dtype = torch.float32,
     ) -> None:
         self.members = list(members)
+        self.orders = list({member.order_seed for member in self.members})
+        if len(self.orders) > 1:
+            raise ValueError("modules of a study's own train on one order of examples, got several")
         self.device, self.dtype = torch.device(device), dtype
         self.modules = [self._make(member, build) for member in self.members]
         self.optimizers = [
@@ -74,8 +78,7 @@ class ModuleStack:
         return module.to(self.device)
 
     def step(self, inputs: Tensor, targets: Tensor, learning_rate: Tensor) -> tuple[Tensor, Tensor | None]:
-        mean = torch.zeros(len(self.members), dtype=self.dtype, device=self.device)
-        right = torch.zeros(len(self.members), dtype=torch.int64, device=self.device)
+        found, right = [], []
         rates = learning_rate.tolist()
         for position, (module, optimizer) in enumerate(zip(self.modules, self.optimizers, strict=True)):
             for group in optimizer.param_groups:
@@ -85,14 +88,14 @@ class ModuleStack:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(self.noise[position])
                 outputs = module(inputs).T[None]
-                loss = losses(outputs, targets).mean()
+                loss = losses(outputs, targets)
                 self.noise[position] += 1
-            loss.backward()
+            loss.mean().backward()
             optimizer.step()
-            mean[position] = loss.detach()
+            found.append(loss.detach())
             if not targets.is_floating_point():
-                right[position] = count_right(outputs.detach(), targets)[0]
-        return mean, None if targets.is_floating_point() else right
+                right.append(predicted(outputs.detach()) == targets)
+        return torch.cat(found), torch.cat(right) if right else None
 
     @torch.no_grad()
     def evaluate(self, inputs: Tensor, targets: Tensor, *, batch_size: int = 1000) -> tuple[Tensor, Tensor | None]:

@@ -6,12 +6,16 @@ products, and none needs a transposed copy. Trials are ordered by activation, so
 contiguous slice. The loss is the sum over trials of the mean over the batch: each trial keeps the gradient that it
 would have alone, and nothing couples one to another.
 
+Trials of one search see the same batches in the same order. Those of a race have an order for each seed: then trials
+are ordered by it first, and the first layer has a product for each of these groups.
+
 ``Stack.step`` takes its gradients by hand, part by part (``searchlib.training.layers``).
 """
 
 from __future__ import annotations
 
 import functools
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -27,21 +31,26 @@ from searchlib.space import encode
 from searchlib.training.kernels import KERNELS
 from searchlib.training.layers import Activations, ByAutograd, FirstLinear, Linear, Part
 from searchlib.training.optimizers import OPTIMIZERS
+from searchlib.training.tally import accumulator_dtype
 from searchlib.trial import derive_seed
 
 if TYPE_CHECKING:
     from searchlib.trial import TrialConfig
 
-__all__ = ["Member", "Stack", "Trace", "accumulator_dtype", "count_right", "fusion_key", "losses"]
+__all__ = ["Member", "Stack", "Trace", "count_right", "fusion_key", "losses", "predicted"]
 
 
 @dataclass(frozen=True)
 class Member:
-    """One trial in training: who it is (``number``), what it is, and the seed of its weights and noise."""
+    """One trial in training: who it is (``number``) and what it is.
+
+    seed: of its weights and noise. order_seed: of the order in which it sees the examples.
+    """
 
     number: int
     config: TrialConfig
     seed: int
+    order_seed: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +72,7 @@ class Trace:
 
 
 def fusion_key(config: TrialConfig) -> tuple[object, ...]:
-    """Trials with equal keys can train as one stack (on the same data and in the same order of batches)."""
+    """Trials with equal keys can train as one stack (on the same data)."""
     return (
         config.widths,
         config.batch_size,
@@ -80,44 +89,46 @@ def fusion_key(config: TrialConfig) -> tuple[object, ...]:
 def losses(outputs: Tensor, targets: Tensor) -> Tensor:
     """The loss of each trial and example, ``[K, B]``, from outputs ``[K, C, B]``.
 
-    Cross-entropy for class indices ``[B]``; for real targets ``[B, C]`` the squared error, averaged over C.
+    Cross-entropy for class indices ``[B]``; for real targets ``[B, C]`` the squared error, averaged over C. Where each
+    trial has targets of its own they are ``[K, B]`` and ``[K, B, C]``.
     """
     trials, _, batch = outputs.shape
     if targets.is_floating_point():
-        return (outputs - targets.T).square().mean(dim=1)
+        return (outputs - targets.mT).square().mean(dim=1)
     return F.cross_entropy(outputs, targets.expand(trials, batch), reduction="none")
 
 
 def count_right(outputs: Tensor, targets: Tensor) -> Tensor:
-    """How many examples each trial gets right, ``[K]``, from outputs ``[K, C, B]`` and class indices ``[B]``.
+    """How many examples each trial gets right, ``[K]``, from outputs ``[K, C, B]`` and classes, ``[B]`` or ``[K, B]``.
 
     Right is the class with the largest output, of equal ones the first, as ``argmax`` has it: a network that gives all
     classes the same is right by chance only. An example with a NaN among its outputs is wrong.
     """
-    largest, classes = outputs.max(dim=1)  # on a CPU many times faster than argmax, with the same answer
+    largest, classes = outputs.max(dim=1)
     return ((classes == targets) & (largest == largest)).sum(dim=1)
+
+
+def predicted(outputs: Tensor) -> Tensor:
+    """The class of the largest output, of equal ones the first: ``[K, C, B]`` to ``[K, B]``."""
+    return outputs.max(dim=1).indices  # on a CPU many times faster than argmax, with the same answer
 
 
 def losses_and_gradients(outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     """``losses``, and the gradient of each by its outputs, ``[K, C, B]``."""
     trials, classes, batch = outputs.shape
     if targets.is_floating_point():
-        error = outputs - targets.T
+        error = outputs - targets.mT
         return error.square().mean(dim=1), error.mul_(2.0 / classes)
     one_hot = _one_hot_rows(classes, outputs.dtype, outputs.device)
     logarithms = outputs.log_softmax(dim=1)
-    loss = -logarithms.gather(1, targets.expand(trials, 1, batch)).view(trials, batch)
-    return loss, logarithms.exp_().sub_(one_hot.index_select(0, targets).T)
+    loss = -logarithms.gather(1, targets.expand(trials, batch).unsqueeze(1)).view(trials, batch)
+    rows = one_hot.index_select(0, targets.flatten()).view(*targets.shape, classes)
+    return loss, logarithms.exp_().sub_(rows.mT)
 
 
 @functools.lru_cache(maxsize=8)
 def _one_hot_rows(classes: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     return torch.eye(classes, dtype=dtype, device=device)
-
-
-def accumulator_dtype(device: torch.device) -> torch.dtype:
-    """What to sum up in: float64, but on Apple's MPS, which has none, float32."""
-    return torch.float32 if device.type == "mps" else torch.float64
 
 
 class Stack:
@@ -140,7 +151,7 @@ class Stack:
         keys = {fusion_key(member.config) for member in members}
         if len(keys) != 1:
             raise ValueError(f"a stack needs trials of one fusion key, got {len(keys)}")
-        self.members = sorted(members, key=lambda member: (*_activation_key(member.config), member.number))
+        self.members = sorted(members, key=lambda m: (m.order_seed, *_activation_key(m.config), m.number))
         self.device, self.dtype = torch.device(device), dtype
         config = self.members[0].config
         self.batch_norm, self.has_dropout = config.batch_norm, config.dropout > 0.0
@@ -192,7 +203,10 @@ class Stack:
         return [member.config for member in self.members]
 
     def _refresh(self) -> None:
-        """Recompute what follows from the members: slices by activation, places for gradients, the parts."""
+        """Recompute what follows from the members: groups and slices, places for gradients, the parts."""
+        by_order = Counter(member.order_seed for member in self.members)
+        self.orders, groups = list(by_order), torch.tensor(list(by_order.values()), dtype=torch.int64)
+        self._order_of = torch.arange(len(groups)).repeat_interleave(groups).to(self.device)
         self._slices = list(_slices(self._configs))
         # a function of the study's own may have a gradient of its own, which needn't be linear in the loss
         self._own_functions = any(activation.function is not None for _, _, activation, _ in self._slices)
@@ -200,25 +214,29 @@ class Stack:
         for name, parameter in self.parameters.items():
             parameter.requires_grad_(not name.startswith("linear0."))
         with torch.no_grad():
-            self.parts = self._make_parts()
+            self.parts = self._make_parts(groups.tolist())
 
     # ------------------------------------------------------------------------------------------------ one step
 
     @torch.no_grad()
     def step(self, inputs: Tensor, targets: Tensor, learning_rate: Tensor) -> tuple[Tensor, Tensor | None]:
-        """One optimizer step on a batch, each trial at its own rate ``[K]``.
+        """One optimizer step, each trial at its own rate ``[K]``, on a batch for each of ``orders``, one after another.
 
-        Returns what the batch gave before the update: mean loss ``[K]``, and how many examples are right ``[K]``, None
-        for real targets. learning_rate: the same tensor until the rates change.
+        Returns what the batch gave before the update: each example's loss ``[K, B]``, and whether it is right
+        ``[K, B]``, as ``count_right`` has it where the loss isn't NaN; None for real targets. learning_rate: the same
+        tensor until the rates change.
         """
         outputs = inputs
         for part in self.parts:
             outputs = part.forward(outputs)
+        batch = outputs.shape[2]
+        if len(self.orders) > 1:  # from targets by order to targets by trial
+            targets = targets.unflatten(0, (-1, batch)).index_select(0, self._order_of)
         loss, gradient = losses_and_gradients(outputs, targets)
-        right = None if targets.is_floating_point() else count_right(outputs, targets)
+        right = None if targets.is_floating_point() else predicted(outputs) == targets
         scale = self.optimizer.gradient_scale(learning_rate)
         early = scale is not None and not self._own_functions
-        gradient.mul_((scale / len(inputs)).view(-1, 1, 1) if scale is not None and early else 1.0 / len(inputs))
+        gradient.mul_((scale / batch).view(-1, 1, 1) if scale is not None and early else 1.0 / batch)
         for part in reversed(self.parts):
             gradient = part.backward(gradient)
         if scale is not None and not early:
@@ -226,17 +244,17 @@ class Stack:
                 value.mul_(scale.view(-1, *(1,) * (value.dim() - 1)))
         self.optimizer.step(learning_rate)
         self.batches += 1
-        return loss.sum(dim=1).mul_(1.0 / len(inputs)), right  # mean() takes five times as long
+        return loss, right
 
-    def _make_parts(self) -> list[Part]:
-        """The networks in training, from the first linear layer to the last."""
+    def _make_parts(self, groups: Sequence[int]) -> list[Part]:
+        """The networks in training, from the first linear layer to the last. groups: the trials by order."""
         kernels = not self.batch_norm and not self.has_dropout and all(type(m) in KERNELS for *_, m in self._slices)
         slices = [(start, stop, module) for start, stop, _, module in self._slices]
         parts: list[Part] = []
         for index in range(self.depth + 1):
             names = (f"linear{index}.weight", f"linear{index}.bias")
-            tensors = (self.parameters[name] for name in names), (self.gradients[name] for name in names)
-            parts.append((FirstLinear if index == 0 else Linear)(*tensors[0], *tensors[1]))
+            tensors = [by_name[name] for by_name in (self.parameters, self.gradients) for name in names]
+            parts.append(Linear(*tensors) if index else FirstLinear(*tensors, groups=groups))
             if index < self.depth:
                 parts.append(Activations(slices) if kernels else self._by_autograd(index))
         return parts
