@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from searchlib.data import Split, get_dataset
 from searchlib.errors import DeviceError
-from searchlib.products import rounds_to_bfloat16
+from searchlib.products import rounds_to_bfloat16, setting_for
 from searchlib.runs import Keeps, Run, StackRun
 from searchlib.tracking import TrialRecord
 from searchlib.workers import Workers, available_cores
@@ -87,8 +87,10 @@ class Engine:
         """The configuration of a trial of the search, or of a replicate, which has a parameter more."""
         return self.study.config({name: value for name, value in trial.params.items() if name in self.study.dimensions})
 
-    def group(self, trials: Sequence[FrozenTrial]) -> Iterator[list[FrozenTrial]]:
+    def group(self, trials: Sequence[FrozenTrial], *, at_least: int = 1) -> Iterator[list[FrozenTrial]]:
         """Trials that train as one: grouped by fusion key, in even parts of at most ``stack_size``.
+
+        at_least: make so many stacks of about one size, if there are as many trials.
 
         It depends on the trials and the kind of device alone, not on the speed or the cores of a machine: the same
         stacks are formed again after an interruption, and by whoever repeats the study.
@@ -96,12 +98,13 @@ class Engine:
         from searchlib.models import MLP
         from searchlib.training.stack import fusion_key
 
+        most = max(-(-len(trials) // at_least), 1)
         groups: dict[Any, list[FrozenTrial]] = {}
         for trial in trials:
             key = fusion_key(self.config(trial)) if isinstance(self.study.model, MLP) else trial.number
             groups.setdefault(key, []).append(trial)
         for group in groups.values():
-            parts = -(-len(group) // self.stack_size(self.config(group[0])))
+            parts = -(-len(group) // min(self.stack_size(self.config(group[0])), most))
             size = -(-len(group) // parts)
             yield from (group[start : start + size] for start in range(0, len(group), size))
 
@@ -124,6 +127,15 @@ class Engine:
         if self.has_own_code or not self.device.startswith("cpu"):
             return Workers(1, threads=None)
         return Workers(available_cores(), threads=1)
+
+    def products(self, config: TrialConfig) -> str:
+        """torch's setting for matrix products (``searchlib.products``).
+
+        Its own where code of the study's own runs: while oneDNN multiplies in float32, older functions of torch that
+        ask how it multiplies raise an error.
+        """
+        plain = config.precision == "float32" and (self.has_own_code or not self.device.startswith("cpu"))
+        return "ieee" if plain else setting_for(config.precision)
 
     @property
     def has_own_code(self) -> bool:

@@ -35,12 +35,13 @@ def rounds_to_bfloat16() -> bool:
 
     before, rounded = get_products(), False
     try:
-        for rows, columns, inner in ((256, 256, 784), (1800, 32, 784), (1800, 784, 32), (64, 10, 100)):
-            factors = torch.linspace(1.0, 2.0, (rows + columns) * inner).view(-1, inner)
+        for *several, rows, columns, inner in ((256, 256, 784), (1800, 32, 784), (1800, 784, 32), (18, 10, 64, 100)):
+            left = torch.linspace(1.0, 2.0, rows * inner).view(rows, inner).expand(*several, -1, -1)
+            right = torch.linspace(1.0, 2.0, columns * inner).view(columns, inner).expand(*several, -1, -1)
             found = []
             for setting in ("ieee", "bf16"):
                 set_products(setting)
-                found.append(factors[:rows] @ factors[rows:].T)
+                found.append(left @ right.mT)
             rounded |= bool(((found[1] / found[0] - 1.0).abs() > 1e-5).any())
     finally:
         set_products(before)

@@ -38,6 +38,7 @@ __all__ = ["Race"]
 
 Guard = Callable[[], None]
 
+STACKS = 4  # that a race forms between two looks at least, so that as many cores have work
 MOST_REPLICATES = 1_000_000  # the upper end of the dimension ``replicate``, the same for all trials
 
 
@@ -185,11 +186,13 @@ class Race:
         """Stacks of all seeds together, the slowest first; of each seed alone where it draws a split of its own."""
         seeds = sorted(trials, key=lambda trial: trial.params["replicate"])
         alone = [list(paired) for _, paired in groupby(seeds, key=lambda trial: trial.params["replicate"])]
+        at_least = 1 if self.study.replicate_split else STACKS
         for paired in alone if self.study.replicate_split else [seeds]:
             if all(trial.state.is_finished() for trial in paired):
                 continue
             engine = self._engine(paired[0].params["replicate"])
-            for group in sorted(engine.group(paired), key=lambda group: engine.config(group[0]).batch_size):
+            groups = engine.group(paired, at_least=at_least)
+            for group in sorted(groups, key=lambda group: engine.config(group[0]).batch_size):
                 if any(not trial.state.is_finished() for trial in group):
                     stack = engine.start(group, order_seed=None, keeps=self._leads)
                     self.shelf.take([stack])

@@ -106,7 +106,7 @@ class StackRun:
         self.engine, self.keeps = engine, keeps
         self.runs = {run.number: run for run in sorted(runs, key=lambda run: run.number)}
         config = next(iter(self.runs.values())).config
-        self.epochs, self.precision = config.epochs, config.precision
+        self.epochs, self.products = config.epochs, engine.products(config)
         self._epoch = 0
         self._stack: Trainable | None = None
         self._watch: Watch | None = None

@@ -11,7 +11,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from searchlib.products import get_products, set_products, setting_for
+from searchlib.products import get_products, set_products
 
 if TYPE_CHECKING:
     from searchlib.runs import Run, StackRun
@@ -83,14 +83,14 @@ class Workers:
 
         *stacks* are taken when a worker is free for them and there is *room*. What goes wrong in taking the next one
         is raised when those in training are through. Whoever leaves before the end stops the others in the middle of
-        their epochs. OutOfTimeError when the deadline passes. Stacks of two precisions, which torch has one setting
-        for, never train at the same time.
+        their epochs. OutOfTimeError when the deadline passes. Stacks that multiply in two ways, which torch has one
+        setting for, never train at the same time.
         """
         waiting = iter(stacks)
         training: dict[Future[list[Run]], StackRun] = {}
         upcoming: StackRun | None = None
         failure: Exception | None = None
-        over, precision = False, ""
+        over, products = False, ""
 
         def submit(stack: StackRun) -> None:
             deadline.check()
@@ -107,11 +107,11 @@ class Workers:
                         if upcoming is None:
                             over = True
                             break
-                    if upcoming.precision != precision:
+                    if upcoming.products != products:
                         if training:
                             break
-                        precision = upcoming.precision
-                        set_products(setting_for(precision))
+                        products = upcoming.products
+                        set_products(products)
                     submit(upcoming)
                     upcoming = None
                 if not training:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import math
+import weakref
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -412,6 +414,20 @@ def test_a_diverging_neighbour_changes_nothing(optimizer: str, seeds: tuple[int,
         assert [epoch.val_loss[position] for epoch in loud] == [epoch.val_loss[position] for epoch in quiet]
         for ours, theirs in zip(wild.state(position).values(), calm.state(position).values(), strict=True):
             assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize("changes", [{}, {"batch_norm": True}, {"dropout": 0.5}, {"activation": "prelu"}])
+def test_a_stack_gives_its_memory_back_without_the_garbage_collector(changes: dict) -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        stack = make_stack([Member(k, TrialConfig(epochs=1, **changes), seed=k) for k in range(2)])
+        list(train(stack, DATA))
+        left = weakref.ref(stack.parameters["linear0.weight"])
+        del stack
+        assert left() is None
+    finally:
+        gc.enable()
 
 
 def test_weights_do_not_depend_on_the_place_in_the_stack() -> None:

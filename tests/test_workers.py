@@ -159,6 +159,19 @@ def test_groups_are_even() -> None:
     assert [len(stack.runs) for stack in stacks_of(study)] == [24, 24]
 
 
+def test_code_of_a_study_finds_torch_multiplying_as_ever() -> None:
+    """torch.get_float32_matmul_precision raises where oneDNN multiplies in float32."""
+
+    def asking(x: torch.Tensor) -> torch.Tensor:
+        assert torch.get_float32_matmul_precision() == "highest"
+        return x.tanh()
+
+    (stack, *_) = stacks_of(a_study(scientific={"activation": Choice(asking)}))
+    with Workers(1) as workers:
+        list(workers.advance([stack], deadline=Deadline(None)))
+    assert {run.outcome for run in stack.runs.values()} == {"completed"}
+
+
 def test_bfloat16_products_are_an_explicit_choice() -> None:
     """Rounding the factors to eight bits changes results by about a percent, and only where it is asked for."""
     try:

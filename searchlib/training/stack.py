@@ -15,6 +15,7 @@ are ordered by it first, and the first layer has a product for each of these gro
 from __future__ import annotations
 
 import functools
+import weakref
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -261,12 +262,13 @@ class Stack:
 
     def _by_autograd(self, index: int) -> ByAutograd:
         """What stands between two linear layers, in training: normalization, activation, dropout."""
+        stack = weakref.proxy(self)  # a stack that nobody needs any more gives its memory back at once
 
         def between(signal: Tensor) -> Tensor:
-            if self.batch_norm:
-                signal = self._normalize(signal, index, self.buffers, training=True)
-            signal = self.activate(signal, index, training=True)
-            return self._drop(signal) if self.has_dropout else signal
+            if stack.batch_norm:
+                signal = stack._normalize(signal, index, stack.buffers, training=True)
+            signal = stack.activate(signal, index, training=True)
+            return stack._drop(signal) if stack.has_dropout else signal
 
         own = (f"norm{index}.weight", f"norm{index}.bias", f"activation{index}.weight")
         return ByAutograd(
