@@ -19,7 +19,7 @@ BATCH_SIZES = (32, 64, 100, 128, 256)
 def product_rate(seconds: float) -> float:
     """Floating-point operations a second of one product of two square matrices: the best within *seconds*.
 
-    By the library that multiplies for searchlib on this machine, which is the faster one.
+    By the library that multiplies for searchlib on this machine.
     """
     import torch
 

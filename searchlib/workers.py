@@ -41,8 +41,8 @@ class Workers:
     """Threads that train stacks side by side, each stack by one of them, on one core.
 
     A stack of a few megabytes then stays in the caches of its core, and nothing waits for another core in the middle
-    of a step, as it would if each product were spread over all cores. Python's lock is no hindrance: torch gives it up
-    while it works. Use as a context.
+    of a step, as it would if each product were spread over all cores. Python's lock hinders little: torch gives it up
+    while it works, so only the steps of small stacks wait for it. Use as a context.
 
     threads: torch's own threads within one operation, for each worker; None leaves them as they are.
     """

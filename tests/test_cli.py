@@ -23,7 +23,6 @@ import pytest
 from click.testing import CliRunner
 from support import STORAGE, prepare, search, write_idx
 
-from searchlib import engines
 from searchlib.analysis import study_status
 from searchlib.cli import cli, main
 from searchlib.errors import SearchlibError
@@ -216,9 +215,8 @@ def told(*arguments: str) -> str:
     return done.stdout
 
 
-def test_what_is_said_of_an_interrupted_study(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_said_of_an_interrupted_study() -> None:
     """``status`` tells finished from interrupted and from running; means count the seeds of earlier calls, too."""
-    monkeypatch.setattr(engines, "MAX_STACK", 4)  # else all seeds train as one
     write_study(("trials=12,", "trials=12,\n    replicates=5,"), ("Choice(16, 32)", "Choice(16)"))
     prepare()
     study = load_study("asked")

@@ -9,7 +9,7 @@ import pytest
 import torch
 from support import STORAGE, prepare, run, search, small_study, stored
 
-from searchlib import Choice, LogUniform, StudyError, engines, load_study
+from searchlib import Choice, LogUniform, StudyError, load_study
 from searchlib.analysis import analyze, study_status
 from searchlib.data import get_dataset, load_train, redraw, split
 from searchlib.engines import Engine
@@ -115,7 +115,6 @@ def test_the_race_ends_when_the_winner_stands_alone() -> None:
 
 @pytest.mark.parametrize("stop", [1, 3])
 def test_an_interrupted_race_ends_as_an_uninterrupted_one(stop: int, monkeypatch, tmp_path) -> None:
-    monkeypatch.setattr(engines, "MAX_STACK", 4)  # else all seeds train as one
     study = small_study(**FOUR)
     run(study)
     expected = replicate_table(study)
@@ -140,7 +139,6 @@ def test_an_interrupted_race_ends_as_an_uninterrupted_one(stop: int, monkeypatch
 
 
 def test_an_interruption_in_the_second_look_changes_nothing(monkeypatch, tmp_path) -> None:
-    monkeypatch.setattr(engines, "MAX_STACK", 4)  # else all seeds train as one
     study = small_study(trials=4, replicates=7, fixed={"momentum": 0.9, "epochs": 1})
     run(study)
     expected, ended = replicate_table(study), race(study)
@@ -210,8 +208,7 @@ def test_only_the_leading_cells_if_asked() -> None:
     assert values[0] == max(t.values[0] for t in optuna_study.get_trials())
 
 
-def test_without_a_race_all_cells_have_all_seeds(monkeypatch) -> None:
-    monkeypatch.setattr(engines, "MAX_STACK", 3)  # else all seeds train as one
+def test_without_a_race_all_cells_have_all_seeds() -> None:
     settings = {
         "scientific": {"initializer": Choice("zeros", "xavier_normal", "kaiming_normal"), "activation": Choice("tanh")},
         "trials": 6,

@@ -6,6 +6,7 @@ import contextlib
 import time
 from collections.abc import Iterator
 
+import optuna
 import pytest
 import torch
 from torch.overrides import TorchFunctionMode
@@ -170,6 +171,14 @@ def test_code_of_a_study_finds_torch_multiplying_as_ever() -> None:
     with Workers(1) as workers:
         list(workers.advance([stack], deadline=Deadline(None)))
     assert {run.outcome for run in stack.runs.values()} == {"completed"}
+
+
+@pytest.mark.parametrize(("trials", "sizes"), [(2, [1, 1]), (12, [3, 3, 3, 3]), (200, [40] * 5)])
+def test_as_many_stacks_as_are_asked_for(trials: int, sizes: list[int]) -> None:
+    study = a_study(nuisance={"learning_rate": LogUniform(0.01, 0.3)}, trials=trials)
+    engine = Engine(study, some_data(), "cpu")
+    asked = list(ask_round(study, optuna.create_study(direction="maximize"), range(trials)))
+    assert [len(group) for group in engine.group(asked, at_least=4)] == sizes
 
 
 def test_bfloat16_products_are_an_explicit_choice() -> None:
