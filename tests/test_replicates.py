@@ -77,7 +77,10 @@ def test_a_replicate_is_what_its_seed_gives_alone() -> None:
         data = tensors(examples, study.dataset, config.input_scaling)
         seed = derive_seed(study.seed, "replicate", trial.params["replicate"])
         alone = Stack([Member(0, config, seed, order_seed=seed)], outputs=3, probe=data.probe)
-        curve = [epoch.val_accuracy[0] for epoch in train(alone, data)]
+        epochs = list(train(alone, data))
+        curve = [epoch.val_accuracy[0] for epoch in epochs]
+        noted = connect(None).get_metric_history(trial.user_attrs["mlflow_run_id"], "val_loss")
+        assert [point.value for point in noted] == pytest.approx([epoch.val_loss[0] for epoch in epochs], rel=1e-3)
         assert list(trial.intermediate_values.values()) == pytest.approx(curve, abs=1 / 40 + 1e-9)
         assert trial.values[0] == max(trial.intermediate_values.values())
 
