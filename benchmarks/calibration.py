@@ -27,7 +27,8 @@ from typing import Any
 
 import numpy as np
 
-from searchlib.comparison import ALPHA, compare, looks, next_runs, resolved, share
+from searchlib.analysis.comparison import ALPHA, compare, resolved, share
+from searchlib.analysis.race import looks, next_runs
 
 NOISES = ("normal", "unequal variances", "one cell skewed", "all cells skewed", "heavy tails", "accuracies with ties")
 

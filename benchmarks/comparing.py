@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from searchlib.storage import load_optuna_study, replicates_name
-from searchlib.study import Study
-from searchlib.tracking import CHECKPOINT, Tracker
+from searchlib.stores.storage import replicates_name
+from searchlib.stores.stores import Stores
+from searchlib.stores.tracking import CHECKPOINT, Tracker
+from searchlib.study.study import Study
 
 __all__ = ["count_trials", "differences", "record"]
 
@@ -33,7 +34,7 @@ ABSENT = "nothing"
 
 def record(study: Study, *, storage: str, tracking_uri: str | None = None) -> dict[str, Any]:
     """What the stores hold of *study*, in JSON's types. MLflow's artifacts must be files of this machine."""
-    with Tracker(study, tracking_uri) as tracker:
+    with Tracker(study, Stores(tracking_uri=tracking_uri)) as tracker:
         runs = _runs(tracker)
         names = {run["id"]: run["of"] for run in runs}
         optuna = {name: _study(name, storage, names) for name in (study.name, replicates_name(study))}
@@ -87,13 +88,13 @@ def _short(value: Any) -> str:
 
 
 def _trials(name: str, storage: str) -> list[Any]:
-    found = load_optuna_study(storage, name)
+    found = Stores(storage).optuna_study(name)
     return found.get_trials(deepcopy=False) if found else []
 
 
 def _study(name: str, storage: str, runs: Mapping[str, str]) -> dict[str, Any]:
     """An Optuna study: its trials by number, what is noted of it, and whether its ledger is in itself right."""
-    found = load_optuna_study(storage, name)
+    found = Stores(storage).optuna_study(name)
     if found is None:
         return {"trials": {}}
     attributes = dict(found.user_attrs)

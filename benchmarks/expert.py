@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.problem import Data, model, order, tensors
+from searchlib.study.config import TrialConfig
 from searchlib.training.loop import Tensors
 from searchlib.training.stack import Member
-from searchlib.trial import TrialConfig
 
 
 def prepare(data: Data) -> None:

@@ -14,11 +14,13 @@ import torch
 
 from benchmarks.idle_study import NAME
 from benchmarks.measuring import ROOT, peak_memory, say
-from searchlib.diagnostics import Watch
-from searchlib.engines import Engine
-from searchlib.study import load_study
+from searchlib.search.optimize import search
+from searchlib.stores.stores import Stores
+from searchlib.study.loading import load_study
+from searchlib.training.engine import Engine
 from searchlib.training.loop import Tensors, Trainable
 from searchlib.training.stack import Member
+from searchlib.training.watch import Watch
 
 
 class Idle:
@@ -114,8 +116,7 @@ def make_store(folder: Path, trials: int) -> dict[str, float]:
     import optuna
     from mlflow import MlflowClient
 
-    from searchlib.optimize import optimize
-    from searchlib.tracking import connect
+    from searchlib.stores.mlflow_store import connect
 
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "studies" / f"{NAME}.py"
@@ -132,7 +133,7 @@ def make_store(folder: Path, trials: int) -> dict[str, float]:
             meter.watch("optuna", kind)
         asked = load_study(str(file), ROOT)
         wall, used, said = time.perf_counter(), time.process_time(), time.perf_counter()
-        for progress in optimize(asked, storage="optuna.journal", tracking_uri=store, data_root=folder):
+        for progress in search(asked, Stores(storage="optuna.journal", tracking_uri=store, data_root=folder)):
             if time.perf_counter() > said + 20.0:
                 said = time.perf_counter()
                 say(f"{progress.done:,} of {trials:,} trials asked and trained")

@@ -19,7 +19,7 @@ from benchmarks.measuring import peak_memory
 
 def end_at_first_step(file: Path) -> None:
     """Have this process write the time to *file* and end once any stack has made its first step."""
-    from searchlib.engines import Engine  # imports neither torch nor Optuna nor MLflow
+    from searchlib.training.engine import Engine
 
     build = Engine.build
 
@@ -46,7 +46,7 @@ def main() -> None:
     file = Path(name).absolute()
     if stop:
         end_at_first_step(file)
-    from searchlib.cli import main as command
+    from searchlib.cli.main import main as command
 
     sys.argv = ["searchlib", *rest]
     try:

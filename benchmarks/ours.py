@@ -13,11 +13,12 @@ from optuna.trial import FrozenTrial
 
 from benchmarks.problem import Data, Outcome, engine, trials
 from searchlib import Study
-from searchlib.engines import Engine
-from searchlib.optimize import optimize
-from searchlib.sampling import round_length
-from searchlib.tracking import TrialRecord
-from searchlib.workers import Deadline
+from searchlib.search.design import round_length
+from searchlib.search.optimize import search
+from searchlib.stores.stores import Stores
+from searchlib.study.record import TrialRecord
+from searchlib.training.deadline import Deadline
+from searchlib.training.engine import Engine
 
 
 def fused(trainer: Engine, rounds: Iterable[Sequence[FrozenTrial]]) -> dict[int, list[float]]:
@@ -62,5 +63,5 @@ def searched(study: Study, data: Data, folder: Path | None = None) -> list[Trial
     asked = dataclasses.replace(study, dataset=data.dataset)
     with tempfile.TemporaryDirectory() as temporary, contextlib.chdir(folder or temporary):
         store = f"sqlite:///{Path.cwd()}/mlflow.db"  # MLflow keeps one connection a name in a process
-        progress = optimize(asked, storage="optuna.journal", tracking_uri=store, data_root=data.root)
+        progress = search(asked, Stores(storage="optuna.journal", tracking_uri=store, data_root=data.root))
         return [record for step in progress for record in step.finished]

@@ -18,18 +18,20 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from benchmarks.measuring import ROOT
 from searchlib import Choice, LogUniform, Study
-from searchlib.data import Dataset, Examples, Split, get_dataset, load_train, split
-from searchlib.engines import Engine
-from searchlib.initializers import initialize
-from searchlib.models import build_mlp, layer_sizes
-from searchlib.sampling import Design, distribution, trial_seed
-from searchlib.study import load_study
+from searchlib.data.dataset import Dataset, Examples
+from searchlib.data.datasets import get_dataset, load_train
+from searchlib.data.splits import Split, split
+from searchlib.search.design import Design
+from searchlib.search.samplers import distribution
+from searchlib.seeds import derive_seed, trial_seed
+from searchlib.study.loading import load_study
+from searchlib.training.engine import Engine
 from searchlib.training.loop import Tensors
+from searchlib.training.network import build_mlp, initialize, layer_sizes
 from searchlib.training.stack import Member
-from searchlib.trial import derive_seed
 
 if TYPE_CHECKING:
-    from searchlib.trial import TrialConfig
+    from searchlib.study.config import TrialConfig
 
 BATCH_SIZES = (32, 64, 128, 256)
 
@@ -128,7 +130,7 @@ def trials(study: Study) -> list[FrozenTrial]:
             state=TrialState.RUNNING,
             params=params,
             distributions={name: distribution(study.dimensions[name]) for name in params},
-            user_attrs={"seed": trial_seed(study, number)},
+            user_attrs={"seed": trial_seed(study.seed, number)},
         )
         trial.number = trial._trial_id = number
         made.append(trial)

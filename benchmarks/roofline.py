@@ -10,7 +10,7 @@ from benchmarks.measuring import Settings, Table, cores, in_turn, processes, rat
 from benchmarks.problem import Data, Outcome, examples, flops, mixed_study, one_batch_size, trials
 from benchmarks.throughput import data_of
 from searchlib import Study
-from searchlib.products import set_products, setting_for
+from searchlib.training.precision import set_products, setting_for
 
 SIZE = 2048
 BATCH_SIZES = (32, 64, 100, 128, 256)

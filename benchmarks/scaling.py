@@ -39,10 +39,11 @@ def _stack(trials: int, width: int, depth: int, batch: int) -> Any:
     import torch
 
     from benchmarks.problem import Data, init_vs_act
-    from searchlib.data import Examples, Split
-    from searchlib.engines import Engine
+    from searchlib.data.dataset import Examples
+    from searchlib.data.splits import Split
+    from searchlib.study.config import TrialConfig
+    from searchlib.training.engine import Engine
     from searchlib.training.stack import Member
-    from searchlib.trial import TrialConfig
 
     generator = torch.Generator().manual_seed(0)
     part = Examples(
@@ -176,7 +177,7 @@ def _command(folder: Path, *arguments: str) -> dict[str, float]:
 
 
 def _optuna_answers(folder: Path) -> float:
-    from searchlib import servers
+    from searchlib.cli import servers
 
     def start() -> servers.Server:
         return servers._start_optuna("optuna.journal")
@@ -185,7 +186,7 @@ def _optuna_answers(folder: Path) -> float:
 
 
 def _mlflow_answers(folder: Path) -> float:
-    from searchlib import servers
+    from searchlib.cli import servers
 
     def start() -> servers.Server:
         return servers._start_mlflow(None)
@@ -196,8 +197,8 @@ def _mlflow_answers(folder: Path) -> float:
 
 def _answers(folder: Path, start: Callable[[], Any], path: str, query: bytes | None = None) -> float:
     """Seconds from the start of a server, as ``searchlib ui`` starts it, until what a study's page asks is there."""
-    from searchlib import servers
-    from searchlib.storage import LOCK_FOLDER
+    from searchlib.cli import servers
+    from searchlib.stores.locks import LOCK_FOLDER
 
     with contextlib.chdir(folder), ExitStack() as left:
         LOCK_FOLDER.mkdir(exist_ok=True)

@@ -31,7 +31,7 @@ from typing import Any
 
 from benchmarks.comparing import DELETED, count_trials, differences, record
 from benchmarks.measuring import ROOT
-from searchlib.study import load_study
+from searchlib.study.loading import load_study
 
 LANES = 2
 HANGS = 300.0  # seconds after which a process is taken to hang

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import optuna
+import optuna.storages.journal
 import torch
 from torch import nn
 from torch.utils.data import DataLoader, Subset
@@ -18,7 +19,7 @@ from torchvision import datasets, transforms
 
 from benchmarks.problem import Data, Outcome, model, places, tensors
 from searchlib import Study
-from searchlib.sampling import suggest
+from searchlib.search.samplers import suggest
 from searchlib.training.stack import Member
 
 Images = Subset[tuple[torch.Tensor, int]]

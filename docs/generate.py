@@ -28,9 +28,9 @@ from searchlib import (
     function_dataset,
     idx_dataset,
 )
-from searchlib.cli import cli
-from searchlib.space import encode
-from searchlib.trial import FIELDS
+from searchlib.cli.main import cli
+from searchlib.study.config import FIELDS
+from searchlib.study.space import encode
 
 TARGET = Path(__file__).with_name("reference.md")
 

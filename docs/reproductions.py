@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from searchlib import list_studies, load_study
+from searchlib.stores.stores import Stores
 
 HERE = Path(__file__).parent
 STUDIES = HERE.parent / "studies"
@@ -66,27 +67,27 @@ def collect(folders: Iterable[Path]) -> None:
 
 def study_results(name: str, folder: Path) -> Data | None:
     """What the stores of one study hold; None where it didn't run there. StudyError where its file has changed."""
-    from searchlib.material import statistics as gathered
-    from searchlib.storage import load_optuna_study, replicates_name
-    from searchlib.study import refuse_if_changed
-    from searchlib.tracking import Tracker
+    from searchlib.report.material import statistics as gathered
+    from searchlib.stores.storage import replicates_name
+    from searchlib.stores.tracking import Tracker
+    from searchlib.study.study import refuse_if_changed
 
     study, storage, tracking = (
         load_study(name, STUDIES),
         str(folder / "optuna.journal"),
         f"sqlite:///{folder}/mlflow.db",
     )
-    optuna_study = load_optuna_study(storage, name)
+    optuna_study = Stores(storage).optuna_study(name)
     if optuna_study is None or not optuna_study.get_trials(deepcopy=False):
         return None
     refuse_if_changed(study, optuna_study.user_attrs["definition"])
-    data = gathered(study, storage=storage, tracking_uri=tracking)
+    data = gathered(study, Stores(storage=storage, tracking_uri=tracking))
     if not data["test"]:
         sys.exit(f"{name} isn't finished: searchlib optimize --study {name}")
-    replicated = load_optuna_study(storage, replicates_name(study))
+    replicated = Stores(storage).optuna_study(replicates_name(study))
     trials = [*optuna_study.get_trials(deepcopy=False), *(replicated.get_trials(deepcopy=False) if replicated else [])]
     spans = [(t.datetime_start, t.datetime_complete) for t in trials if t.datetime_start and t.datetime_complete]
-    with Tracker(study, tracking) as tracker:
+    with Tracker(study, Stores(tracking_uri=tracking)) as tracker:
         tags = next(run.tags for run in tracker.runs().values() if run.tags.get("searchlib.kind") == "study")
         runs = {t.user_attrs["mlflow_run_id"]: t for t in trials if t.user_attrs.get("source") is not None}
         traces = traced(name, data, runs, tracker.histories(list(runs), by_layer(name))) if name in TRACED else {}
@@ -136,7 +137,7 @@ def traced(name: str, data: Data, runs: Mapping[str, Any], histories: Mapping[st
 
 def predictions(cells: Sequence[Data]) -> dict[str, float | None]:
     """The weight gradient of the first hidden layer over that of the last, by mean field, of each cell."""
-    from searchlib.meanfield import diagnose
+    from searchlib.report.initialization import diagnose
 
     found: dict[str, float | None] = {}
     for cell in cells:
@@ -452,7 +453,7 @@ def cell_of(of: Data, **scientific: Any) -> Data:
 
 def gain(better: Data, worse: Data) -> tuple[float, float, float]:
     """Mean paired difference of two cells over their common seeds, and its 95 % t interval."""
-    from searchlib.comparison import mean_interval
+    from searchlib.analysis.statistics import mean_interval
 
     common = sorted(set(better["values"]) & set(worse["values"]), key=int)
     mean, _, low, high = mean_interval([better["values"][seed] - worse["values"][seed] for seed in common])

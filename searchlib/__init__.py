@@ -3,15 +3,21 @@
 A study file says what is asked; ``searchlib optimize --study NAME`` answers it.
 """
 
-from searchlib.activations import ACTIVATIONS, Activation
 from searchlib.data import DATASETS, Dataset, Examples, function_dataset, idx_dataset
 from searchlib.errors import SearchlibError, StudyError
-from searchlib.initializers import INITIALIZERS, Layer
-from searchlib.models import MLP
-from searchlib.published import Published
-from searchlib.space import Choice, IntUniform, LogUniform, Uniform
-from searchlib.study import Study, list_studies, load_study
-from searchlib.trial import TrialConfig
+from searchlib.networks import ACTIVATIONS, INITIALIZERS, Activation, Layer
+from searchlib.study import (
+    MLP,
+    Choice,
+    IntUniform,
+    LogUniform,
+    Published,
+    Study,
+    TrialConfig,
+    Uniform,
+    list_studies,
+    load_study,
+)
 
 __version__ = "0.1.0"
 

@@ -1,6 +1,6 @@
 """``python -m searchlib``."""
 
-from searchlib.cli import main
+from searchlib.cli.main import main
 
 if __name__ == "__main__":
     main()

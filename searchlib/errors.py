@@ -16,8 +16,10 @@ with status 1; a library user can catch ``SearchlibError``.
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    pass
 
 __all__ = [
     "BusyError",
@@ -29,7 +31,6 @@ __all__ = [
     "StorageError",
     "StudyError",
     "TrackingError",
-    "unknown_name",
 ]
 
 
@@ -67,15 +68,3 @@ class DeviceError(SearchlibError):
 
 class HoldoutError(SearchlibError):
     """The test set can't be opened: no completed trial, or the checkpoint isn't the claimed one."""
-
-
-def unknown_name(kind: str, given: object, known: Iterable[str]) -> str:
-    """Say that *given* is no known *kind*, and name the nearest ones.
-
-    >>> unknown_name("activation", "rellu", ["relu", "tanh"])
-    "unknown activation 'rellu'; did you mean relu? Known: relu, tanh"
-    """
-    names = sorted(known)
-    near = difflib.get_close_matches(str(given), names, n=3, cutoff=0.5)
-    hint = f"; did you mean {', '.join(near)}?" if near else "."
-    return f"unknown {kind} {str(given)!r}{hint} Known: {', '.join(names) or 'none'}"

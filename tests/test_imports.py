@@ -1,11 +1,13 @@
-"""The shape of the package: one module for each third-party edge, imports one way, and a sealed test set.
+"""The shape of the package: rooms in one direction, one room for each third-party edge, a sealed test set.
 
-Read from the syntax trees, so that it holds for whatever modules there are.
+Read from the syntax trees, so that it holds for whatever modules there are, and for imports of all three kinds: at the
+top of a module, inside a function, and under TYPE_CHECKING.
 """
 
 from __future__ import annotations
 
 import ast
+import functools
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -23,34 +25,41 @@ MODULES = {
 }
 TREES = {name: ast.parse(path.read_text(encoding="utf-8"), str(path)) for name, path in MODULES.items()}
 
-EDGES = {  # third-party package -> the modules that may import it
-    "click": {"cli"},
-    "mlflow": {"tracking", "registry", "champion_model"},  # champion_model runs inside MLflow
-    "optuna": {"sampling", "storage", "databases", "optimize", "replicates", "recorder", "analysis"},
-    "ray": {"engines"},
-}
+ORDER = [  # imports point up these lines only; what stands on one line doesn't import each other
+    {"errors", "seeds", "text", "files"},
+    {"data"},
+    {"networks"},
+    {"study"},
+    {"analysis", "training", "stores"},
+    {"search", "results", "report"},
+    {"library"},
+    {"__init__"},
+    {"cli"},
+    {"__main__"},
+]
+SMALL = ORDER[0]  # files of the package's root, of which each may use those that are beside it
 
-ORDER = [  # data flows down: a module imports, while it is loaded, from those above it only
-    "errors", "signals", "space", "activations", "initializers", "trial", "sources", "data", "models", "published",
-    "study", "training", "training.optimizers", "training.stack", "training.loop", "training.module", "diagnosis",
-    "meanfield", "diagnostics", "databases", "storage", "sampling", "provenance", "sqlite_runs", "tracking", "registry",
-    "comparison", "edges", "wording", "analysis",
-    "holdout", "workers", "runs", "shelf", "engines", "recorder", "replicates", "optimize", "audit", "verify",
-    "export", "figures",
-    "network_figures", "nuisance_figures", "networks", "material", "dashboard", "report", "cli", "__main__",
-]  # fmt: skip
+EDGES = {  # third-party package -> the rooms, or single modules, that may import it
+    "click": {"cli"},
+    "mlflow": {"stores", "results.champion", "results.champion_model"},  # champion_model runs inside MLflow
+    "optuna": {"search", "stores", "analysis"},
+    "optuna_dashboard": {"report.dashboard"},
+    "plotly": {"report"},
+    "rich": {"cli", "report"},
+    "sqlalchemy": {"stores"},
+}
 
 
 def is_type_checking(node: ast.AST) -> bool:
     return isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING")
 
 
-def imports(name: str, node: ast.AST, *, deferred: bool) -> Iterator[str]:
-    """What *node* imports at run time, as dotted names; with *deferred* also inside functions."""
+def imports(name: str, node: ast.AST, *, checking: bool = True) -> Iterator[str]:
+    """What *node* imports, as dotted names: at the top, in functions and, with *checking*, under TYPE_CHECKING."""
     for child in ast.iter_child_nodes(node):
-        if is_type_checking(child):
+        if is_type_checking(child) and not checking:
             for alternative in child.orelse:  # type: ignore[attr-defined]
-                yield from imports(name, ast.Module([alternative], []), deferred=deferred)
+                yield from imports(name, ast.Module([alternative], []), checking=checking)
         elif isinstance(child, ast.Import):
             yield from (alias.name for alias in child.names)
         elif isinstance(child, ast.ImportFrom):
@@ -60,45 +69,99 @@ def imports(name: str, node: ast.AST, *, deferred: bool) -> Iterator[str]:
                 base = ".".join([*package[: len(package) - child.level + 1], *([base] if base else [])])
             for alias in child.names:
                 yield f"{base}.{alias.name}" if f"{base}.{alias.name}" in MODULES else base
-        elif deferred or not isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
-            yield from imports(name, child, deferred=deferred)
+        else:
+            yield from imports(name, child, checking=checking)
 
 
-def all_imports(name: str, *, deferred: bool) -> set[str]:
-    return set(imports(name, TREES[name], deferred=deferred))
+def room(name: str) -> str:
+    """The room of a module, by its dotted name; of one in the package's root its own name."""
+    parts = name.split(".")
+    return parts[1] if len(parts) > 1 else "__init__"
 
 
 def short(name: str) -> str:
     return name.removeprefix("searchlib.")
 
 
+@functools.cache
+def graph() -> dict[str, set[str]]:
+    """Module -> the modules of the package that it imports in any way."""
+    return {name: {found for found in imports(name, tree) if found in MODULES} - {name} for name, tree in TREES.items()}
+
+
+def upward(edges: dict[str, set[str]]) -> list[str]:
+    """The imports that don't point up ``ORDER``."""
+    line = {each: position for position, rooms in enumerate(ORDER) for each in rooms}
+    return [
+        f"{short(name)} imports {short(found)}"
+        for name, targets in edges.items()
+        for found in targets
+        if room(name) != room(found)
+        and line[room(found)] >= line[room(name)]
+        and not {room(name), room(found)} <= SMALL
+    ]
+
+
 def test_the_reader_of_imports_sees_all_kinds() -> None:
     tree = ast.parse(
         "import a.b\nfrom c import d\nif TYPE_CHECKING:\n    import e\nelse:\n    import f\n"
         "try:\n    import g\nexcept ImportError:\n    pass\ndef x():\n    import h\n    class Y:\n        import i\n"
-        "class Z:\n    import j\nfrom searchlib import space\nfrom . import trial\nfrom .study import Study\n"
+        "class Z:\n    import j\nfrom searchlib import text\nfrom . import seeds\nfrom .study import Study\n"
     )
-    eager = set(imports("searchlib.errors", tree, deferred=False))
-    ours = {"searchlib.space", "searchlib.trial", "searchlib.study"}
-    assert eager == {"a.b", "c", "f", "g", "j"} | ours
-    assert set(imports("searchlib.errors", tree, deferred=True)) == eager | {"h", "i"}
+    ours = {"searchlib.text", "searchlib.seeds", "searchlib.study"}
+    found = set(imports("searchlib.errors", tree))
+    assert found == {"a.b", "c", "e", "f", "g", "h", "i", "j"} | ours
+    assert set(imports("searchlib.errors", tree, checking=False)) == found - {"e"}
+    wrong = {"searchlib.data.idx": {"searchlib.study", "searchlib.text"}, "searchlib.search": {"searchlib.report.page"}}
+    assert upward(wrong) == ["data.idx imports study", "search imports report.page"]
+
+
+def test_every_module_has_its_room() -> None:
+    assert {room(name) for name in MODULES} == set().union(*ORDER)
+
+
+def test_imports_point_one_way() -> None:
+    assert upward(graph()) == []
+
+
+def test_imports_have_no_cycle() -> None:
+    try:
+        list(TopologicalSorter(graph()).static_order())
+    except CycleError as error:
+        pytest.fail(f"modules import each other: {' -> '.join(error.args[1])}")
+
+
+def test_rooms_are_entered_by_their_face() -> None:
+    """A room's ``__init__`` has what others use; modules of torch, which cost a second, are named where needed."""
+    heavy = {name for name, tree in TREES.items() if "torch" in set(top_imports(tree))}
+    wrong = [
+        f"{short(name)} imports {short(found)}"
+        for name, targets in graph().items()
+        for found in targets
+        if room(name) != room(found) and found.count(".") == 2 and found not in heavy
+    ]
+    assert wrong == []
+
+
+def top_imports(tree: ast.Module) -> Iterator[str]:
+    """The packages that a module imports as soon as it is imported."""
+    for node in tree.body:
+        if isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            yield (node.module or "").split(".")[0]
 
 
 @pytest.mark.parametrize("package", EDGES)
-def test_one_third_party_edge_one_module(package: str) -> None:
+def test_one_third_party_edge_one_room(package: str) -> None:
     users = {
-        short(name)
-        for name in MODULES
-        if any(imported.split(".")[0] == package for imported in all_imports(name, deferred=True))
+        name
+        for name, tree in TREES.items()
+        if any(found.split(".")[0] == package for found in imports(name, tree, checking=False))
     }
-    assert users <= EDGES[package], f"{package} is imported by {sorted(users - EDGES[package])}"
-
-
-def test_the_edges_are_in_use() -> None:
-    """The test above would pass over an empty folder, too."""
-    used = {imported.split(".")[0] for name in MODULES for imported in all_imports(name, deferred=True)}
-    assert {"mlflow", "optuna", "torch"} <= used
-    assert {"searchlib", "searchlib.space", "searchlib.training.stack"} <= set(MODULES)
+    assert users, f"nothing imports {package}: the test would pass over an empty folder, too"
+    strangers = {short(name) for name in users if not {room(name), short(name)} & EDGES[package]}
+    assert not strangers, f"{package} is imported by {sorted(strangers)}"
 
 
 def calls(tree: ast.AST, function: str) -> bool:
@@ -114,20 +177,21 @@ def calls(tree: ast.AST, function: str) -> bool:
 
 def test_the_test_set_is_opened_by_holdout_alone() -> None:
     users = {short(name) for name, tree in TREES.items() if calls(tree, "load_test")}
-    assert users <= {"holdout", "data"}
+    assert users == {"results.holdout", "data"}
     defined = {
         short(name)
         for name, tree in TREES.items()
         for node in ast.walk(tree)
         if isinstance(node, ast.FunctionDef) and node.name == "load_test"
     }
-    assert defined == {"data"}
+    assert defined == {"data.datasets"}
     inside = [
         node.lineno
-        for node in ast.walk(TREES["searchlib.data"])
+        for name in ("searchlib.data.datasets", "searchlib.data")
+        for node in ast.walk(TREES[name])
         if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("load_test")
     ]
-    assert inside == [], "data.py defines it and doesn't call it"
+    assert inside == [], "the data room defines it and doesn't call it"
 
 
 def test_the_test_part_of_a_data_set_is_reached_through_data_alone() -> None:
@@ -138,46 +202,14 @@ def test_the_test_part_of_a_data_set_is_reached_through_data_alone() -> None:
         for node in ast.walk(tree)
         if isinstance(node, ast.Attribute) and node.attr == "test"
     }
-    assert users == {"data"}
-
-
-def graph(*, deferred: bool = False) -> dict[str, set[str]]:
-    return {
-        name: {imported for imported in all_imports(name, deferred=deferred) if imported in MODULES} - {name}
-        for name in MODULES
-    }
-
-
-def test_imports_have_no_cycle() -> None:
-    try:
-        list(TopologicalSorter(graph()).static_order())
-    except CycleError as error:
-        pytest.fail(f"modules import each other: {' -> '.join(error.args[1])}")
-
-
-def test_imports_point_one_way() -> None:
-    wrong = [
-        f"{short(name)} imports {short(imported)}"
-        for name, targets in graph().items()
-        for imported in targets
-        if short(name) in ORDER
-        and short(imported) in ORDER
-        and ORDER.index(short(imported)) >= ORDER.index(short(name))
-    ]
-    assert wrong == []
-
-
-def test_no_module_but_the_entry_points_imports_the_whole_package() -> None:
-    users = {short(name) for name, targets in graph().items() if "searchlib" in targets}
-    assert users <= {"cli", "__main__"}
+    assert {room(f"searchlib.{name}") for name in users} == {"data"}
 
 
 def test_training_knows_nothing_of_optuna_mlflow_or_the_terminal() -> None:
-    for name in MODULES:
-        if name.startswith("searchlib.training"):
-            above = set(ORDER[ORDER.index("storage") :])
-            assert not above & {short(target) for target in graph(deferred=True)[name]}, name
-            assert not {"rich", "click", "tqdm"} & {found.split(".")[0] for found in all_imports(name, deferred=True)}
+    for name, tree in TREES.items():
+        if room(name) == "training":
+            found = {each.split(".")[0] for each in imports(name, tree)}
+            assert not {"optuna", "mlflow", "rich", "click"} & found, name
 
 
 def test_the_public_names() -> None:
@@ -190,7 +222,7 @@ def test_the_public_names() -> None:
         assert hasattr(searchlib, name), name
 
 
-@pytest.mark.parametrize("name", sorted(set(MODULES) - {"searchlib.__main__", "searchlib.champion_model"}))
+@pytest.mark.parametrize("name", sorted(set(MODULES) - {"searchlib.__main__", "searchlib.results.champion_model"}))
 def test_the_names_of_each_module(name: str) -> None:
     """Every name of a module's __all__ is defined there."""
     listed = [

@@ -1,1 +1,35 @@
-"""Training: many networks of the same shape as one."""
+"""Training many networks of the same shape as one.
+
+The modules that import torch when they are imported (``stack``, ``layers``, ``loop``, ``module``, ``optimizers``) are
+imported by name where they are needed; this face costs nothing.
+"""
+
+from searchlib.training.checkpoints import restore
+from searchlib.training.deadline import Deadline, OutOfTimeError
+from searchlib.training.engine import Engine
+from searchlib.training.network import initialize, layer_sizes
+from searchlib.training.precision import check_precision, resolve_device
+from searchlib.training.run import Run
+from searchlib.training.snapshots import Shelf
+from searchlib.training.stack_run import StackRun
+from searchlib.training.symptoms import diagnose_words
+from searchlib.training.watch import PROBE, Watch
+from searchlib.training.workers import Workers
+
+__all__ = [
+    "PROBE",
+    "Deadline",
+    "Engine",
+    "OutOfTimeError",
+    "Run",
+    "Shelf",
+    "StackRun",
+    "Watch",
+    "Workers",
+    "check_precision",
+    "diagnose_words",
+    "initialize",
+    "layer_sizes",
+    "resolve_device",
+    "restore",
+]

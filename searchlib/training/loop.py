@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 from torch import Tensor
 
-from searchlib.models import input_scale
+from searchlib.errors import StudyError
+from searchlib.seeds import derive_seed
 from searchlib.training.tally import Tally
-from searchlib.trial import derive_seed
 
 if TYPE_CHECKING:
     from searchlib.data import Dataset, Examples, Split
@@ -27,9 +27,11 @@ __all__ = [
     "Trainable",
     "Watcher",
     "denormals_flushed",
+    "input_scale",
     "prepare",
     "train",
 ]
+
 
 PROBE_SIZE = 512
 
@@ -281,3 +283,31 @@ def denormals_flushed() -> Iterator[None]:
         yield
     finally:
         torch.set_flush_denormal(False)
+
+
+def input_scale(kind: str, dataset: Dataset, train: Examples) -> tuple[float, float]:
+    """(factor, offset) of the linear map from raw inputs to what the network sees.
+
+    'unit' and 'symmetric' map the smallest raw value, which is 0 unless the data set says otherwise, to 0 or -1 and the
+    largest to 1. 'standard' takes the mean and deviation over all inputs of the *training* split, as one number each.
+    """
+    unit = 1.0 / (dataset.scale - dataset.low)
+    if kind == "unit":
+        return unit, 0.0 - dataset.low * unit
+    if kind == "symmetric":
+        return 2.0 * unit, -1.0 - 2.0 * dataset.low * unit
+    mean, std = _mean_and_deviation(train.inputs)
+    if std == 0.0:
+        raise StudyError("input_scaling='standard': the training inputs are all equal; use 'unit'")
+    return 1.0 / std, -mean / std
+
+
+def _mean_and_deviation(inputs: torch.Tensor) -> tuple[float, float]:
+    """Mean and deviation in float64, block by block: no copy of the data at eight bytes a value."""
+    count, total, squares = inputs.numel(), 0.0, 0.0
+    for block in inputs.split(4096):
+        values = block.double()
+        total += float(values.sum())
+        squares += float((values * values).sum())
+    mean = total / count
+    return mean, max(squares / count - mean**2, 0.0) ** 0.5

@@ -12,10 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from searchlib.errors import StudyError
-from searchlib.initializers import initialize_layer
+from searchlib.seeds import derive_seed
+from searchlib.study import TrialConfig
+from searchlib.training.network import initialize_layer
 from searchlib.training.stack import Member, count_right, losses, predicted
 from searchlib.training.tally import accumulator_dtype
-from searchlib.trial import TrialConfig, derive_seed
 
 __all__ = ["ModuleStack"]
 

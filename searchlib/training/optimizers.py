@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import torch
 
 if TYPE_CHECKING:
-    from searchlib.trial import TrialConfig
+    from searchlib.study import TrialConfig
 
 __all__ = ["OPTIMIZERS", "StackOptimizer"]
 

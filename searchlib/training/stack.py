@@ -25,18 +25,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from searchlib.activations import Activation, get_activation
-from searchlib.initializers import initialize
-from searchlib.models import build_mlp, layer_sizes
-from searchlib.space import encode
-from searchlib.training.kernels import KERNELS
-from searchlib.training.layers import Activations, ByAutograd, FirstLinear, Linear, Part
+from searchlib.networks import Activation, get_activation
+from searchlib.seeds import derive_seed
+from searchlib.study import encode
+from searchlib.training.layers import KERNELS, Activations, ByAutograd, FirstLinear, Linear, Part
+from searchlib.training.network import build_mlp, initialize, layer_sizes
 from searchlib.training.optimizers import OPTIMIZERS
 from searchlib.training.tally import accumulator_dtype
-from searchlib.trial import derive_seed
 
 if TYPE_CHECKING:
-    from searchlib.trial import TrialConfig
+    from searchlib.study import TrialConfig
 
 __all__ = ["Member", "Stack", "Trace", "count_right", "fusion_key", "losses", "predicted"]
 
@@ -463,7 +461,7 @@ def _slices(configs: Sequence[TrialConfig]) -> Iterator[tuple[int, int, Activati
     for stop in range(1, len(configs) + 1):
         if stop == len(configs) or _activation_key(configs[stop]) != _activation_key(configs[start]):
             activation = _activation(configs[start])
-            yield start, stop, activation, activation.build(configs[start]).eval()
+            yield start, stop, activation, configs[start].build_activation().eval()
             start = stop
 
 

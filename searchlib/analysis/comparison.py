@@ -1,0 +1,257 @@
+"""Statistics of replicated cells: intervals, the race, paired comparisons, effects, expected best. Numbers only.
+
+``values`` maps each cell to its value by replicate. Equal replicate numbers share the order of the examples, so values
+are paired across cells. Cells that race on have more replicates than others.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+__all__ = [
+    "ALPHA",
+    "Comparison",
+    "adjusted_p_values",
+    "compare",
+    "leader",
+    "probability_of_improvement",
+    "resolved",
+    "share",
+    "verdict",
+]
+
+
+ALPHA = 0.05
+EARLY_SHARE = 0.2  # of alpha, for all looks before the last together
+WORTHWHILE = 0.75  # P(A>B) that the interval must reach beyond: gamma of Bouthillier 2021
+ROUND_OFF = 1e-12  # relative: 0.90 - 0.89 and 0.80 - 0.79 differ by less, and are the same difference
+NOT_TOLD_APART = "not told apart"
+Direction = Literal["maximize", "minimize"]
+Key = TypeVar("Key", bound=Hashable)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison(Generic[Key]):
+    """The winner against one other cell, over the n replicates that both have.
+
+    difference: mean improvement by the winner, positive where it is better, with a 95 % paired t interval.
+    p: of the two-sided paired t test; adjusted_p: see ``adjusted_p_values``. probability: of the winner being better
+    with one seed, with a 95 % interval; verdict: see ``verdict``, where adjusted_p allows one. told_apart: p holds at
+    the comparison's own level, which is what ``resolved`` asks of all. None where n is too small.
+    """
+
+    against: Key
+    n: int
+    difference: float | None
+    low: float | None
+    high: float | None
+    p: float | None
+    adjusted_p: float | None
+    probability: float | None
+    probability_low: float | None
+    probability_high: float | None
+    verdict: str
+    told_apart: bool
+
+
+def share(n: int, looks: Sequence[int]) -> float:
+    """The share of alpha that a comparison over *n* common seeds may spend.
+
+    Looking again and again until something is significant finds it too often. Alpha is therefore spent over the looks
+    as in a group-sequential trial (Lan & DeMets 1983): a fifth evenly by the looks before the last, the rest by the
+    last. The sum is 1, so that by Bonferroni's inequality alpha holds however the values of the looks depend on each
+    other. Between two looks the earlier one's share holds, before the first the first's.
+    """
+    if len(looks) < 2:
+        return 1.0
+    return 1.0 - EARLY_SHARE if n >= looks[-1] else EARLY_SHARE / (len(looks) - 1)
+
+
+def leader(values: Mapping[Key, Mapping[int, float]], direction: Direction) -> Key | None:
+    """The cell with the best mean among those that raced farthest, of equal ones the first; None if there is none.
+
+    Farthest: to the highest replicate. One that gave no value on the way (its module failed) doesn't count against it.
+    """
+    most = max((max(found, default=0) for found in values.values()), default=0)
+    if most == 0:
+        return None
+    sign = 1.0 if direction == "maximize" else -1.0
+    means = {
+        cell: math.fsum(found.values()) / len(found) for cell, found in values.items() if max(found, default=0) == most
+    }
+    return max(means, key=lambda cell: sign * means[cell])
+
+
+def resolved(comparisons: Sequence[Comparison[Key]]) -> bool | None:
+    """Whether the winner is shown to be better than every other cell; None where there is no other.
+
+    The claim is that all of several things hold, and is rejected if one of them may not: an intersection-union test
+    (Berger 1982), which needs no correction for their number. Nor does it need one for the winner having been picked by
+    the same values: the two-sided test of the winner against the runner-up keeps its level for any number of cells
+    (Gutmann & Maymin 1987; Hung & Fithian 2019), as one that isn't the best would have to beat all the others by so
+    much. benchmarks/calibration.py measures it.
+    """
+    return all(one.told_apart for one in comparisons) if comparisons else None
+
+
+def compare(
+    values: Mapping[Key, Mapping[int, float]], direction: Direction, looks: Sequence[int], alpha: float = ALPHA
+) -> tuple[Key | None, list[Comparison[Key]]]:
+    """The leader, and its comparisons with all other cells that have replicates, closest rival first."""
+    winner = leader(values, direction)
+    if winner is None:
+        return None, []
+    others = [cell for cell in values if cell != winner and values[cell]]
+    tests = paired_tests({cell: values[cell] for cell in (winner, *others)}, winner, direction)
+    adjusted = adjusted_p_values([tests[cell].p for cell in others], [share(tests[cell].n, looks) for cell in others])
+    own = values[winner]
+    paired = [
+        [(own[replicate], value) for replicate, value in values[cell].items() if replicate in own] for cell in others
+    ]
+    found = []
+    chances = probability_of_improvement(paired, direction)
+    for cell, p, (probability, low, high) in zip(others, adjusted, chances, strict=True):
+        test = tests[cell]
+        found.append(
+            Comparison(
+                against=cell,
+                n=test.n,
+                difference=test.difference,
+                low=test.low,
+                high=test.high,
+                p=test.p,
+                adjusted_p=p,
+                probability=probability,
+                probability_low=low,
+                probability_high=high,
+                verdict=verdict(low, high) if p is not None and p <= alpha else NOT_TOLD_APART,
+                told_apart=differs_from_leader(test, looks, alpha),
+            )
+        )
+    return winner, sorted(found, key=lambda one: -math.inf if one.difference is None else one.difference)
+
+
+@dataclass(frozen=True)
+class _Test:
+    n: int
+    difference: float | None = None
+    low: float | None = None
+    high: float | None = None
+    p: float | None = None
+
+
+def differs_from_leader(test: _Test, looks: Sequence[int], alpha: float) -> bool:
+    if test.p is None or test.difference is None:
+        return False
+    return test.difference > 0 and test.p <= alpha * share(test.n, looks)
+
+
+def paired_tests(values: Mapping[Key, Mapping[int, float]], winner: Key, direction: Direction) -> dict[Key, _Test]:
+    """The paired t test of the winner against each other cell; one call of scipy for all with the same replicates."""
+    import numpy as np
+
+    groups: dict[tuple[int, ...], list[Key]] = {}
+    for cell, found in values.items():
+        if cell != winner:
+            groups.setdefault(tuple(sorted(values[winner].keys() & found.keys())), []).append(cell)
+    tests: dict[Key, _Test] = {}
+    for common, cells in groups.items():
+        own = np.array([values[winner][replicate] for replicate in common])
+        other = np.array([[values[cell][replicate] for replicate in common] for cell in cells])
+        improvement = own - other if direction == "maximize" else other - own
+        shape = (len(cells), len(common))
+        scale = np.abs(own).max(initial=0.0) + np.abs(other.reshape(shape)).max(axis=1, initial=0.0)
+        tests.update(zip(cells, _paired(improvement.reshape(shape), scale), strict=True))
+    return tests
+
+
+def _paired(improvement: np.ndarray[Any, Any], scale: np.ndarray[Any, Any]) -> list[_Test]:
+    """Two-sided t tests and 95 % intervals of the mean of each row [cells, pairs] of paired differences.
+
+    scale: of the values behind each row, to know a difference from round-off. A row that doesn't vary has no t test: p
+    is 1 where all its differences are 0, else that of the sign test.
+    """
+    import numpy as np
+    from scipy.stats import binomtest, ttest_1samp
+
+    cells, n = improvement.shape
+    if n == 0:
+        return [_Test(0)] * cells
+    means = improvement.mean(axis=1).tolist()
+    if n == 1:
+        return [_Test(1, mean) for mean in means]
+    varies = np.ptp(improvement, axis=1) > ROUND_OFF * scale
+    same = np.abs(improvement).max(axis=1) <= ROUND_OFF * scale
+    tested: Iterator[list[float]] = iter(())
+    if varies.any():
+        result = ttest_1samp(improvement[varies], 0.0, axis=1)
+        interval = result.confidence_interval(0.95)
+        tested = iter(np.column_stack([interval.low, interval.high, result.pvalue]).tolist())
+    return [
+        _Test(n, mean, *next(tested))
+        if varied
+        else _Test(n, mean, mean, mean, 1.0 if equal else float(binomtest(n, n).pvalue))
+        for mean, varied, equal in zip(means, varies.tolist(), same.tolist(), strict=True)
+    ]
+
+
+def adjusted_p_values(p_values: Sequence[float | None], shares: Sequence[float] | None = None) -> list[float | None]:
+    """Adjusted p of the winner's comparisons with the others: Holm's step-down over all pairs of the cells left.
+
+    Holm (1979) would multiply the smallest of r p-values by r. Here the winner was picked by the same values, so that
+    its farthest loser is the largest difference of *any* two cells: at a step with r comparisons left, r + 1 cells
+    aren't separated yet, and the family is their r (r + 1) / 2 pairs (the step-down over pairs of Shaffer 1986, kept
+    to those of the winner). None of the results is above the largest plain p, since what ``resolved`` claims needs no
+    correction: so all of them are at most alpha exactly where the winner is resolved. For two cells it is the plain p.
+
+    shares: the ``share`` of each comparison, by which its p is divided first. Where p is None the comparison stays in
+    the family, and the result is None.
+    """
+    spent = [
+        1.0 if p is None else min(1.0, p / part)
+        for p, part in zip(p_values, shares or [1.0] * len(p_values), strict=True)
+    ]
+    adjusted: list[float | None] = [None] * len(spent)
+    reached = 0.0
+    for step, position in enumerate(sorted(range(len(spent)), key=lambda place: (spent[place], place))):
+        left = len(spent) - step
+        reached = min(max(spent), max(reached, spent[position] * left * (left + 1) / 2))
+        adjusted[position] = None if p_values[position] is None else reached
+    return adjusted
+
+
+def probability_of_improvement(
+    comparisons: Sequence[Sequence[tuple[float, float]]], direction: Direction
+) -> list[tuple[float, float, float] | tuple[None, None, None]]:
+    """P(A>B) of each comparison, given as pairs (a, b), with a 95 % Wilson interval: (probability, low, high).
+
+    The share of the pairs in which a is better, ties counted half; None without pairs. Bouthillier 2021 takes the
+    interval from a bootstrap over the pairs. Where all pairs agree, which with few seeds is usual, that one has no
+    width; Wilson's (1927) has. At 5 pairs it excludes 0.5 where all agree, of which chance alone is 0.0625.
+    """
+    import numpy as np
+    from statsmodels.stats.proportion import proportion_confint
+
+    sign = 1.0 if direction == "maximize" else -1.0
+    gains = [sign * (np.array([a for a, _ in pairs]) - np.array([b for _, b in pairs])) for pairs in comparisons]
+    wins = np.array([np.sum(np.sign(gain) + 1.0) / 2 for gain in gains])
+    counts = np.array([len(gain) for gain in gains])
+    low, high = proportion_confint(wins, np.maximum(counts, 1), alpha=0.05, method="wilson")
+    return [
+        (won / count, max(0.0, below), min(1.0, above)) if count else (None, None, None)
+        for won, count, below, above in zip(wins.tolist(), counts.tolist(), low.tolist(), high.tolist(), strict=True)
+    ]
+
+
+def verdict(low: float | None, high: float | None) -> str:
+    """Bouthillier 2021: ``better`` where the interval of P(A>B) excludes 0.5 and passes 0.75."""
+    if low is None or high is None or low <= 0.5:
+        return NOT_TOLD_APART
+    return "better" if high > WORTHWHILE else "slightly better"

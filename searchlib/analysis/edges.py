@@ -1,0 +1,128 @@
+"""The boundary check: is the best point of a cell near the edge of a nuisance range, and what to try next?
+
+Google's Deep Learning Tuning Playbook: where the best point lies near an edge, the range was too narrow.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from searchlib.errors import StudyError
+from searchlib.study import Choice, Dimension, IntUniform, LogUniform, Uniform, check_field
+
+__all__ = ["edges"]
+
+OUTER = 0.1  # of the range, in its own scale: nearer to an end than this is at the edge
+
+
+def edges(dimensions: Mapping[str, Dimension], best: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The dimensions on whose edge the point *best* lies.
+
+    Each: name, side (low or high), value, low and high (the ends of the range) and ``try``, left out where the
+    hyperparameter takes no value further out: a range as [low, high], the same width moved outward by half of it (in
+    the logarithm for logarithmic ranges); for a Choice the next value as [value], by the ratio of the last two.
+    """
+    found = []
+    for name, dimension in dimensions.items():
+        value: Any = best.get(name)
+        ends = _ends(dimension)
+        if ends is None or not _number(value):
+            continue
+        side = _side(dimension, value, *ends)
+        if side is None:
+            continue
+        further = _next_value(name, dimension, side) if isinstance(dimension, Choice) else None
+        if not isinstance(dimension, Choice):
+            further = _next_range(name, dimension, side, *ends)
+        found.append(
+            {"name": name, "side": side, "value": value, "low": ends[0], "high": ends[1]}
+            | ({"try": further} if further else {})
+        )
+    return found
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _ends(dimension: Dimension) -> tuple[float, float] | None:
+    """Lower and upper end; None where the values have no order, or are too few for one of them to be inside."""
+    if isinstance(dimension, (Uniform, LogUniform)):
+        return dimension.low, dimension.high
+    values: list[Any] = list(dimension.values() or ())
+    if len(values) < 3 or not all(map(_number, values)):
+        return None
+    return min(values), max(values)
+
+
+def _logarithmic(dimension: Dimension) -> bool:
+    return isinstance(dimension, LogUniform) or (isinstance(dimension, IntUniform) and dimension.log)
+
+
+def _side(dimension: Dimension, value: float, low: float, high: float) -> str | None:
+    if isinstance(dimension, Choice):
+        place = 0.0 if value <= low else 1.0 if value >= high else 0.5
+    elif _logarithmic(dimension):
+        place = math.log(value / low) / math.log(high / low)
+    else:
+        place = (value - low) / (high - low)
+    return "low" if place <= OUTER else "high" if place >= 1.0 - OUTER else None
+
+
+def _next_value(name: str, dimension: Choice, side: str) -> list[Any] | None:
+    values: list[Any] = sorted(dimension.values(), key=lambda value: value if _number(value) else 0)
+    last, before = (values[0], values[1]) if side == "low" else (values[-1], values[-2])
+    further = last * (last / before) if values[0] > 0 else last + (last - before)
+    further = round(further) if all(isinstance(value, int) for value in values) else _rounded(further)
+    return [further] if further != last and _accepts(name, further) else None
+
+
+def _next_range(name: str, dimension: Dimension, side: str, low: float, high: float) -> list[Any] | None:
+    whole = isinstance(dimension, IntUniform)
+    up = 1 if side == "high" else -1
+    if _logarithmic(dimension):
+        factor = math.sqrt(high / low) ** up
+        wanted = [low * factor, high * factor]
+    else:
+        step = dimension.step if isinstance(dimension, IntUniform) else None
+        shift = (high - low) / 2 if step is None else step * max(1, round((high - low) / 2 / step))
+        wanted = [low + up * shift, high + up * shift]
+    ends: list[Any] = [round(end) if whole else _rounded(end) for end in wanted]
+    outer, bound = (1, high) if up == 1 else (0, low)
+    ends[outer] = _reach(name, bound, ends[outer], whole=whole)
+    if ends[outer] is None or (ends[outer] - bound) * up <= 0 or not ends[0] < ends[1]:
+        return None
+    return ends if all(_accepts(name, end) for end in ends) else None
+
+
+def _rounded(value: float, digits: int = 2) -> float:
+    return float(f"{value:.{digits}g}") + 0.0
+
+
+def _accepts(name: str, value: Any) -> bool:
+    try:
+        check_field(name, value)
+    except StudyError:
+        return False
+    return True
+
+
+def _reach(name: str, inside: float, outside: float, *, whole: bool) -> float | None:
+    """*outside*, or where the hyperparameter refuses it, the last value on the way there that it accepts.
+
+    Where the values end at a limit that isn't itself accepted, as a momentum below 1, halfway to the limit.
+    """
+    if _accepts(name, outside):
+        return outside
+    good, bad = inside, outside
+    for _ in range(100):
+        middle = (good + bad) // 2 if whole else (good + bad) / 2
+        if middle in (good, bad):
+            break
+        good, bad = (middle, bad) if _accepts(name, middle) else (good, middle)
+    if whole:
+        return good
+    limit = _rounded(bad, 12)
+    return limit if _accepts(name, limit) else _rounded((inside + limit) / 2, 4)

@@ -1,0 +1,92 @@
+"""The race of the replicates: when it looks, who goes on, and what runs next."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from searchlib.analysis.comparison import ALPHA, differs_from_leader, leader, paired_tests
+
+if TYPE_CHECKING:
+    from searchlib.analysis.comparison import Direction, Key
+
+__all__ = [
+    "contenders",
+    "looks",
+    "next_runs",
+]
+
+
+FIRST_LOOK = 5  # seeds: with fewer, a paired t test can tell apart only what nobody needs a test for
+
+
+def looks(replicates: int, *, race: bool = True) -> tuple[int, ...]:
+    """The numbers of seeds at which a race looks at its cells: 5, then doubling, at last *replicates*.
+
+    Without a race there is one look, at the end: all cells have all seeds, and the one look has all of alpha.
+
+    >>> looks(29)
+    (5, 10, 20, 29)
+    >>> looks(29, race=False)
+    (29,)
+    """
+    if not race:
+        return (replicates,) if replicates > 0 else ()
+    found = []
+    seeds = min(FIRST_LOOK, replicates)
+    while 0 < seeds < replicates:
+        found.append(seeds)
+        seeds *= 2
+    return (*found, replicates) if replicates > 0 else ()
+
+
+def contenders(
+    values: Mapping[Key, Mapping[int, float]], direction: Direction, looks: Sequence[int], alpha: float = ALPHA
+) -> list[Key]:
+    """The leader, and the cells that aren't told apart from it: a race goes on while this is more than one cell.
+
+    Told apart: worse, and p of the two-sided paired t test over the common replicates at most alpha * share(n). Give
+    all cells that ever raced, those left behind included: the leader may have changed, and then one of them is back.
+
+    Each comparison has the level alpha on its own: this decides where to spend seeds, and of many equal cells some are
+    left behind. What is claimed afterwards, ``resolved`` and the adjusted p, holds for all comparisons together.
+    """
+    first = leader(values, direction)
+    if first is None:
+        return list(values)
+    tests = paired_tests(values, first, direction)
+    return [cell for cell in values if cell == first or not differs_from_leader(tests[cell], looks, alpha)]
+
+
+def next_runs(
+    candidates: Sequence[Key],
+    values: Mapping[Key, Mapping[int, float]],
+    ran: Collection[tuple[Key, int]],
+    direction: Direction,
+    looks: Sequence[int],
+) -> tuple[int, list[Key], list[tuple[Key, int]]]:
+    """Where a race stands: (seeds of the last complete look, cells left, what to run next as (cell, replicate)).
+
+    ran: what was run, also where it gave no value. Nothing is left to run when the race is over: the leader is alone,
+    or has all seeds. It follows from the values alone, so an interrupted race goes the same way again. Whoever is
+    left at a look has all its seeds: a cell that fell behind an earlier leader, and isn't told apart from the
+    present one, catches up.
+    """
+    left, reached = list(candidates), 0
+    for look in looks if len(candidates) > 1 else looks[-1:]:  # alone there is nothing to look at
+        seen = {
+            cell: {replicate: value for replicate, value in values.get(cell, {}).items() if replicate <= look}
+            for cell in candidates
+        }
+        while True:
+            wanted = [(cell, replicate) for replicate in range(1, look + 1) for cell in left]
+            if wanted := [run for run in wanted if run not in ran]:
+                return reached, left, wanted
+            still = set(contenders({cell: of for cell, of in seen.items() if of}, direction, looks))
+            before, left = left, [cell for cell in candidates if cell in still]
+            if still <= set(before):
+                break
+        reached = look
+        if len(left) == 1 < len(candidates):
+            break
+    return reached, left, []

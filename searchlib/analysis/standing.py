@@ -1,0 +1,209 @@
+"""Where a study stands: its outcomes, its cells, its champion, its status."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from searchlib.analysis.comparison import leader
+from searchlib.analysis.race import looks
+from searchlib.study import Primitive
+
+if TYPE_CHECKING:
+    from optuna.trial import FrozenTrial
+
+    from searchlib.study import Study
+
+__all__ = [
+    "Cell",
+    "best_trial",
+    "cells",
+    "champion",
+    "study_status",
+]
+
+
+Key = tuple[tuple[str, Primitive], ...]  # of a cell: its scientific values
+OUTCOMES = ("completed", "pruned", "diverged", "failed")
+
+
+class Stored(Protocol):
+    """What the stores hold of a study: ``stores.StoredStudy``."""
+
+    @property
+    def trials(self) -> Sequence[FrozenTrial]: ...
+    @property
+    def replicates(self) -> Sequence[FrozenTrial]: ...
+    @property
+    def race(self) -> Mapping[str, Any]: ...
+    @property
+    def ledger(self) -> Mapping[str, Any] | None: ...
+    @property
+    def target(self) -> int | None: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One combination of the scientific values, with its best trial.
+
+    points: finished trials; diverged: those of them that did. best is None where no trial completed.
+    """
+
+    scientific: Mapping[str, Any]
+    points: int
+    diverged: int
+    best: float | None
+    trial: int | None
+    nuisance: Mapping[str, Any]
+
+
+def outcome(trial: FrozenTrial) -> str:
+    """``completed``, ``pruned``, ``diverged``, ``failed`` or ``running``."""
+    if not trial.state.is_finished():
+        return "running"
+    return str(trial.user_attrs.get("outcome", "failed"))
+
+
+def best_trial(study: Study, trials: Sequence[FrozenTrial]) -> FrozenTrial | None:
+    """The best completed trial; of equal ones the first. Diverged and pruned trials don't count."""
+    best: FrozenTrial | None = None
+    for trial in trials:
+        if outcome(trial) != "completed" or not trial.values:
+            continue
+        if best is None or not best.values or study.better(trial.values[0], best.values[0]):
+            best = trial
+    return best
+
+
+def cells(study: Study, trials: Sequence[FrozenTrial]) -> list[Cell]:
+    """The cells that have a finished trial, best first; with no scientific dimension one cell of all trials."""
+    found = []
+    for key, members in trials_by_cell(study, trials).items():
+        best = best_trial(study, members)
+        found.append(
+            Cell(
+                scientific=dict(key),
+                points=len(members),
+                diverged=sum(outcome(trial) == "diverged" for trial in members),
+                best=best.values[0] if best and best.values else None,
+                trial=best.number if best else None,
+                nuisance={name: value for name, value in best.params.items() if name not in dict(key)} if best else {},
+            )
+        )
+    worst = float("-inf") if study.direction == "maximize" else float("inf")
+    return sorted(
+        found, key=lambda cell: worst if cell.best is None else cell.best, reverse=study.direction == "maximize"
+    )
+
+
+def trials_by_cell(study: Study, trials: Sequence[FrozenTrial]) -> dict[Key, list[FrozenTrial]]:
+    grouped: dict[Key, list[FrozenTrial]] = {}
+    for trial in trials:
+        if trial.state.is_finished():
+            grouped.setdefault(study.cell_of(trial.params), []).append(trial)
+    return grouped
+
+
+def champion(study: Study, stored: Stored) -> FrozenTrial | None:
+    """The trial whose weights are the champion: a replicate (it has ``replicate`` in its params), or the best trial.
+
+    After a finished race: of the cell with the best mean among those that raced farthest the best completed
+    replicate, of equal ones the first. Otherwise, and where that cell has none, the best trial of the search.
+    """
+    sources = {cell.trial: cell.trial for cell in cells(study, stored.trials) if cell.trial is not None}
+    if _race_finished(study, stored.race, sources):
+        reached = stored.race["reached"]
+        first = leader(replicate_values(sources, stored.replicates, reached), study.direction)
+        raced = [trial for trial in stored.replicates if trial.params["replicate"] <= reached]
+        best = best_trial(study, [trial for trial in raced if trial.user_attrs.get("source") == first])
+        if best is not None:
+            return best
+    return best_trial(study, stored.trials)
+
+
+def _race_finished(study: Study, race: Mapping[str, Any], sources: Mapping[int, Any]) -> bool:
+    """Whether the race is over, and still about the cells' best trials: the search may have found better ones since."""
+    wanted = list(sources)[: study.replicate_cells]
+    return bool(race.get("finished")) and set(race.get("candidates", ())) == set(wanted)
+
+
+def replicate_values(
+    sources: Mapping[int, Any], replicates: Sequence[FrozenTrial], most: float = math.inf
+) -> dict[Any, dict[int, float]]:
+    """The values of the finished replicates of *sources* (search trial to cell), by cell and replicate up to *most*."""
+    found: dict[Any, dict[int, float]] = {cell: {} for cell in sources.values()}
+    for trial in sorted(replicates, key=lambda trial: trial.params["replicate"]):
+        source, replicate = trial.user_attrs.get("source", -1), trial.params["replicate"]
+        if source in sources and trial.state.is_finished() and trial.values and replicate <= most:
+            found[sources[source]][replicate] = trial.values[0]
+    return found
+
+
+def study_status(study: Study, stored: Stored, *, target: int | None = None) -> dict[str, Any]:
+    """The object that ``status --json`` prints; all zero and null for a study that has not begun."""
+    trials, replicates, race, ledger = stored.trials, stored.replicates, stored.race, stored.ledger
+    best = best_trial(study, trials)
+    found = cells(study, trials)
+    sources = {cell.trial: cell.trial for cell in found if cell.trial is not None}
+    values = replicate_values(sources, replicates)
+    return {
+        "study": study.name,
+        "question": study.question,
+        "trials": {
+            "target": target or stored.target or study.trials,
+            **outcome_counts(trials),
+        },
+        "best": best and {"number": best.number, "value": best.values[0], "params": best.params},
+        "cells": [
+            {
+                "scientific": dict(cell.scientific),
+                "points": cell.points,
+                "diverged": cell.diverged,
+                "best": cell.best,
+                "trial": cell.trial,
+                "nuisance": dict(cell.nuisance),
+                "replicates": list(values.get(cell.trial, {}).values()),
+            }
+            for cell in found
+        ],
+        "replicates": {
+            "target": study.replicates,
+            **outcome_counts(replicates),
+            "race": study.replicate_race,
+            "reached": race.get("reached", 0) if study.replicate_race else _complete(study, sources, replicates),
+            "finished": race_is_over(study, race, sources),
+        }
+        if study.replicates
+        else None,
+        "test": ledger["result"] if ledger and ledger.get("result") else None,
+        "test_ledger": ledger,
+    }
+
+
+def outcome_counts(trials: Sequence[FrozenTrial]) -> dict[str, int]:
+    outcomes = [outcome(trial) for trial in trials]
+    return {
+        "total": len(trials),
+        **{name: outcomes.count(name) for name in OUTCOMES},
+        "running": outcomes.count("running"),
+    }
+
+
+def planned_looks(study: Study) -> tuple[int, ...]:
+    """The looks of the study as its file has it now."""
+    return looks(study.replicates, race=study.replicate_race)
+
+
+def race_is_over(study: Study, race: Mapping[str, Any], sources: Mapping[int, Any]) -> bool:
+    """Whether the race is over for the study as its file has it now."""
+    return _race_finished(study, race, sources) and tuple(race.get("looks", ())) == planned_looks(study)
+
+
+def _complete(study: Study, sources: Mapping[int, Any], replicates: Sequence[FrozenTrial]) -> int:
+    """The seeds of the present target that all cells to be replicated have behind them."""
+    ran = {(t.user_attrs.get("source"), t.params["replicate"]) for t in replicates if t.state.is_finished()}
+    wanted = list(sources)[: study.replicate_cells]
+    seeds = range(1, study.replicates + 1)
+    return sum(all((source, seed) in ran for source in wanted) for seed in seeds) if wanted else 0

@@ -1,0 +1,146 @@
+"""Intervals, expected bests and effects, from libraries. Numbers only."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from searchlib.analysis.comparison import ROUND_OFF
+
+if TYPE_CHECKING:
+    from searchlib.analysis.comparison import Direction
+
+__all__ = [
+    "effects",
+    "expected_best",
+    "mean_interval",
+    "proportion_interval",
+]
+
+
+def mean_interval(
+    values: Sequence[float], confidence: float = 0.95
+) -> tuple[float, float | None, float | None, float | None]:
+    """(mean, deviation, low, high) with the t interval of the mean; None for all but the mean of a single value."""
+    import numpy as np
+    from scipy.stats import t
+
+    array = np.asarray(values, dtype=float)
+    mean = math.fsum(values) / len(array)
+    if len(array) < 2:
+        return mean, None, None, None
+    deviation = float(array.std(ddof=1))
+    half = float(t.ppf(0.5 + confidence / 2, len(array) - 1)) * deviation / math.sqrt(len(array))
+    return mean, deviation, mean - half, mean + half
+
+
+def prediction_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float] | None:
+    """Where one further value of the same kind falls: mean ± t s sqrt(1 + 1/n); None with fewer than two values."""
+    from scipy.stats import t
+
+    if len(values) < 2:
+        return None
+    mean, deviation, _, _ = mean_interval(values, confidence)
+    assert deviation is not None
+    half = float(t.ppf(0.5 + confidence / 2, len(values) - 1)) * deviation * math.sqrt(1.0 + 1.0 / len(values))
+    return mean - half, mean + half
+
+
+def expected_best(values: Sequence[float], direction: Direction) -> tuple[list[float], list[float]]:
+    """Expected best of n of the N points given, for n = 1..N: (with replacement, without).
+
+    With replacement, and biased low: Dodge 2019. Without, and unbiased: Tang 2020 (and Dodge 2021),
+    P(the best of n is the i-th from below) = C(i-1, n-1) / C(N, n), here by logarithms of the gamma function.
+    """
+    import numpy as np
+    from scipy.special import gammaln
+
+    sign = 1.0 if direction == "maximize" else -1.0
+    ordered = np.sort(sign * np.asarray(values, dtype=float))
+    count = len(ordered)
+    if count == 0:
+        return [], []
+    factorials = gammaln(np.arange(count + 1) + 1.0)  # log i! at place i
+    biased, unbiased = [], []
+    for n in range(1, count + 1):
+        low = max(0, count - 45 * count // n - 1)  # those below are the best of n with a chance of less than e^-45
+        ranks = np.arange(max(low + 1, n), count + 1)  # without replacement the best of n is at least the n-th
+        log_chance = factorials[ranks - 1] - factorials[n - 1] - factorials[ranks - n]
+        chance = np.exp(log_chance - (factorials[count] - factorials[n] - factorials[count - n]))
+        unbiased.append(sign * float(ordered[ranks - 1] @ chance / chance.sum()))
+        biased.append(sign * float(ordered[low:] @ np.diff((np.arange(low, count + 1) / count) ** n)))
+    return biased, unbiased
+
+
+def effects(
+    cells: Sequence[Mapping[str, Any]], values: Sequence[Mapping[int, float]], factors: Sequence[str]
+) -> tuple[list[dict[str, Any]], str | None]:
+    """Main effects and two-way interactions of the *factors*: (terms, None), or ([], why there are none).
+
+    cells: the factors' values of each cell; values: its values by replicate. Analysis of variance (type II) by
+    statsmodels over the replicates that all cells share, the replicate being a block. p is approximate: the variances
+    of all cells are pooled, and cells with the same seed start from related weights. Each term: df, sum_sq, f, p,
+    partial_eta_squared = SS / (SS + SS residual), and omega_squared, at least 0, which is
+    (SS - df * MS residual) / (SS total + MS residual) (Hays 1963).
+    """
+    if not factors:
+        return [], "no effects: the study has no scientific dimension"
+    if len(cells) < 2:
+        return [], "no effects: fewer than two cells are replicated"
+    levels = {name: list(dict.fromkeys(cell.get(name, None) for cell in cells)) for name in factors}
+    if any(name not in cell for cell in cells for name in factors):
+        return [], "no effects: a scientific dimension is conditional, so that not all cells have all dimensions"
+    if len(cells) != math.prod(map(len, levels.values())):
+        return [], "no effects: not all combinations of the scientific values are replicated"
+    common = sorted(set.intersection(*(set(found) for found in values)))
+    if len(common) < 2:
+        return [], "no effects: fewer than two seeds are common to all cells"
+    varied = [name for name in factors if len(levels[name]) > 1]
+    rows: list[dict[str, Any]] = [
+        {"value": found[replicate], "block": f"b{replicate}"}
+        | {f"f{place}": f"l{levels[name].index(cell[name])}" for place, name in enumerate(varied)}
+        for cell, found in zip(cells, values, strict=True)
+        for replicate in common
+    ]
+    if max(row["value"] for row in rows) - min(row["value"] for row in rows) <= 0.0:
+        return [], "no effects: all replicates have the same value"
+    return _anova(rows, varied)
+
+
+def _anova(rows: list[dict[str, Any]], factors: Sequence[str]) -> tuple[list[dict[str, Any]], str | None]:
+    import pandas
+    from statsmodels.formula.api import ols
+    from statsmodels.stats.anova import anova_lm
+
+    terms = {f"f{position}": name for position, name in enumerate(factors)}
+    terms |= {f"{one}:{other}": f"{terms[one]}:{terms[other]}" for one, other in itertools.combinations(terms, 2)}
+    model = ols(f"value ~ {' + '.join(terms)} + block", data=pandas.DataFrame(rows)).fit()
+    if model.df_resid < 1 or model.ssr <= ROUND_OFF * model.centered_tss:
+        return [], "no effects: within the cells the replicates don't vary"
+    table = anova_lm(model, typ=2)
+    mean_square = float(model.mse_resid)
+    found = []
+    for code, name in terms.items():
+        df, sum_sq = float(table.loc[code, "df"]), float(table.loc[code, "sum_sq"])
+        found.append(
+            {
+                "term": name,
+                "df": round(df),
+                "sum_sq": sum_sq,
+                "f": float(table.loc[code, "F"]),
+                "p": float(table.loc[code, "PR(>F)"]),
+                "partial_eta_squared": sum_sq / (sum_sq + float(model.ssr)),
+                "omega_squared": max(0.0, (sum_sq - df * mean_square) / (float(model.centered_tss) + mean_square)),
+            }
+        )
+    return found, None
+
+
+def proportion_interval(successes: int, total: int) -> tuple[float, float]:
+    """95 % Wilson score interval of a proportion (Wilson 1927), from scipy."""
+    from scipy.stats import binomtest
+
+    interval = binomtest(successes, total).proportion_ci(0.95, method="wilson")
+    return float(interval.low), float(interval.high)

@@ -1,0 +1,109 @@
+"""Mean-field theory of wide random networks: gains, moments under a Gaussian signal, critical points.
+
+An activation is given by its name or as a function, and by the values of its ``fields`` (``negative_slope``). Sources:
+Poole et al. 2016; Schoenholz et al. 2017.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any, Literal
+
+from searchlib.errors import StudyError
+from searchlib.networks.activations import get_activation
+
+__all__ = [
+    "critical_point",
+    "gaussian_moments",
+    "recommended_gain",
+]
+
+
+CRITICAL_BIAS_VARIANCE = 0.05  # sigma_b^2 of the critical initializer (Schoenholz 2017 draw their maps at this value)
+
+
+def recommended_gain(activation: str | Callable[..., Any], **fields: Any) -> float:
+    """The gain for an activation.
+
+    ``torch.nn.init.calculate_gain`` where it knows the activation (SELU excepted: a self-normalizing network wants
+    1, Klambauer et al. 2017); leaky ReLU's formula with the (mean) slope for PReLU and RReLU; otherwise
+    1/sqrt(E[phi(z)²]) with z standard normal, He's condition for any activation: a unit second moment is kept.
+    """
+    from torch.nn import init
+
+    if activation == "selu":
+        return 1.0
+    known: tuple[Literal["sigmoid", "tanh", "relu"], ...] = ("sigmoid", "tanh", "relu")
+    for nonlinearity in known:
+        if activation == nonlinearity:
+            return float(init.calculate_gain(nonlinearity))
+    slope = _slope(activation, **fields)
+    if slope is not None:
+        return math.sqrt(2.0 / (1.0 + slope**2))
+    second_moment, _ = gaussian_moments(activation, 1.0, **fields)
+    return 1.0 / math.sqrt(second_moment)
+
+
+def _slope(activation: str | Callable[..., Any], *, negative_slope: float = 0.01) -> float | None:
+    """The slope left of 0 of a positively homogeneous activation, or None for any other."""
+    slopes = {
+        "identity": 1.0,
+        "relu": 0.0,
+        "leaky_relu": negative_slope,
+        "prelu": 0.25,
+        "rrelu": (1 / 8 + 1 / 3) / 2,
+    }
+    return slopes.get(activation) if isinstance(activation, str) else None
+
+
+def critical_point(activation: str | Callable[..., Any], **fields: Any) -> tuple[float, float]:
+    """(sigma_w², sigma_b²) at which chi = sigma_w² E[phi'(sqrt(q) z)²] = 1 at the fixed point q of the variance map.
+
+    A positively homogeneous activation (ReLU and its leaky forms, identity) is critical at sigma_b = 0 only, where
+    sigma_w² = 2/(1+a²). For the others sigma_b² is ``CRITICAL_BIAS_VARIANCE``. StudyError where no point is found.
+    """
+    slope = _slope(activation, **fields)
+    if slope is not None:
+        return 2.0 / (1.0 + slope**2), 0.0
+    return _critical_point(activation, **fields)
+
+
+@functools.lru_cache(maxsize=256)
+def _critical_point(activation: str | Callable[..., Any], **fields: Any) -> tuple[float, float]:
+    from scipy.optimize import brentq
+
+    def excess(log_q: float) -> float:
+        q = math.exp(log_q)
+        second_moment, slope_moment = gaussian_moments(activation, q, **fields)
+        if second_moment <= 0.0:
+            return math.nan
+        return (q - CRITICAL_BIAS_VARIANCE) / second_moment * slope_moment - 1.0
+
+    grid = [math.log(CRITICAL_BIAS_VARIANCE) + 0.1 * step for step in range(1, 120)]
+    values = [excess(log_q) for log_q in grid]
+    for (left, right), (below, above) in zip(pairwise(grid), pairwise(values), strict=True):
+        if below < 0.0 <= above:
+            q = math.exp(brentq(excess, left, right, xtol=1e-10))
+            return (q - CRITICAL_BIAS_VARIANCE) / gaussian_moments(activation, q, **fields)[0], CRITICAL_BIAS_VARIANCE
+    name = activation if isinstance(activation, str) else activation.__name__
+    raise StudyError(
+        f"initializer 'critical': activation {name!r} has no critical point at sigma_b² = {CRITICAL_BIAS_VARIANCE}; "
+        "leave this pair out of the study, or use 'lsuv'"
+    )
+
+
+def gaussian_moments(activation: str | Callable[..., Any], q: float, **fields: Any) -> tuple[float, float]:
+    """(E[phi(sqrt(q) z)²], E[phi'(sqrt(q) z)²]) for z standard normal, on a fine grid in float64."""
+    import torch
+
+    phi = get_activation(activation).build(**fields).eval().double()
+    z = torch.linspace(-12.0, 12.0, 16_000, dtype=torch.float64)  # 0 lies midway: a jump of phi' there is met exactly
+    density = torch.exp(-0.5 * z**2) / math.sqrt(2.0 * math.pi) * (z[1] - z[0])
+    with torch.enable_grad():
+        x = (math.sqrt(q) * z).requires_grad_()
+        y = phi(x)
+        (slope,) = torch.autograd.grad(y.sum(), x)
+    return float((y.detach() ** 2 * density).sum()), float((slope**2 * density).sum())

@@ -1,0 +1,217 @@
+"""What a report shows of trained networks, from their checkpoints: weights, fitted curves, single decisions."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from searchlib.data import FunctionPart, Split, get_dataset, picture, redraw
+from searchlib.errors import DataError
+from searchlib.networks import get_initializer
+from searchlib.study import MLP
+from searchlib.training import initialize, layer_sizes, restore
+
+if TYPE_CHECKING:
+    import torch
+    from optuna.trial import FrozenTrial
+
+    from searchlib.stores import Tracker
+    from searchlib.study import Study, TrialConfig
+
+__all__ = ["Networks", "best_stored", "decisions", "fitted_curves", "predicted"]
+
+BINS = 60  # of a weight histogram
+GRID = 400  # points of a fitted curve
+POINTS = 300  # examples beside it
+PAIRS = 2000  # of a prediction and its target
+BLOCK = 1000  # examples at once
+SIDE = 64  # pixels of a picture
+
+
+class Networks:
+    """The trained networks of one study, read when they are asked for, each once.
+
+    A checkpoint that MLflow lost is a TrackingError; training data that aren't there, which are never fetched, are a
+    DataError.
+    """
+
+    def __init__(self, study: Study, tracker: Tracker) -> None:
+        self.study, self.tracker = study, tracker
+        self.dataset = get_dataset(study.dataset)
+        self._contents: dict[str, bytes] = {}
+
+    def _content(self, trial: FrozenTrial) -> bytes:
+        run_id = trial.user_attrs["mlflow_run_id"]
+        if run_id not in self._contents:
+            self._contents[run_id] = self.tracker.checkpoint(run_id)
+        return self._contents[run_id]
+
+    def _config(self, trial: FrozenTrial) -> TrialConfig:
+        return self.study.config({name: value for name, value in trial.params.items() if name != "replicate"})
+
+    @cached_property
+    def _split(self) -> Split:
+        return self.tracker.stores.examples(self.study, fetch=False)
+
+    def examples(self, trial: FrozenTrial) -> Split:
+        """The data as *trial* had them."""
+        if not (self.study.replicate_split and "replicate" in trial.params):
+            return self._split
+        return redraw(self._split, split_seed=self.study.split_seed, replicate=trial.params["replicate"])
+
+    def trained(self, trial: FrozenTrial, *, classify: bool = False) -> torch.nn.Module:
+        """The network of the trial's best epoch, from raw inputs to outputs or, with *classify*, to soft decisions."""
+        return restore(self._content(trial), self.study.model, self._config(trial), self.dataset, classify=classify)
+
+    def outputs(self, trial: FrozenTrial, inputs: torch.Tensor, *, classify: bool = False) -> torch.Tensor:
+        """What the network gives for raw *inputs*."""
+        import torch
+
+        network = self.trained(trial, classify=classify)
+        with torch.no_grad():
+            return torch.cat([network(block) for block in inputs.split(BLOCK)])
+
+    def weights(self, trial: FrozenTrial, *, initial: bool = True) -> list[dict[str, Any]]:
+        """Histograms of the layers' weights after training and, with *initial*, before it."""
+        from safetensors.torch import load
+
+        after = load(self._content(trial))
+        before = self.initial_weights(self._config(trial), trial.user_attrs["seed"], trial) if initial else {}
+        names = [name for name, value in after.items() if name.endswith("weight") and value.dim() > 1]
+        names.sort(key=lambda name: [int(number) for number in re.findall(r"\d+", name)])  # a file keeps no order
+        layers = []
+        for number, name in enumerate(names, start=1):
+            label = "output layer" if number == len(names) else f"layer {number}"
+            layers.append({"name": f"{label} ({name})", "label": label, **histogram(after[name], before.get(name))})
+        return layers
+
+    def initial_weights(self, config: TrialConfig, seed: int, trial: FrozenTrial | None) -> dict[str, torch.Tensor]:
+        """The weights that the trial started from, drawn again as its stack drew them; {} for a module of the study's.
+
+        trial: the one whose data an initializer sees that looks at data; None is the search's own.
+        """
+        import torch
+
+        from searchlib.training.loop import prepare
+
+        if not isinstance(self.study.model, MLP):
+            return {}
+        probe = torch.empty(0, self.dataset.inputs)
+        if get_initializer(config.initializer).reads_data:
+            examples = self.examples(trial) if trial else self._split
+            probe = prepare(examples, self.dataset, config.input_scaling).probe
+        layers = initialize(
+            config,
+            layer_sizes(config, self.dataset.inputs, self.dataset.outputs),
+            generator=torch.Generator().manual_seed(seed),
+            probe=probe,
+            dtype=torch.float32,
+        )
+        return {f"linear{index}.weight": weight for index, (weight, _) in enumerate(layers)}
+
+
+def histogram(after: torch.Tensor, before: torch.Tensor | None) -> dict[str, Any]:
+    """Densities over common bins, fewer for small layers."""
+    import numpy as np
+
+    both = [after.double().flatten().numpy()] + ([] if before is None else [before.double().flatten().numpy()])
+    low, high = min(values.min() for values in both), max(values.max() for values in both)
+    if high <= low:
+        low, high = low - 0.5, high + 0.5
+    edges = np.linspace(low, high, min(BINS, max(10, 2 * round(after.numel() ** 0.5))) + 1)
+    densities = [np.histogram(values, edges, density=True)[0].tolist() for values in both]
+    return {"edges": edges.tolist(), "after": densities[0], "before": densities[1] if before is not None else None}
+
+
+def fitted_curves(networks: Networks, chosen: Mapping[int, FrozenTrial], leader: FrozenTrial) -> dict[str, Any]:
+    """A regression of one input: ``x``; ``curves``, cell -> what its network gives at x; ``function`` at x, None where
+    the data set knows none; ``points``, a few validation examples as (xs, ys); ``r2`` of the *leader* on all of them.
+    """
+    import torch
+
+    examples = networks.examples(leader)
+    part = networks.dataset.train
+    known = part if isinstance(part, FunctionPart) else None
+    inputs = examples.train.inputs
+    low, high = (known.low, known.high) if known else (float(inputs.min()), float(inputs.max()))
+    x = (low + (high - low) * (torch.arange(GRID) + 0.5) / GRID).view(-1, *networks.dataset.shape)
+    try:
+        function = known.values(x).flatten().tolist() if known else None
+    except DataError:  # it isn't defined everywhere between the examples
+        function = None
+    step = -(-len(examples.validation) // POINTS)
+    return {
+        "x": x.flatten().tolist(),
+        "function": function,
+        "points": (
+            examples.validation.inputs[::step].flatten().tolist(),
+            examples.validation.targets[::step].flatten().tolist(),
+        ),
+        "curves": {index: networks.outputs(trial, x).flatten().tolist() for index, trial in chosen.items()},
+        "r2": _r2(networks.outputs(leader, examples.validation.inputs), examples.validation.targets),
+    }
+
+
+def predicted(networks: Networks, leader: FrozenTrial) -> dict[str, Any]:
+    """A regression of more inputs: the *leader*'s ``prediction`` and the ``target`` of validation examples; ``r2``."""
+    examples = networks.examples(leader).validation
+    outputs = networks.outputs(leader, examples.inputs)
+    step = -(-outputs.numel() // PAIRS)
+    return {
+        "target": examples.targets.flatten()[::step].tolist(),
+        "prediction": outputs.flatten()[::step].tolist(),
+        "r2": _r2(outputs, examples.targets),
+    }
+
+
+def _r2(outputs: torch.Tensor, targets: torch.Tensor) -> float | None:
+    """The share of the targets' variance that is explained."""
+    total = float((targets.double() - targets.double().mean(dim=0)).square().sum())
+    return 1.0 - float((outputs.double() - targets.double()).square().sum()) / total if total else None
+
+
+def decisions(networks: Networks, leader: FrozenTrial) -> list[dict[str, Any]]:
+    """Validation images with the *leader*'s soft decisions: one right, the most confidently wrong, the least sure.
+
+    Each: ``what``, ``image`` (rows from 0 to 1), ``truth`` (place of the true class), ``soft`` (by class), ``index`` in
+    the validation split. [] where the data set isn't one of grey images; the wrong one is left out where none is.
+    """
+    import torch
+
+    dataset = networks.dataset
+    if not picture(dataset, torch.zeros(dataset.shape)):
+        return []
+    examples = networks.examples(leader).validation
+    soft = networks.outputs(leader, examples.inputs, classify=True)
+    sure, choice = soft.max(dim=1)
+    right = choice == examples.targets
+    found: list[tuple[str, int]] = []
+    if right.any():
+        order = sure.masked_fill(~right, 2.0).argsort(stable=True)
+        found.append(("right, of middling certainty", int(order[int(right.sum()) // 2])))
+    if not right.all():
+        found.append(("most confidently wrong", int(sure.masked_fill(right, -1.0).argmax())))
+    for index in sure.argsort(stable=True).tolist():
+        if index not in [known for _, known in found]:
+            found.append(("least sure", index))
+            break
+    return [
+        {
+            "what": what,
+            "index": index,
+            "image": picture(dataset, examples.inputs[index], most=SIDE),
+            "truth": int(examples.targets[index]),
+            "soft": soft[index].tolist(),
+        }
+        for what, index in found
+    ]
+
+
+def best_stored(trials: Sequence[FrozenTrial], direction: str) -> FrozenTrial | None:
+    """The best of *trials* that has a checkpoint; of equal ones the first."""
+    stored = [trial for trial in trials if trial.values and trial.user_attrs.get("checkpoint_sha256")]
+    if not stored:
+        return None
+    return (max if direction == "maximize" else min)(stored, key=lambda trial: trial.values[0])

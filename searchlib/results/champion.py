@@ -1,0 +1,182 @@
+"""The champion as a registered MLflow model."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from searchlib.data import get_dataset
+
+if TYPE_CHECKING:
+    import torch
+    from mlflow.entities import LoggedModel
+
+    from searchlib.stores import Tracker
+
+__all__ = ["champion_checkpoint", "champion_replicate", "champion_version", "predict", "register_champion"]
+
+CHECKPOINT_TAG = "searchlib.checkpoint"  # the hash of the checkpoint that a model, or a version of it, was made from
+
+
+def register_champion(tracker: Tracker, predictor: torch.nn.Module, example: torch.Tensor, tags: dict[str, str]) -> str:
+    """Log *predictor* as an MLflow model on the parent run and point alias ``champion`` at it; its version.
+
+    example: a few raw inputs ``[n, *shape]`` from the training split. tags: of the version; ``searchlib.checkpoint``
+    says what it was made from. The model is stored as an exported graph and the source of ``champion_model``: nothing
+    is pickled, nothing of searchlib is needed to load it. A registration that a kill cut short is completed.
+    """
+    with tracker.errors("can't store the champion"):
+        checkpoint = tags[CHECKPOINT_TAG]
+        version = _version_made_from(tracker, checkpoint)
+        if version is None:
+            model = _model_made_from(tracker, checkpoint)
+            if model is None:
+                with tempfile.TemporaryDirectory() as folder:
+                    model = _store(tracker, predictor, example, checkpoint, Path(folder))
+            version = _register(tracker, model, tags)
+        tracker.client.set_registered_model_alias(tracker.study.name, "champion", version)
+        return version
+
+
+def _version_made_from(tracker: Tracker, checkpoint: str) -> str | None:
+    for found in tracker.client.search_model_versions(f"name = '{tracker.study.name}'"):
+        if found.tags.get(CHECKPOINT_TAG) == checkpoint and _has_files(tracker, found.source):
+            return str(found.version)
+    return None
+
+
+def _has_files(tracker: Tracker, place: str) -> bool:
+    import mlflow
+
+    return bool(mlflow.artifacts.list_artifacts(artifact_uri=place, tracking_uri=tracker.client.tracking_uri))
+
+
+def _model_made_from(tracker: Tracker, checkpoint: str) -> LoggedModel | None:
+    """The stored model, if it is whole; what a killed process left half stored is deleted."""
+    from mlflow.entities import LoggedModelStatus
+
+    whole = None
+    for model in tracker.client.search_logged_models([tracker.experiment]):
+        if model.source_run_id == tracker.parent and model.tags.get(CHECKPOINT_TAG) == checkpoint:
+            if model.status == LoggedModelStatus.READY and _has_files(tracker, model.artifact_location):
+                whole = model
+            elif model.status == LoggedModelStatus.PENDING:
+                tracker.client.delete_logged_model(model.model_id)
+    return whole
+
+
+def _store(
+    tracker: Tracker, predictor: torch.nn.Module, example: torch.Tensor, checkpoint: str, folder: Path
+) -> LoggedModel:
+    import mlflow
+    import numpy as np
+    import torch
+    from mlflow.models import Model, ModelSignature
+    from mlflow.types import Schema, TensorSpec
+
+    dataset = get_dataset(tracker.study.dataset)
+    exported = torch.export.export(predictor, (example.float(),), dynamic_shapes=({0: torch.export.Dim("batch")},))
+    exported.example_inputs = None  # the archive would hold them pickled
+    torch.export.save(exported, folder / "module.pt2")
+    raw = example.numpy()
+    signature = ModelSignature(
+        inputs=Schema([TensorSpec(raw.dtype, (-1, *dataset.shape))]),
+        outputs=Schema([TensorSpec(np.dtype(np.float32), (-1, dataset.outputs))]),
+    )
+    # The signature says what the model was made for; the model itself checks and converts other number types.
+    signature._is_signature_from_type_hint = True
+    logged = tracker.client.create_logged_model(
+        tracker.experiment, name="champion", source_run_id=tracker.parent, tags={CHECKPOINT_TAG: checkpoint}
+    )
+    versions = {"mlflow": mlflow.__version__, "torch": torch.__version__.split("+")[0], "numpy": np.__version__}
+    try:
+        mlflow.pyfunc.save_model(
+            folder / "model",
+            python_model=str(Path(__file__).with_name("champion_model.py")),
+            artifacts={"module": str(folder / "module.pt2")},
+            model_config={"shape": list(dataset.shape), "scale": dataset.scale if raw.dtype.kind == "u" else 1.0},
+            signature=signature,
+            input_example=raw,
+            pip_requirements=[f"{name}=={version}" for name, version in versions.items()],
+            mlflow_model=Model(
+                artifact_path=logged.artifact_location,
+                model_uuid=logged.model_id,
+                run_id=tracker.parent,
+                model_id=logged.model_id,
+            ),
+        )
+        tracker.client.log_model_artifacts(logged.model_id, str(folder / "model"))
+    except BaseException:
+        tracker.client.finalize_logged_model(logged.model_id, "FAILED")
+        raise
+    return tracker.client.finalize_logged_model(logged.model_id, "READY")
+
+
+def _register(tracker: Tracker, model: LoggedModel, tags: dict[str, str]) -> str:
+    from mlflow.entities import LoggedModelOutput
+    from mlflow.exceptions import MlflowException
+
+    outputs = tracker.client.get_run(tracker.parent).outputs
+    if model.model_id not in {output.model_id for output in (outputs.model_outputs if outputs else ())}:
+        tracker.client.log_outputs(tracker.parent, [LoggedModelOutput(model.model_id, step=0)])
+    try:
+        tracker.client.create_registered_model(tracker.study.name, description=tracker.study.question)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    version: str = tracker.client.create_model_version(
+        tracker.study.name,
+        source=model.artifact_location,  # a models:/ address is looked up in MLflow's global store
+        run_id=tracker.parent,
+        model_id=model.model_id,
+        tags=tags,
+    ).version
+    return version
+
+
+def champion_version(tracker: Tracker, checkpoint: str) -> str | None:
+    """The registered version made from the checkpoint with this hash, if there is one with its files."""
+    found = _champion(tracker)
+    return str(found.version) if found and found.tags.get(CHECKPOINT_TAG) == checkpoint else None
+
+
+def champion_checkpoint(tracker: Tracker) -> str | None:
+    """The hash of the checkpoint that the registered champion was made from; None where none has its files."""
+    found = _champion(tracker)
+    return str(found.tags.get(CHECKPOINT_TAG, "unknown")) if found else None
+
+
+def champion_replicate(tracker: Tracker) -> int | None:
+    """Which replicate the registered champion is; None for a trial of the search, or where none has its files."""
+    found = _champion(tracker)
+    number = found.tags.get("searchlib.replicate") if found else None
+    return int(number) if number else None
+
+
+def _champion(tracker: Tracker) -> Any:
+    """The version with the alias ``champion``; None where there is none, or its files are gone."""
+    from mlflow.exceptions import MlflowException
+
+    with tracker.errors("can't be read"):
+        try:
+            version = tracker.client.get_model_version_by_alias(tracker.study.name, "champion")
+        except MlflowException as error:
+            if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):  # no model, no alias
+                return None
+            raise
+        return version if _has_files(tracker, version.source) else None
+
+
+def predict(tracker: Tracker, inputs: Any) -> Any:
+    """The champion's soft decisions ``[N, classes]``, or outputs of a regression, for raw inputs ``[N, *shape]``."""
+    import mlflow
+
+    with tracker.errors(f"has no champion of study {tracker.study.name!r}"):
+        # load_model by a registry URI has no argument for the store; a local copy of the files needs none
+        version = tracker.client.get_model_version_by_alias(tracker.study.name, "champion")
+        with tempfile.TemporaryDirectory() as folder:
+            path = mlflow.artifacts.download_artifacts(
+                artifact_uri=version.source, dst_path=folder, tracking_uri=tracker.client.tracking_uri
+            )
+            return mlflow.pyfunc.load_model(path).predict(inputs)

@@ -1,0 +1,243 @@
+"""The sealed test set: opened once, for the champion, by ``evaluate``. The only module that opens it.
+
+The ledger (a user attribute of the Optuna study, and tags of the MLflow parent run) is claimed before the test
+files are opened and completed after. A crash in between leads to the evaluation of the same checkpoint, and of no
+other; a second call returns the stored result and opens nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from searchlib.analysis import champion, proportion_interval, study_status
+from searchlib.data import get_dataset, load_test
+from searchlib.errors import DataError, HoldoutError, SearchlibError, TrackingError
+from searchlib.results.champion import champion_version, register_champion
+from searchlib.stores import LEDGER_TAG, StoredStudy, Stores, StudyLock, Tracker, code_version, now
+from searchlib.study import refuse_if_changed
+from searchlib.training import restore
+
+if TYPE_CHECKING:
+    import optuna
+    import torch
+
+    from searchlib.study import Study
+
+__all__ = ["TestResult", "evaluate", "published", "republish"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TestResult:
+    """What the test set said, once.
+
+    accuracy, correct and the 95 % Wilson interval low..high are None for regression; loss is the mean over the n
+    examples (cross-entropy, or squared error). r2: of a regression, the share of the targets' variance that the network
+    explains; None where they don't vary. confusion: numbers of examples, [true class][predicted class].
+    trial: of the search; replicate: which of its replicates was evaluated, None for the trial itself.
+    """
+
+    __test__ = False  # not a test case, whatever its name suggests to pytest
+
+    evaluated_at: str
+    trial: int
+    checkpoint_sha256: str
+    code: str
+    n: int
+    loss: float
+    accuracy: float | None
+    correct: int | None
+    low: float | None
+    high: float | None
+    confusion: list[list[int]] | None = None
+    replicate: int | None = None
+    r2: float | None = None
+
+
+def evaluate(study: Study, stores: Stores, *, fetch: bool = False) -> TestResult:
+    """Evaluate the study's champion on the test set, or return the stored result of an earlier call.
+
+    fetch: get missing test files from their sources. Without it they must be there: DataError says what is missing,
+    and a claim made by this call is withdrawn: nothing was seen. HoldoutError where there is no completed trial, or
+    where the checkpoint isn't the one that was claimed.
+    """
+    optuna_study = stores.optuna_study(study.name)
+    if optuna_study is None:  # the lock would be a file where there is nothing
+        raise _nothing_to_evaluate(study)
+    with StudyLock(stores.storage, study.name, "evaluate"):
+        stored = stores.read(study)
+        best = champion(study, stored)
+        if best is None:
+            raise _nothing_to_evaluate(study)
+        ledger = stored.ledger
+        result = TestResult(**ledger["result"]) if ledger and ledger.get("result") else None
+        if result and stored.attributes.get("champion_checkpoint") == result.checkpoint_sha256:
+            return result
+        if ledger is None:
+            _refuse_unfinished(study, stored)
+        with Tracker(study, stores) as tracker:
+            if result is None:
+                result = _open_test_set(study, optuna_study, tracker, ledger or _proposal(best), fetch)
+            try:
+                _publish(study, optuna_study, tracker, result)
+            except SearchlibError as error:
+                measured = result.loss if result.accuracy is None else result.accuracy
+                raise HoldoutError(
+                    f"the test set was evaluated ({measured:.4f}, stored), but MLflow can't show it yet: {error}"
+                ) from error
+            return result
+
+
+def _nothing_to_evaluate(study: Study) -> HoldoutError:
+    return HoldoutError(
+        f"study {study.name!r} has no completed trial to evaluate; run searchlib optimize --study {study.name}"
+    )
+
+
+def _refuse_unfinished(study: Study, stored: StoredStudy) -> None:
+    """Opening the test set ends the study: not before its replicates, which decide on the champion, are through."""
+    seeds = study_status(study, stored)["replicates"]
+    if seeds and not seeds["finished"]:
+        raise HoldoutError(
+            f"study {study.name!r} has unfinished replicates ({seeds['total'] - seeds['running']} runs so far), which "
+            f"opening the test set would end; run searchlib optimize --study {study.name} first, or set replicates=0 "
+            "in its file to evaluate the best trial of the search"
+        )
+
+
+def _proposal(best: optuna.trial.FrozenTrial) -> dict[str, Any]:
+    """Which checkpoint the test set is for: the claim, not yet written down."""
+    checkpoint = best.user_attrs.get("checkpoint_sha256")
+    if not checkpoint:
+        raise HoldoutError(f"trial {best.number} leads, but has no checkpoint; it was not recorded by searchlib")
+    return {
+        "claimed_at": now(),
+        "trial": best.user_attrs.get("source", best.number),
+        "replicate": best.params.get("replicate"),
+        "run_id": best.user_attrs["mlflow_run_id"],
+        "checkpoint_sha256": checkpoint,
+        "code": code_version(),
+    }
+
+
+def _open_test_set(
+    study: Study,
+    optuna_study: optuna.Study,
+    tracker: Tracker,
+    ledger: dict[str, Any],
+    fetch: bool,
+) -> TestResult:
+    refuse_if_changed(study, optuna_study.user_attrs["definition"])
+    network = _champion(study, optuna_study, tracker, ledger, soft=False)
+    tracker.open_parent(optuna_study)
+    fresh = optuna_study.user_attrs.get("test_ledger") != ledger
+    optuna_study.set_user_attr("test_ledger", ledger)
+    try:
+        tracker.log_summary({}, tags=ledger_tags(ledger))
+        examples = load_test(study.dataset, tracker.stores.data_root, fetch=fetch)
+    except (DataError, TrackingError):
+        if fresh:  # under a claim of an earlier call the test set may have been seen: that one stands
+            tracker.remove_tags(ledger_tags(ledger))  # where that fails, too, the claim stands
+            optuna_study.set_user_attr("test_ledger", None)
+        raise
+    measured = _measure(network, examples.inputs, examples.targets)
+    result = TestResult(
+        evaluated_at=now(),
+        trial=ledger["trial"],
+        replicate=ledger.get("replicate"),
+        checkpoint_sha256=ledger["checkpoint_sha256"],
+        code=code_version(),
+        n=len(examples),
+        **measured,
+    )
+    optuna_study.set_user_attr("test_ledger", {**ledger, "finished_at": result.evaluated_at, "result": asdict(result)})
+    return result
+
+
+def ledger_tags(ledger: Mapping[str, Any]) -> dict[str, str]:
+    """The ledger as tags of the MLflow parent run; the result is in its metrics."""
+    return {f"{LEDGER_TAG}{key}": str(value) for key, value in ledger.items() if key != "result"}
+
+
+def _champion(
+    study: Study, optuna_study: optuna.Study, tracker: Tracker, ledger: dict[str, Any], *, soft: bool
+) -> torch.nn.Module:
+    """The claimed network, from raw inputs to its outputs or, with *soft*, to soft decisions (classification)."""
+    content = tracker.checkpoint(ledger["run_id"])
+    if hashlib.sha256(content).hexdigest() != ledger["checkpoint_sha256"]:
+        raise HoldoutError(
+            f"the checkpoint of trial {ledger['trial']} (MLflow run {ledger['run_id']}) was altered since the search; "
+            "restore the file: the test set is not opened for another network"
+        )
+    params = optuna_study.get_trials(deepcopy=False)[ledger["trial"]].params
+    dataset = get_dataset(study.dataset)
+    classify = soft and dataset.task == "classification"
+    return restore(content, study.model, study.config(params), dataset, classify=classify)
+
+
+def _measure(network: torch.nn.Module, inputs: torch.Tensor, targets: torch.Tensor) -> dict[str, Any]:
+    import torch
+
+    with torch.no_grad():
+        outputs = torch.cat([network(block) for block in inputs.split(1000)]).double()
+    if targets.is_floating_point():
+        loss = float((outputs - targets).square().mean())
+        variance = float((targets.double() - targets.double().mean(dim=0)).square().mean())
+        r2 = 1.0 - loss / variance if variance else None
+        return {"loss": loss, "accuracy": None, "correct": None, "low": None, "high": None, "r2": r2}
+    predicted, classes = outputs.argmax(dim=1), outputs.shape[1]
+    correct = int((predicted == targets).sum())
+    low, high = proportion_interval(correct, len(targets))
+    return {
+        "loss": float(torch.nn.functional.cross_entropy(outputs, targets)),
+        "accuracy": correct / len(targets),
+        "correct": correct,
+        "low": low,
+        "high": high,
+        "confusion": torch.bincount(targets * classes + predicted, minlength=classes**2).view(classes, -1).tolist(),
+    }
+
+
+def published(ledger: dict[str, Any]) -> tuple[dict[str, float], dict[str, str]]:
+    """The metrics and tags with which the MLflow parent run shows a ledger that has its result."""
+    result = ledger["result"]
+    metrics = {"test_loss": result["loss"]}
+    if result.get("r2") is not None:
+        metrics["test_r2"] = result["r2"]
+    if result["accuracy"] is not None:
+        names = {"test_accuracy": "accuracy", "test_accuracy_low": "low", "test_accuracy_high": "high"}
+        metrics |= {name: result[key] for name, key in names.items()}
+    return metrics, ledger_tags(ledger)
+
+
+def republish(study: Study, optuna_study: optuna.Study, tracker: Tracker) -> None:
+    """Put the stored result and its champion where MLflow shows them, again. Opens no test data.
+
+    HoldoutError, TrackingError or DataError where the champion has to be registered anew and its checkpoint, or the
+    training data for an example of its input, isn't there.
+    """
+    _publish(study, optuna_study, tracker, TestResult(**optuna_study.user_attrs["test_ledger"]["result"]))
+
+
+def _publish(study: Study, optuna_study: optuna.Study, tracker: Tracker, result: TestResult) -> None:
+    """Put result and champion where MLflow shows them. Repeats itself harmlessly after a crash."""
+    ledger = optuna_study.user_attrs["test_ledger"]
+    tracker.open_parent(optuna_study)
+    metrics, tags = published(ledger)
+    tracker.log_summary(metrics, tags=tags)
+    if champion_version(tracker, result.checkpoint_sha256) is None:
+        examples = tracker.stores.examples(study)
+        register_champion(
+            tracker,
+            _champion(study, optuna_study, tracker, ledger, soft=True),
+            examples.train.inputs[:4],
+            {
+                "searchlib.checkpoint": result.checkpoint_sha256,
+                "searchlib.trial": str(result.trial),
+                "searchlib.study": study.name,
+                **({"searchlib.replicate": str(result.replicate)} if result.replicate is not None else {}),
+            },
+        )
+    optuna_study.set_user_attr("champion_checkpoint", result.checkpoint_sha256)

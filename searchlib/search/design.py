@@ -1,0 +1,85 @@
+"""The balanced design: cells enumerated, nuisance points from a scrambled Sobol sequence."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from searchlib.errors import StudyError
+from searchlib.seeds import derive_seed
+from searchlib.study import Primitive, enumerate_points
+
+if TYPE_CHECKING:
+    from searchlib.study import Study
+
+__all__ = [
+    "Design",
+    "is_adaptive",
+    "round_length",
+]
+
+
+DESIGNS = ("balanced", "grid", "qmc")
+HALVING_POINTS = 8  # nuisance points of a cell that compete in one bracket of successive halving
+
+
+class Design:
+    """A fixed sequence of configurations: some dimensions enumerated, the others on a scrambled Sobol sequence.
+
+    ``balanced`` enumerates the scientific dimensions: every block of cells gets the same nuisance point. ``qmc``
+    enumerates none, ``grid`` all. Sobol' 1967, scrambled as in Owen 1998 (scipy.stats.qmc); the k-th point is the
+    same however many are asked for.
+    """
+
+    def __init__(self, study: Study) -> None:
+        enumerated = {"balanced": study.scientific, "grid": study.dimensions}.get(study.sampler, {})
+        self.fixed = study.fixed
+        self.dimensions = study.dimensions
+        self.cells = list(enumerate_points(enumerated, study.fixed))
+        self.sampled = {name: dim for name, dim in study.dimensions.items() if name not in enumerated}
+        self.seed = derive_seed(study.seed, "sobol") % 2**32
+
+    def __getitem__(self, number: int) -> dict[str, Primitive]:
+        """The (encoded) parameters of trial *number*, in the order of the study's dimensions."""
+        block, position = divmod(number, len(self.cells))
+        if block and not self.sampled:
+            raise StudyError(f"trial {number}: the grid has only {len(self.cells)} points; ask for no more trials")
+        params: dict[str, Primitive] = {}
+        cell, point = self.cells[position], self._point(block)
+        for name, dimension in self.dimensions.items():
+            if name in cell:
+                params[name] = cell[name]
+            elif name in point and dimension.active({**self.fixed, **params}):
+                params[name] = dimension.at(point[name])
+        return params
+
+    def _point(self, index: int) -> Mapping[str, float]:
+        if not self.sampled:
+            return {}
+        coordinates = _sobol(len(self.sampled), self.seed, 2 ** max(index.bit_length(), 6))[index]
+        return dict(zip(self.sampled, coordinates, strict=True))
+
+
+@functools.lru_cache(maxsize=8)
+def _sobol(dimensions: int, seed: int, count: int) -> list[list[float]]:
+    from scipy.stats import qmc
+
+    points: list[list[float]] = qmc.Sobol(dimensions, scramble=True, rng=seed).random(count).tolist()
+    return points
+
+
+def is_adaptive(study: Study) -> bool:
+    """Whether the next configurations depend on the results so far."""
+    return study.sampler not in (*DESIGNS, "random")
+
+
+def round_length(study: Study) -> int:
+    """Trials asked together: ``round_size``, for ``balanced`` rounded up to whole blocks of cells.
+
+    With the pruner ``within_cell`` a round is one bracket: at least ``HALVING_POINTS`` trials a cell.
+    """
+    cells = max(len(study.cells), 1)
+    size = max(study.round_size, HALVING_POINTS * cells) if study.pruner == "within_cell" else study.round_size
+    block = cells if study.sampler == "balanced" else 1
+    return -(-size // block) * block

@@ -1,0 +1,73 @@
+"""Which trials stop early: Optuna's pruners and successive halving, within a cell only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from searchlib.search.samplers import checked_kind
+
+if TYPE_CHECKING:
+    import optuna
+
+    from searchlib.search.overlay import OverlayStorage
+    from searchlib.study import Study
+
+__all__ = [
+    "halve",
+    "halving_rungs",
+    "make_pruner",
+]
+
+
+def make_pruner(study: Study, epochs: int) -> optuna.pruners.BasePruner | None:
+    """The study's pruner, or None. *epochs* is the most that a trial runs: rungs don't depend on what ran before."""
+    from optuna import pruners
+
+    if callable(study.pruner):
+        made: optuna.pruners.BasePruner = checked_kind(study.pruner(), pruners.BasePruner, "pruner")
+        return made
+    makers: dict[str, Callable[[], pruners.BasePruner | None]] = {
+        "asha": lambda: pruners.SuccessiveHalvingPruner(min_resource=1),
+        "hyperband": lambda: pruners.HyperbandPruner(min_resource=1, max_resource=epochs),
+        "median": lambda: pruners.MedianPruner(),
+        "none": lambda: None,
+        "within_cell": lambda: None,  # whole brackets train in step: see halving_rungs and halve
+    }
+    return makers[study.pruner]()
+
+
+def halving_rungs(study: Study, epochs: int) -> list[int]:
+    """The epochs after which ``within_cell`` halves the points of each cell: 1, 2, 4, ... below *epochs*."""
+    if study.pruner != "within_cell":
+        return []
+    return [2**power for power in range(epochs.bit_length()) if 2**power < epochs]
+
+
+def halve(study: Study, points: Sequence[tuple[int, Mapping[str, Any], float | None]]) -> set[int]:
+    """Numbers of the trials that leave at a rung: the worse half of each cell, rounded down.
+
+    points: (number, parameters, best value so far or None) of the trials that entered the rung. Successive halving
+    (Jamieson & Talwalkar 2016) with eta = 2, every cell a bracket of its own; of equal values the first stays.
+    """
+    cells: dict[Any, list[tuple[float, int]]] = {}
+    sign = -1.0 if study.direction == "maximize" else 1.0
+    for number, params, value in points:
+        rank = float("inf") if value is None else sign * value
+        cells.setdefault(study.cell_of(params), []).append((rank, number))
+    return {number for members in cells.values() for _, number in sorted(members)[(len(members) + 1) // 2 :]}
+
+
+def prunes(
+    pruner: optuna.pruners.BasePruner, study: Study, optuna_study: optuna.Study, view: OverlayStorage, trial_id: int
+) -> bool:
+    """Whether *pruner* would stop a trial, seeing only trials of the same scientific cell."""
+    import optuna
+
+    trial = view.get_trial(trial_id)
+    view.cell = dict(study.cell_of(trial.params))
+    try:
+        seen = optuna.Study(optuna_study.study_name, view, pruner=pruner)  # type: ignore[arg-type]
+        return pruner.prune(seen, trial)
+    finally:
+        view.cell = {}

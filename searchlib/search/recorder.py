@@ -1,0 +1,181 @@
+"""Recording finished trials off the training thread."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import queue
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import optuna
+from optuna.trial import TrialState
+
+from searchlib.errors import BusyError, StorageError
+from searchlib.stores import why, written_together
+from searchlib.training import OutOfTimeError
+
+if TYPE_CHECKING:
+    from searchlib.stores import Tracker
+    from searchlib.study import TrialRecord
+
+__all__ = ["Recorder"]
+
+MOST = 64  # trials in one write
+MOST_WAITING = 128  # for their turn; then training waits, so that an interrupted search is soon saved
+GRACE = 30.0  # seconds in which an interrupted search may still store what is finished
+PATIENCE = 0.0002  # seconds that the training thread, back from one of torch's operations, waits for this one's Python
+
+
+class Recorder:
+    """Writes finished trials to MLflow and Optuna on a thread of its own, in the order given, those waiting as one.
+
+    MLflow first: a trial that Optuna calls finished has its run. After an error nothing more is written, and it is
+    raised to whoever checks, puts or drains next, or leaves. Who leaves by an exception waits for GRACE seconds at
+    most: what isn't stored by then, for want of a server, is trained again. Of MOST_WAITING trials the next waits.
+
+    begin: called on the thread before it writes anything, to open what may take seconds to open. guard: called before
+    each write, to raise where the study is in other hands by now.
+    """
+
+    def __init__(
+        self,
+        optuna_study: optuna.Study,
+        tracker: Tracker,
+        begin: Callable[[], None] = lambda: None,
+        guard: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.optuna_study, self.tracker, self.begin, self.guard = optuna_study, tracker, begin, guard
+        self.queue: queue.Queue[TrialRecord | Callable[[], None] | None] = queue.Queue(MOST_WAITING)
+        self.error: BaseException | None = None
+        self.thread = threading.Thread(target=self._work, name="searchlib-recorder", daemon=True)
+        self.over = threading.Event()
+        self.switch_interval = sys.getswitchinterval()
+
+    def __enter__(self) -> Recorder:
+        sys.setswitchinterval(PATIENCE)
+        self.thread.start()
+        return self
+
+    def check(self) -> None:
+        """Raise what went wrong on the thread."""
+        if self.error is not None:
+            raise self.error
+
+    def put(self, one: TrialRecord | Callable[[], None]) -> None:
+        """Write a trial in its turn, or call a function in its turn, when everything put before is written."""
+        while True:
+            self.check()
+            with contextlib.suppress(queue.Full):
+                return self.queue.put(one, timeout=1.0)
+
+    def drain(self) -> None:
+        """Wait until everything put so far is written."""
+        self.queue.join()
+        self.check()
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        if kind is not None and issubclass(kind, BusyError):
+            self.error = self.error or StorageError("the study is in other hands: nothing more is written")
+        orderly = kind is None or issubclass(kind, OutOfTimeError)
+        patience = None if orderly else GRACE
+        try:
+            with contextlib.suppress(queue.Full):
+                self.queue.put(None, timeout=patience)
+                self.over.wait(patience)  # Thread.join, once interrupted, takes the thread for ended
+        except KeyboardInterrupt:  # at the very end, while the last results are written: they have their time, too
+            with contextlib.suppress(queue.Full):
+                self.queue.put(None, timeout=GRACE)
+                self.over.wait(GRACE)
+            raise
+        finally:
+            if not self.over.is_set():
+                self.error = StorageError("the search was ended while its results waited for a server")
+            sys.setswitchinterval(self.switch_interval)
+        if orderly:
+            self.check()
+
+    def _work(self) -> None:
+        try:
+            self._write_all()
+        finally:
+            self.over.set()
+
+    def _write_all(self) -> None:
+        try:
+            self.begin()
+        except BaseException as error:
+            self.error = error
+        going = True
+        while going:
+            taken = [self.queue.get()]
+            with contextlib.suppress(queue.Empty):
+                while len(taken) < MOST:
+                    taken.append(self.queue.get_nowait())
+            try:
+                if self.error is None:
+                    self._write([one for one in taken if one is not None and not callable(one)])
+                    for call in taken:
+                        if callable(call):
+                            call()
+            except BaseException as error:
+                self.error = error
+            finally:
+                going = None not in taken
+                for _ in taken:
+                    self.queue.task_done()
+
+    def _write(self, records: Sequence[TrialRecord]) -> None:
+        if not records:
+            return
+        self.guard()
+        stored = self.tracker.log_trials(records, self.optuna_study.study_name)
+        self.guard()
+        if self.error is not None:  # it was ended while this waited for a server
+            raise self.error
+        storage = self.optuna_study._storage
+        try:
+            with written_together(storage):
+                for record, (run_id, checkpoint) in zip(records, stored, strict=True):
+                    self._describe(record, run_id, checkpoint)
+            with written_together(storage):  # Optuna reads what was reported when it is told of a pruned trial
+                for record in records:
+                    self._tell(record)
+        except Exception as error:  # a journal raises OSError, each database its driver's own kinds
+            raise StorageError(
+                f"trial {records[0].number} can't be stored ({why(error)}); mend the storage or free some space, "
+                "then run the same command again: everything before it is saved"
+            ) from error
+
+    def _describe(self, record: TrialRecord, run_id: str, checkpoint: str | None) -> None:
+        """Report the curve and set the attributes, as far as a killed recorder hasn't."""
+        storage, trial_id = self.optuna_study._storage, record.trial_id
+        known = storage.get_trial(trial_id).intermediate_values
+        for point in record.curves:
+            value = point.get(self.tracker.study.metric, math.nan)
+            if math.isfinite(value) and known.get(int(point["epoch"])) != value:
+                storage.set_trial_intermediate_value(trial_id, int(point["epoch"]), value)
+        evaluations = sum(all(map(math.isfinite, point.values())) for point in record.steps)
+        attributes: dict[str, Any] = {
+            "mlflow_run_id": run_id,
+            "outcome": record.outcome,
+            "epochs_run": len(record.curves),
+            "best_epoch": record.best_epoch,
+            **({"evaluations": evaluations} if evaluations else {}),
+            "diagnosis": record.diagnosis,
+            **({"diverged_step": record.diverged_step} if record.diverged_step is not None else {}),
+            **({"checkpoint_sha256": checkpoint} if checkpoint else {}),
+        }
+        for name, attribute in attributes.items():
+            storage.set_trial_user_attr(trial_id, name, attribute)
+        for name, note in record.pruner_notes.items():
+            storage.set_trial_system_attr(trial_id, name, note)
+
+    def _tell(self, record: TrialRecord) -> None:
+        if record.outcome in ("pruned", "failed"):
+            state = TrialState.PRUNED if record.outcome == "pruned" else TrialState.FAIL
+            self.optuna_study.tell(record.number, state=state)
+        else:
+            self.optuna_study.tell(record.number, record.value)

@@ -1,0 +1,26 @@
+"""Seeds: one number for each thing that is drawn, derived from the study's own."""
+
+from __future__ import annotations
+
+import hashlib
+
+__all__ = ["derive_seed", "replicate_seed", "trial_seed"]
+
+
+def derive_seed(*parts: int | str) -> int:
+    """A seed below 2^53 (exact in JSON and JavaScript) from any parts: numbers, or words that say what it is for.
+
+    Different parts give independent streams: it is the SHA-256 of the parts, not their sum.
+    """
+    text = "/".join(f"{type(part).__name__}:{part}" for part in parts)
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 11
+
+
+def trial_seed(seed: int, number: int) -> int:
+    """The seed of a search trial's weights and noise. seed: the study's."""
+    return derive_seed(seed, "trial", number, 0)
+
+
+def replicate_seed(seed: int, replicate: int) -> int:
+    """The seed of a replicate's weights, noise and order of examples, the same for every cell. seed: the study's."""
+    return derive_seed(seed, "replicate", replicate)

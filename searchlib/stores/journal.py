@@ -1,0 +1,242 @@
+"""Optuna's journal file: a lock that survives a killed owner, a torn last line, many records in one write."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from searchlib.errors import StorageError
+from searchlib.text import mask
+
+if TYPE_CHECKING:
+    from optuna.storages import BaseStorage
+    from optuna.storages.journal import BaseJournalBackend
+    from optuna.storages.journal._file import BaseJournalFileLock
+
+__all__ = [
+    "DEFAULT_STORAGE",
+    "written_together",
+]
+
+
+DEFAULT_STORAGE = "optuna.journal"
+JOURNAL_START = b'{"op_code"'
+FOREIGN_LOCK_SECONDS = 30.0  # Optuna's own patience with a lock that nobody releases
+
+
+def open_journal(path: Path) -> BaseStorage:
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
+
+    place = os.path.abspath(path)  # a relative path with a folder makes Optuna's lock spin on a dangling link
+    check_journal(path)
+    lock = JournalLock(place)
+    try:
+        if path.exists():
+            lock.acquire()  # mends the end of the file before Optuna reads it
+            try:
+                _check_last_line(place)
+            finally:
+                lock.release()
+        backend = JournalFileBackend(place, lock_obj=cast("BaseJournalFileLock", lock))
+        return JournalStorage(cast("BaseJournalBackend", _Journal(backend)))
+    except Exception as error:  # a line that is no record of Optuna's makes it raise nearly anything
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise StorageError(
+            f"storage {mask(str(path))!r} can't be opened ({mask(reason)}); expected a journal file of Optuna in a "
+            "folder that can be written; give another with --storage"
+        ) from None
+
+
+def _check_last_line(place: str) -> None:
+    """ValueError for a last line that is whole and no JSON.
+
+    Optuna takes it for one that another process is writing and reads on without it, until a line comes after it: then
+    it reads nothing any more.
+    """
+    with open(place, "rb") as file:
+        end, size = file.seek(0, os.SEEK_END), 65536
+        while True:
+            start = max(end - size, 0)
+            file.seek(start)
+            lines = file.read().split(b"\n")  # the last one is what comes after the last newline: nothing
+            if start == 0 or len(lines) > 2:
+                break
+            size *= 16
+    if len(lines) > 1:
+        try:
+            json.loads(lines[-2])
+        except ValueError:
+            raise ValueError(
+                f"its last line is broken; cut it off, {len(lines[-2]) + 1} bytes, to go on without it"
+            ) from None
+
+
+class _Journal:
+    """A backend of Optuna's journal in which a thread can hold its writes back, to make them all by one."""
+
+    def __init__(self, backend: BaseJournalBackend) -> None:
+        self._backend = backend
+        self._held = threading.local()
+
+    def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:
+        return iter(self._backend.read_logs(log_number_from))
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        held: list[dict[str, Any]] | None = getattr(self._held, "logs", None)
+        if held is None:
+            self._backend.append_logs(logs)
+        else:
+            held.extend(logs)
+
+    @contextlib.contextmanager
+    def together(self) -> Iterator[None]:
+        logs: list[dict[str, Any]] = []
+        self._held.logs = logs
+        try:
+            yield
+        finally:
+            del self._held.logs
+        if logs:
+            self._backend.append_logs(logs)
+
+
+@contextlib.contextmanager
+def written_together(storage: BaseStorage) -> Iterator[None]:
+    """Make this thread's writes at the end, by one append and one fsync; after an exception in between, not at all.
+
+    Until then nobody sees them, this thread neither. For a journal only: a database writes each at once, as ever.
+    """
+    journal = getattr(storage, "_backend", None)
+    with journal.together() if isinstance(journal, _Journal) else contextlib.nullcontext():
+        yield
+
+
+def check_journal(path: Path) -> None:
+    """Refuse what is no journal before Optuna, which would append to it, sees it."""
+    shown, folder = mask(str(path)), mask(str(path.parent))
+    if os.path.isdir(path):
+        raise StorageError(f"storage {shown!r} is a folder; expected a file, such as {DEFAULT_STORAGE}")
+    if not os.path.isdir(path.parent):
+        raise StorageError(f"storage {shown!r}: the folder {folder!r} isn't there; create it first")
+    if os.path.exists(path):
+        try:
+            with path.open("rb") as file:
+                start = file.read(len(JOURNAL_START))
+        except OSError as error:
+            raise StorageError(f"storage {shown!r} can't be read: {error.strerror}") from None
+        if start and not JOURNAL_START.startswith(start):
+            raise StorageError(
+                f"storage {shown!r} is no journal of Optuna; give another file, or for a database its URL "
+                f"(sqlite:///{shown})"
+            )
+
+
+class JournalLock:
+    """A lock for a journal that costs no wait after its owner was killed.
+
+    Optuna's lock is a symbolic link beside the file; one left behind by a dead process makes the next writer wait
+    for 30 s. Here a kernel lock, which dies with its owner, comes first; whoever holds it may remove a link with
+    our mark at once. The link itself keeps out processes with Optuna's own lock, such as a bare optuna-dashboard.
+
+    Taking it also cuts off a last line without its end, a write that a kill or a full disk cut short and that nobody
+    was told of: Optuna would append to it, and never read the file again.
+    """
+
+    def __init__(self, place: str) -> None:
+        self.place = place
+        self.kernel_lock = place + ".flock"
+        self.link = place + ".lock"
+        self.mark = "./././" + os.path.basename(place)  # resolves to the journal, as Optuna expects of a link
+        self.descriptor: int | None = None
+
+    def acquire(self) -> bool:
+        descriptor = os.open(self.kernel_lock, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            self._link()
+            self._cut_torn_line()
+        except BaseException:
+            os.close(descriptor)
+            raise
+        self.descriptor = descriptor
+        return True
+
+    def _link(self) -> None:
+        seen: tuple[int, int] | None = None
+        since, pause = time.monotonic(), 0.001
+        while True:
+            try:
+                os.symlink(self.mark, self.link)
+                return
+            except FileExistsError:
+                pass
+            try:
+                status = os.lstat(self.link)
+                ours = os.path.islink(self.link) and os.readlink(self.link) == self.mark
+            except FileNotFoundError:
+                continue
+            if (status.st_ino, status.st_mtime_ns) != seen:
+                seen, since = (status.st_ino, status.st_mtime_ns), time.monotonic()
+            if ours or time.monotonic() - since > FOREIGN_LOCK_SECONDS:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(self.link)
+                continue
+            time.sleep(pause)
+            pause = min(pause * 2, 0.05)
+
+    def _cut_torn_line(self) -> None:
+        if not os.path.exists(self.place):
+            return
+        with open(self.place, "r+b") as file:
+            end = position = file.seek(0, os.SEEK_END)
+            while position:
+                step = min(position, 65536)
+                file.seek(position - step)
+                newline = file.read(step).rfind(b"\n")
+                if newline >= 0:
+                    position = position - step + newline + 1
+                    break
+                position -= step
+            if position < end:
+                file.truncate(position)
+                os.fsync(file.fileno())
+
+    def release(self) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self.link)
+        descriptor, self.descriptor = self.descriptor, None
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def count_in_journal(path: Path) -> Iterator[tuple[str, int]]:
+    create_study, delete_study, create_trial, set_state = 0, 1, 4, 6
+    running, waiting = 0, 4
+    names: list[str | None] = []
+    trials: list[tuple[int, bool]] = []
+    with path.open("rb") as file:
+        for line in file:
+            if not line.endswith(b"\n"):
+                break
+            record = json.loads(line)
+            operation = record["op_code"]
+            if operation == create_study and record["study_name"] not in names:
+                names.append(record["study_name"])
+            elif operation == delete_study:
+                names[record["study_id"]] = None
+            elif operation == create_trial and names[record["study_id"]] is not None:
+                trials.append((record["study_id"], record.get("state", running) not in (running, waiting)))
+            elif operation == set_state:
+                study_id, finished = trials[record["trial_id"]]
+                trials[record["trial_id"]] = (study_id, finished or record["state"] not in (running, waiting))
+    for study_id, name in enumerate(names):
+        if name is not None:
+            yield name, sum(finished for owner, finished in trials if owner == study_id)

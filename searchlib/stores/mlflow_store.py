@@ -1,0 +1,101 @@
+"""MLflow's store: opening it, making its file whole, and telling a server that is away from one that refuses."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import unquote
+
+from searchlib.errors import TrackingError
+from searchlib.stores.locks import LOCK_FOLDER
+from searchlib.text import ESCAPE, mask, misread
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+__all__ = [
+    "connect",
+]
+
+
+def connect(uri: str | None, *, create: bool = True) -> MlflowClient:
+    """A client of the store at *uri*. Creating MLflow's database takes seconds and happens once, under a lock.
+
+    create: make its file where it isn't there; without it the file must be there.
+    """
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "4")  # 30 s; seven, the default, are four minutes
+    check_uri(uri)
+    from filelock import FileLock
+    from mlflow import MlflowClient
+
+    for name in ("mlflow", "alembic"):  # what goes wrong reaches the user as one TrackingError, not as their log
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    with contextlib.ExitStack() as held:
+        if create:
+            LOCK_FOLDER.mkdir(exist_ok=True)
+            held.enter_context(FileLock(LOCK_FOLDER / "mlflow.lock"))
+            if missing := missing_file(uri):
+                _make_database(missing)
+        client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+        client.search_experiments(max_results=1)
+    return client
+
+
+def missing_file(uri: str | None) -> Path | None:
+    """The SQLite file of MLflow's store, if that is one and isn't there."""
+    from mlflow import get_tracking_uri
+
+    uri = uri or get_tracking_uri()
+    place, _, options = uri.removeprefix("sqlite:///").partition("?")
+    path = Path(unquote(place))
+    return path if uri.startswith("sqlite:///") and not options and not path.exists() else None
+
+
+def _make_database(path: Path) -> None:
+    """Make MLflow's SQLite file elsewhere, and put it there whole.
+
+    It takes seconds, and MLflow can't go on with what a kill within them leaves.
+    """
+    from mlflow import MlflowClient
+
+    with tempfile.TemporaryDirectory() as folder:
+        made = Path(folder) / "mlflow.db"
+        MlflowClient(tracking_uri=f"sqlite:///{made}").search_experiments(max_results=1)
+        beside = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            shutil.copyfile(made, beside)
+            with contextlib.suppress(OSError):  # another process was first, or there are no links here: MLflow goes on
+                os.link(beside, path)  # a rename would replace what is there
+        finally:
+            beside.unlink(missing_ok=True)
+
+
+def check_uri(uri: str | None) -> None:
+    """Refuse at once what needs no MLflow to be refused."""
+    named = uri or os.environ.get("MLFLOW_TRACKING_URI", "")
+    if misread(named):
+        raise TrackingError(f"MLflow store {mask(named)!r} can't be opened: {ESCAPE}")
+    if named.startswith("sqlite:///"):
+        folder = Path(named.removeprefix("sqlite:///")).parent
+        if not folder.is_dir():
+            raise TrackingError(
+                f"MLflow store {mask(named)!r}: the folder {mask(str(folder))!r} isn't there; create it first"
+            )
+
+
+def is_gone(error: BaseException) -> bool:
+    """Whether a tracking server can't be reached, or is in no state to answer."""
+    from requests.exceptions import HTTPError, RequestException
+
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, RequestException):
+        cause = cause.__cause__ or cause.__context__
+    return cause is not None and not isinstance(cause, HTTPError)

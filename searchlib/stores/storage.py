@@ -1,0 +1,138 @@
+"""Optuna's storage: what kind it is, opening it, and its errors as one line each."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from searchlib.errors import SearchlibError, StorageError
+from searchlib.stores.journal import check_journal, count_in_journal, open_journal
+from searchlib.text import ESCAPE, mask, misread
+
+if TYPE_CHECKING:
+    from optuna.storages import BaseStorage
+
+    from searchlib.study import Study
+
+__all__ = [
+    "count_trials",
+    "open_storage",
+    "replicates_name",
+    "storage_errors",
+    "why",
+]
+
+
+def is_url(storage: str) -> bool:
+    return "://" in storage
+
+
+def file_of(storage: str) -> str | None:
+    """The file behind a storage, of a journal or of an SQLite database; None for a server."""
+    if not is_url(storage):
+        return storage
+    return storage.split("?")[0].split("///", 1)[-1] if storage.startswith("sqlite") else None
+
+
+def is_postgresql(storage: str) -> bool:
+    return storage.split("://")[0].split("+")[0] == "postgresql"
+
+
+def storage_exists(storage: str) -> bool:
+    """Whether there is anything to read; a server is taken to be there."""
+    file = file_of(storage)
+    return file is None or os.path.exists(file)
+
+
+def open_storage(storage: str) -> BaseStorage:
+    """Open a journal file (any path) or a database (an Optuna URL), creating it where it is missing.
+
+    StorageError for a path that is something else, a folder that isn't there, a malformed or unreachable URL.
+    """
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    if not is_url(storage):
+        return open_journal(Path(storage))
+    refuse_if_misread(storage)
+    try:
+        from searchlib.stores.databases import open_database
+
+        return open_database(storage)
+    except Exception as error:  # SQLAlchemy, its drivers and Optuna each raise their own kinds
+        raise cannot_open(storage, error) from None
+
+
+def refuse_if_misread(storage: str) -> None:
+    if misread(storage):
+        raise StorageError(f"storage {mask(storage)!r} can't be opened: {ESCAPE}")
+
+
+def cannot_open(storage: str, error: Exception) -> StorageError:
+    return StorageError(
+        f"storage {mask(storage)!r} can't be opened ({why(error)}); expected a path or an Optuna URL such as "
+        "sqlite:///study.db or postgresql://user:password@host/database"
+    )
+
+
+def why(error: Exception) -> str:
+    """The reason that an error of a storage gives, on one line, without a password."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    from searchlib.stores.databases import reason_of
+
+    reason = reason_of(error) or error
+    return mask(" ".join(str(reason).split("\n")[0].split())) or type(reason).__name__
+
+
+@contextlib.contextmanager
+def storage_errors(storage: str) -> Iterator[None]:
+    """What the file system, a database or Optuna raise while a storage is in use, as a StorageError of one line."""
+    try:
+        yield
+    except SearchlibError:
+        raise
+    except Exception as error:
+        from searchlib.stores.databases import reason_of
+
+        if not isinstance(error, OSError) and reason_of(error) is None:
+            raise
+        raise StorageError(
+            f"storage {mask(storage)!r} fails ({why(error)}); mend it, or free some space, then run the same "
+            "command again: what was recorded stays"
+        ) from error
+
+
+def replicates_name(study: Study) -> str:
+    """The name of the Optuna study that holds a study's replicates."""
+    return f"{study.name}.replicates"
+
+
+def count_trials(storage: str) -> dict[str, int]:
+    """Finished trials by study name, for ``list``, which has no time to import Optuna for a journal.
+
+    Reads the journal's lines itself; where one isn't as expected it asks Optuna.
+    """
+    if not storage_exists(storage):
+        return {}
+    if not is_url(storage):
+        check_journal(Path(storage))
+        try:
+            return dict(count_in_journal(Path(storage)))
+        except (ValueError, KeyError, IndexError, TypeError, RecursionError):
+            pass
+    import optuna
+
+    opened = open_storage(storage)
+    try:
+        return {
+            summary.study_name: sum(
+                trial.state.is_finished() for trial in opened.get_all_trials(summary._study_id, deepcopy=False)
+            )
+            for summary in optuna.get_all_study_summaries(opened, include_best_trial=False)
+        }
+    except Exception as error:  # of a database; or a journal's record is none of Optuna's
+        raise StorageError(f"storage {mask(storage)!r} can't be read ({mask(' '.join(str(error).split()))})") from None

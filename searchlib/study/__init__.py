@@ -1,0 +1,40 @@
+"""A study: its question, its search space, the configuration of one trial, and what one trial gave."""
+
+from searchlib.study.config import TrialConfig, check_field
+from searchlib.study.loading import list_studies, load_study
+from searchlib.study.model import MLP, ModuleFactory
+from searchlib.study.published import Published
+from searchlib.study.record import Progress, TrialRecord
+from searchlib.study.space import (
+    Choice,
+    Dimension,
+    IntUniform,
+    LogUniform,
+    Primitive,
+    Uniform,
+    encode,
+    enumerate_points,
+)
+from searchlib.study.study import Study, refuse_if_changed
+
+__all__ = [
+    "MLP",
+    "Choice",
+    "Dimension",
+    "IntUniform",
+    "LogUniform",
+    "ModuleFactory",
+    "Primitive",
+    "Progress",
+    "Published",
+    "Study",
+    "TrialConfig",
+    "TrialRecord",
+    "Uniform",
+    "check_field",
+    "encode",
+    "enumerate_points",
+    "list_studies",
+    "load_study",
+    "refuse_if_changed",
+]

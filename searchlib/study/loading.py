@@ -1,0 +1,120 @@
+"""Study files: finding and running them. A study file is plain Python that defines ``STUDY``."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import linecache
+import os
+import re
+import sys
+import traceback
+import types
+from pathlib import Path
+
+from searchlib.errors import StudyError
+from searchlib.study.study import NAME, NAME_RULE, Study
+from searchlib.text import unknown_name
+
+__all__ = [
+    "list_studies",
+    "load_study",
+]
+
+
+def _code(source: str) -> str:
+    """What a study file defines beside STUDY, helpers of its functions included, as normalized source.
+
+    Comments, layout, docstrings of the file and imports don't count, nor does STUDY itself but for lambdas in it.
+    """
+    kept: list[str] = []
+    for node in ast.parse(source).body:
+        targets = (
+            node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+        )
+        if any(ast.unparse(name) == "STUDY" for name in targets):
+            kept.extend(ast.unparse(part) for part in ast.walk(node) if isinstance(part, ast.Lambda))
+        elif not isinstance(node, (ast.Import, ast.ImportFrom, ast.Expr)):
+            kept.append(ast.unparse(node))
+    return "\n".join(kept)
+
+
+def list_studies(folder: Path) -> list[str]:
+    """The names of the study files in *folder*, sorted."""
+    if not os.path.isdir(folder):
+        raise StudyError(f"studies folder {str(folder)!r} isn't there; run in the project's folder, or give --studies")
+    return sorted(path.stem for path in folder.glob("*.py") if path.is_file() and not path.name.startswith("_"))
+
+
+def load_study(name: str, folder: Path = Path("studies")) -> Study:
+    """Load the study *name* from *folder*, or from the file that *name* is the path of (it ends in ``.py``).
+
+    Runs the file: it is Python. Nothing else is read or run. Errors are StudyErrors that name file and line.
+    """
+    return load_study_file(find_study(name, folder))
+
+
+def find_study(name: str, folder: Path) -> Path:
+    """The file of a study given by name or by path."""
+    if name.endswith(".py"):
+        if not os.path.isfile(name):
+            raise StudyError(f"study file {name!r} isn't there")
+        return Path(name)
+    if not NAME.fullmatch(name):
+        raise StudyError(f"{name!r} is no study: expected a name from {str(folder)!r}, or the path of a .py file")
+    known = list_studies(folder)
+    if name not in known:
+        raise StudyError(f"{unknown_name('study', name, known)} (in {str(folder)!r})")
+    return folder / f"{name}.py"
+
+
+def load_study_file(path: Path) -> Study:
+    """Run one study file and return its STUDY, named after the file."""
+    if not NAME.fullmatch(path.stem) or path.stem.endswith(".replicates"):
+        rule = "names that end in .replicates are taken, for the replicates of a study"
+        raise StudyError(
+            f"study file {str(path)!r}: {rule if NAME.fullmatch(path.stem) else NAME_RULE}; rename the file"
+        )
+    try:
+        source = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise StudyError(f"study file {str(path)!r} can't be read: {error}") from None
+    module = types.ModuleType(f"searchlib_study_{path.stem}")
+    module.__file__ = str(path)
+    sys.modules[module.__name__] = module  # dataclasses and inspect look the module of a class up there
+    linecache.checkcache(str(path))
+    try:
+        exec(compile(source, str(path), "exec"), module.__dict__)
+        study = getattr(module, "STUDY", None)
+        if isinstance(study, Study):
+            return dataclasses.replace(study, name=path.stem, path=path, code=_code(source))
+    except KeyboardInterrupt:
+        raise
+    except SyntaxError as error:
+        file = error.filename or path  # it may be in a module that the study file imports
+        raise StudyError(f"{file}:{error.lineno or 1}: {error.msg}; mend the syntax of the file") from None
+    except StudyError as error:
+        raise StudyError(f"{path}:{_line(error, path)}: {error}") from None
+    except BaseException as error:  # SystemExit, say: the file may raise whatever it likes
+        raise StudyError(f"{path}:{_line(error, path)}: {_plain(error)}") from None
+    found = "defines no STUDY" if study is None else f"STUDY is a {type(study).__name__}"
+    raise StudyError(f"{path}: {found}; expected STUDY = Study(question=..., ...)")
+
+
+def _line(error: BaseException, path: Path) -> int:
+    """The last line of the study file that the error passed through."""
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+    return (lines[-1] or 0) if lines else 0
+
+
+def _plain(error: BaseException) -> str:
+    """The message in one line; a misspelt argument of Study also names the nearest one."""
+    try:
+        text = " ".join(str(error).split())
+    except Exception:  # its class is the file's own
+        text = "an error without words"
+    unexpected = re.search(r"Study\.__init__\(\) got an unexpected keyword argument '(\w+)'", text)
+    if unexpected:
+        known = [spec.name for spec in dataclasses.fields(Study) if spec.name not in ("code", "name", "path")]
+        return unknown_name("field of Study", unexpected[1], known)
+    return f"{type(error).__name__}: {text}"

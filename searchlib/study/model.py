@@ -1,0 +1,33 @@
+"""The network of a study: a multilayer perceptron, or a function that makes a module."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from searchlib.study.config import check_field
+
+if TYPE_CHECKING:
+    import torch
+
+    from searchlib.data import Dataset
+    from searchlib.study.config import TrialConfig
+
+__all__ = [
+    "MLP",
+    "ModuleFactory",
+]
+
+
+ModuleFactory = Callable[["TrialConfig", "Dataset"], "torch.nn.Module"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MLP:
+    """A multilayer perceptron: its hidden widths, where the study's hyperparameters don't say otherwise."""
+
+    hidden: tuple[int, ...] = (100,)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "hidden", check_field("hidden", self.hidden))

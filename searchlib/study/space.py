@@ -1,0 +1,228 @@
+"""The dimensions of a search space: what a study file may write as the value of a hyperparameter.
+
+A dimension knows its values, how a point of the unit interval maps to one of them, and under which condition it
+exists at all. It knows nothing of Optuna: ``sampling`` translates.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
+
+from searchlib.errors import StudyError
+
+__all__ = ["MOST_VALUES", "Choice", "Dimension", "IntUniform", "LogUniform", "Uniform", "encode"]
+
+MOST_VALUES = 100_000  # of a dimension that is enumerated; a range of more counts as infinite
+
+Primitive = str | int | float | bool | None
+
+
+def encode(value: Any) -> Primitive:
+    """A value as the stores hold it: a function by its name, widths as ``"256-128"``, anything plain as it is.
+
+    >>> encode((256, 128))
+    '256-128'
+    """
+    if isinstance(value, (tuple, list)):
+        return "-".join(str(item) for item in value)
+    if callable(value) and isinstance(getattr(value, "__name__", None), str):
+        return str(value.__name__)
+    if value is None or isinstance(value, (str, int, float, bool)):
+        return value
+    raise StudyError(f"{value!r} can't be a hyperparameter; expected a number, string, widths or a named function")
+
+
+def _in_order(values: Any) -> tuple[Any, ...]:
+    """One value or several as a tuple; a set's in an order that doesn't change from process to process."""
+    if isinstance(values, (set, frozenset)):
+        return tuple(sorted(values, key=lambda value: repr(encode(value))))
+    return tuple(values) if isinstance(values, (tuple, list)) else (values,)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dimension:
+    """Base of all dimensions. ``condition`` maps another hyperparameter to the values for which this one exists."""
+
+    condition: Mapping[str, tuple[Primitive, ...]] = field(default_factory=dict)
+
+    def when(self, **conditions: Any) -> Self:
+        """The same dimension, present only where every named hyperparameter has (one of) the given values.
+
+        >>> Uniform(0.0, 0.99).when(optimizer=("sgd", "rmsprop")).active({"optimizer": "adam"})
+        False
+        """
+        if not conditions:
+            raise StudyError('when() was given no condition; write for example .when(optimizer="sgd")')
+        wanted = {name: tuple(encode(item) for item in _in_order(values)) for name, values in conditions.items()}
+        return replace(self, condition={**self.condition, **wanted})
+
+    def active(self, params: Mapping[str, Any]) -> bool:
+        """Whether the dimension exists beside the (encoded or plain) values chosen so far."""
+        return all(name in params and encode(params[name]) in values for name, values in self.condition.items())
+
+    def at(self, unit: float) -> Primitive:
+        """The encoded value at *unit* in [0, 1): the inverse of the dimension's cumulative distribution."""
+        raise TypeError(f"{type(self).__name__} defines no distribution")
+
+    def values(self) -> tuple[Primitive, ...] | None:
+        """All encoded values in order, or None where there are infinitely many, or more than ``MOST_VALUES``."""
+        return None
+
+    def extremes(self) -> tuple[Any, ...]:
+        """The plain values whose validity implies that of all others."""
+        raise TypeError(f"{type(self).__name__} defines no values")
+
+    def decode(self, value: Primitive) -> Any:
+        """The plain value behind an encoded one."""
+        return value
+
+    def describe(self) -> dict[str, Any]:
+        """The dimension as plain JSON, part of a study's identity."""
+        raise TypeError(f"{type(self).__name__} defines no description")
+
+    def _described(self, **own: Any) -> dict[str, Any]:
+        condition = {"when": {name: list(values) for name, values in self.condition.items()}} if self.condition else {}
+        return {"type": type(self).__name__, **own, **condition}
+
+
+@dataclass(frozen=True, init=False)
+class Choice(Dimension):
+    """One of the values given, each equally likely: ``Choice(32, 64, 128)``, ``Choice("tanh", my_activation)``."""
+
+    options: tuple[Any, ...]
+
+    def __init__(self, *options: Any, condition: Mapping[str, tuple[Primitive, ...]] | None = None) -> None:
+        if len(options) == 1 and isinstance(options[0], list):
+            raise StudyError(f"Choice({options[0]!r}): write the values one by one, Choice(a, b, c)")
+        if not options:
+            raise StudyError("Choice() has no value; give at least one")
+        encoded = [encode(option) for option in options]
+        for position, value in enumerate(encoded):
+            if value in encoded[:position]:
+                raise StudyError(f"Choice{options!r} names {value!r} twice; give each value once")
+        object.__setattr__(self, "options", options)
+        object.__setattr__(self, "condition", condition or {})
+
+    def when(self, **conditions: Any) -> Self:
+        return type(self)(*self.options, condition={**self.condition, **Dimension().when(**conditions).condition})
+
+    def at(self, unit: float) -> Primitive:
+        return encode(self.options[min(int(unit * len(self.options)), len(self.options) - 1)])
+
+    def values(self) -> tuple[Primitive, ...]:
+        return tuple(encode(option) for option in self.options)
+
+    def extremes(self) -> tuple[Any, ...]:
+        return self.options
+
+    def decode(self, value: Primitive) -> Any:
+        for option in self.options:
+            if encode(option) == value:
+                return option
+        raise StudyError(f"{value!r} is none of {', '.join(map(repr, self.values()))}")
+
+    def describe(self) -> dict[str, Any]:
+        return self._described(values=list(self.values()))
+
+
+@dataclass(frozen=True)
+class _Range(Dimension):
+    low: float
+    high: float
+
+    def __post_init__(self) -> None:
+        shown = f"{type(self).__name__}({self.low!r}, {self.high!r})"
+        for bound in (self.low, self.high):
+            if isinstance(bound, bool) or not isinstance(bound, (int, float)) or not abs(bound) <= sys.float_info.max:
+                raise StudyError(f"{shown}: {bound!r} is no finite number")
+        if not self.low < self.high:
+            raise StudyError(f"{shown}: the range is empty; expected the lower bound first, and below the upper one")
+
+    def extremes(self) -> tuple[Any, ...]:
+        return (self.low, self.high)
+
+    def describe(self) -> dict[str, Any]:
+        return self._described(low=self.low, high=self.high)
+
+
+@dataclass(frozen=True)
+class Uniform(_Range):
+    """A real number, uniform on [low, high]."""
+
+    def at(self, unit: float) -> float:
+        return min(max((1.0 - unit) * self.low + unit * self.high, self.low), self.high)
+
+
+@dataclass(frozen=True)
+class LogUniform(_Range):
+    """A positive real number whose logarithm is uniform on [log low, log high]: for rates and decays."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.low <= 0:
+            raise StudyError(f"LogUniform({self.low!r}, {self.high!r}): the lower bound must be above 0")
+
+    def at(self, unit: float) -> float:
+        value = math.exp((1.0 - unit) * math.log(self.low) + unit * math.log(self.high))
+        return min(max(value, self.low), self.high)
+
+
+@dataclass(frozen=True)
+class IntUniform(_Range):
+    """A whole number on {low, low + step, ..., high}; with ``log=True`` uniform in its logarithm."""
+
+    low: int
+    high: int
+    step: int = 1
+    log: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        shown = f"IntUniform({self.low!r}, {self.high!r}, step={self.step!r})"
+        if not all(isinstance(number, int) for number in (self.low, self.high, self.step)):
+            raise StudyError(f"{shown}: expected whole numbers")
+        if not isinstance(self.log, bool):
+            raise StudyError(f"{shown}, log={self.log!r}: expected True or False")
+        if self.step < 1:
+            raise StudyError(f"{shown}: the step must be 1 or more")
+        if self.log and (self.low < 1 or self.step != 1):
+            raise StudyError(f"{shown}, log=True: the lower bound must be 1 or more and the step 1")
+        if (self.high - self.low) % self.step:
+            raise StudyError(f"{shown}: the step doesn't lead from {self.low} to {self.high}")
+
+    def at(self, unit: float) -> int:
+        if self.log:
+            low, high = self.low - 0.5, self.high + 0.5
+            return min(max(round(low * math.exp(unit * math.log(high / low))), self.low), self.high)
+        count = (self.high - self.low) // self.step + 1
+        return self.low + self.step * min(int(unit * count), count - 1)
+
+    def values(self) -> tuple[Primitive, ...] | None:
+        numbers = range(self.low, self.high + 1, self.step)
+        return tuple(numbers) if (self.high - self.low) // self.step < MOST_VALUES else None
+
+    def describe(self) -> dict[str, Any]:
+        return self._described(low=self.low, high=self.high, step=self.step, log=self.log)
+
+
+def enumerate_points(dimensions: Mapping[str, Dimension], fixed: Mapping[str, Any]) -> Iterator[dict[str, Primitive]]:
+    """Every combination of the dimensions' values, the first dimension varying slowest; absent ones left out."""
+    names = list(dimensions)
+
+    def extend(position: int, chosen: dict[str, Primitive]) -> Iterator[dict[str, Primitive]]:
+        if position == len(names):
+            yield chosen
+            return
+        name = names[position]
+        dimension = dimensions[name]
+        if not dimension.active({**fixed, **chosen}):
+            yield from extend(position + 1, chosen)
+            return
+        for value in dimension.values() or ():
+            yield from extend(position + 1, {**chosen, name: value})
+
+    yield from extend(0, {})

@@ -1,0 +1,354 @@
+"""A study: one question, its search space and its budget; and how it is found and loaded.
+
+A study file is plain Python that defines ``STUDY = Study(...)``. Loading it costs no heavy import.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import re
+import unicodedata
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from searchlib.data import Dataset, get_dataset
+from searchlib.errors import StudyError
+from searchlib.study.config import FIELDS, TrialConfig, check_field
+from searchlib.study.model import MLP, ModuleFactory
+from searchlib.study.published import Published
+from searchlib.study.space import MOST_VALUES, Choice, Dimension, Primitive, encode, enumerate_points
+from searchlib.text import unknown_name
+
+if TYPE_CHECKING:
+    pass
+
+__all__ = [
+    "Study",
+    "refuse_if_changed",
+]
+
+
+SAMPLERS = ("balanced", "cmaes", "gp", "grid", "qmc", "random", "tpe")
+PRUNERS = ("asha", "hyperband", "median", "none", "within_cell")
+ROLES = ("scientific", "nuisance", "fixed")
+COUPLED = ("depth", "hidden", "init_high", "init_low", "momentum", "nesterov", "optimizer", "width")
+NAME = re.compile(r"\w[\w.-]{0,99}")  # of a study: it becomes part of file names, of addresses and of queries
+MOST_CELLS, MOST_POINTS = 10_000, 100_000  # of a comparison, and of a grid
+NAME_RULE = "expected a name of at most 100 letters, digits, '_', '-' and '.', with a letter, digit or '_' first"
+
+
+WHOLE_NUMBERS = (  # fields of a study, with their least and their most: whatever is stored or seeded has room for those
+    ("trials", 1, 10**9),
+    ("replicates", 0, 10**6),
+    ("round_size", 1, 10**6),
+    ("seed", 0, 2**63 - 1),
+    ("split_seed", 0, 2**32 - 1),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """A question about training, and all that is needed to answer it. Checked on construction.
+
+    question: one sentence.
+    dataset: a name of ``searchlib.DATASETS``, or a ``Dataset`` made in the study file.
+    model: an ``MLP``, or a function ``(config, dataset) -> torch.nn.Module``.
+    scientific: the hyperparameters that the question is about; their combinations are the cells compared.
+    nuisance: those that must be tuned in each cell for a fair comparison.
+    fixed: plain values. The roles are those of Google's Deep Learning Tuning Playbook.
+    sampler: ``balanced``, ``tpe``, ``random``, ``qmc``, ``gp``, ``cmaes``, ``grid``, or a function ``(seed) -> optuna
+    sampler``.
+    pruner: ``none``, ``within_cell``, ``median``, ``hyperband``, ``asha``, or a function ``() -> optuna pruner``.
+    Pruning compares trials of one cell only; ``within_cell`` is successive halving among the points of a cell.
+    trials: the target for the study, not a number a call.
+    replicates: fresh seeds for each cell's best configuration, at most; fewer once the winner is told apart.
+    replicate_cells: so many leading cells are replicated; None for all.
+    replicate_split: whether each of these seeds also draws its own split into training and validation data.
+    replicate_race: whether a cell told apart from the leader gets no more seeds; else all cells get all seeds.
+    round_size: trials asked together, so that they can be fused; ``balanced`` rounds it up to whole blocks of cells,
+    ``within_cell`` to eight points a cell.
+    seed: of the search, the weights and the order of examples.
+    split_seed: of the split into training and validation data.
+    eval_every: steps between validations, counted over the whole training; None: after each epoch only. They are
+    recorded; the objective and the pruners see the epochs alone.
+    validation_fraction: share of the official training set that is held back for validation.
+    published: figures of others, a ``Published(...)`` each, to stand beside the replicates' in the report.
+    """
+
+    question: str
+    dataset: str | Dataset = "fashion_mnist"
+    model: MLP | ModuleFactory = MLP()
+    scientific: Mapping[str, Dimension] = field(default_factory=dict)
+    nuisance: Mapping[str, Dimension] = field(default_factory=dict)
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+    sampler: str | Any = "balanced"
+    pruner: str | Any = "none"
+    trials: int = 100
+    replicates: int = 0
+    replicate_cells: int | None = None
+    replicate_split: bool = False
+    replicate_race: bool = True
+    round_size: int = 32
+    seed: int = 0
+    split_seed: int = 0
+    eval_every: int | None = None
+    validation_fraction: float = 1 / 6
+    published: tuple[Published, ...] = ()
+    name: str = field(default="study", repr=False)
+    path: Path | None = field(default=None, repr=False)
+    code: str = field(default="", repr=False)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.question, str) or not self.question.strip() or not _legible(self.question):
+            raise StudyError(f"question={self.question!r}: expected the question that the study answers, in words")
+        if not isinstance(self.name, str) or not NAME.fullmatch(self.name):
+            raise StudyError(f"name={self.name!r}: {NAME_RULE}")
+        get_dataset(self.dataset)
+        if not isinstance(self.model, MLP) and not _is_function(self.model):
+            raise StudyError(f"model={self.model!r}: expected MLP(hidden=(...)) or a function that makes a module")
+        for name, least, most in WHOLE_NUMBERS:
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise StudyError(f"{name}={value!r}: expected a whole number of {least} or more")
+            if value > most:
+                raise StudyError(f"{name}: expected a whole number of {most:,} at most")
+        for name in ("replicate_cells", "eval_every"):
+            if (value := getattr(self, name)) is not None and (type(value) is not int or value < 1):
+                raise StudyError(f"{name}={value!r}: expected a whole number of 1 or more, or None")
+        for name in ("replicate_split", "replicate_race"):
+            if not isinstance(value := getattr(self, name), bool):
+                raise StudyError(f"{name}={value!r}: expected True or False")
+        if not isinstance(self.validation_fraction, float) or not 0.0 < self.validation_fraction < 1.0:
+            raise StudyError(f"validation_fraction={self.validation_fraction!r}: expected a number between 0 and 1")
+        for kind, value, known in (("sampler", self.sampler, SAMPLERS), ("pruner", self.pruner, PRUNERS)):
+            if not _is_function(value) and value not in known:
+                raise StudyError(f"{kind}={value!r}: {unknown_name(kind, value, known)}")
+        self._check_roles()
+        self._check_design()
+        self._check_published()
+
+    def _check_roles(self) -> None:
+        seen: dict[str, str] = {}
+        for role in ROLES:
+            if not isinstance(entries := getattr(self, role), Mapping):
+                raise StudyError(f"{role}={entries!r}: expected a dict from hyperparameter to value")
+        for role in ROLES:
+            entries = getattr(self, role)
+            for name, value in entries.items():
+                if name not in FIELDS:
+                    raise StudyError(f"{role}[{name!r}]: {unknown_name('hyperparameter', name, FIELDS)}")
+                if name in seen:
+                    raise StudyError(f"{name!r} is both {seen[name]} and {role}; give it one role")
+                seen[name] = role
+                self._check_entry(role, name, value)
+
+    def _check_entry(self, role: str, name: str, value: Any) -> None:
+        if role == "fixed":
+            if isinstance(value, Dimension):
+                raise StudyError(f"fixed[{name!r}] is a {type(value).__name__}; fixed takes a plain value")
+            check_field(name, value)
+            return
+        if not isinstance(value, Dimension):
+            raise StudyError(
+                f"{role}[{name!r}]={value!r}: expected Choice, Uniform, LogUniform or IntUniform; "
+                "a single value belongs into fixed"
+            )
+        for extreme in value.extremes():
+            check_field(name, extreme)
+        earlier = list(itertools.chain(self.scientific, self.nuisance))
+        for other in value.condition:
+            if other not in self.fixed and other not in earlier[: earlier.index(name)]:
+                raise StudyError(
+                    f"{role}[{name!r}].when({other}=...): {other!r} must be fixed, or a dimension listed before"
+                )
+            own = self.fixed.get(other, self.dimensions.get(other))
+            named = {encode(item) for item in (own.options if isinstance(own, Choice) else (own,)) if callable(item)}
+            for wanted in value.condition[other]:
+                if wanted not in named:  # the name of a function of the study
+                    check_field(other, wanted)
+
+    def _check_design(self) -> None:
+        finite = {"balanced": self.scientific, "grid": self.dimensions}.get(self.sampler, {}) if self._named() else {}
+        for name, dimension in finite.items():
+            if dimension.values() is None:
+                raise StudyError(
+                    f"{name!r} is {type(dimension).__name__} and sampler {self.sampler!r} needs finitely many values, "
+                    f"{MOST_VALUES:,} at most; write Choice or IntUniform, or take another sampler"
+                )
+        if _more_than(MOST_CELLS, enumerate_points(self.scientific, self.fixed)):
+            raise StudyError(f"the scientific values make more than {MOST_CELLS:,} cells; compare fewer")
+        if self.sampler == "grid":
+            if _more_than(MOST_POINTS, enumerate_points(self.dimensions, self.fixed)):
+                raise StudyError(f"the grid has more than {MOST_POINTS:,} points; narrow it, or take another sampler")
+            points = len(list(enumerate_points(self.dimensions, self.fixed)))
+            if self.trials > points:
+                raise StudyError(f"trials={self.trials}: the grid has only {points} points; write trials={points}")
+        for cell in self.cells or [{}]:
+            for params in self._corners(cell, list(self.dimensions)):
+                self.config(params)
+
+    def _check_published(self) -> None:
+        if not isinstance(self.published, tuple) or not all(isinstance(one, Published) for one in self.published):
+            raise StudyError(f"published={self.published!r}: expected a tuple of Published(...)")
+        for one in self.published:
+            if one.metric.startswith("step_") and self.eval_every is None:
+                raise StudyError(f"published: {one.metric} is measured with eval_every only; write eval_every=500, say")
+            for name, value in one.cell.items():
+                if name not in self.scientific:
+                    raise StudyError(f"published, cell: {unknown_name('scientific dimension', name, self.scientific)}")
+                values = self.scientific[name].values()
+                if values is None:
+                    raise StudyError(f"published, cell: {name!r} is a range, which makes no cells; write Choice")
+                if encode(value) not in values:
+                    raise StudyError(
+                        f"published, cell: {unknown_name(f'value of {name}', encode(value), map(str, values))}"
+                    )
+            if self.published_cell(one) is None:
+                raise StudyError(
+                    f"published, cell {dict(one.cell)}: expected one value for each of {', '.join(self.scientific)}"
+                )
+
+    def published_cell(self, published: Published) -> dict[str, Primitive] | None:
+        """The cell that a published figure is about, as the stores have it; None where it names none."""
+        wanted = {name: encode(value) for name, value in published.cell.items()}
+        return next((cell for cell in self.cells or [{}] if cell == wanted), None)
+
+    def _corners(self, params: dict[str, Primitive], names: list[str]) -> Iterator[dict[str, Primitive]]:
+        """Points at which a combination of fields that TrialConfig refuses shows, if there is one.
+
+        All values of a Choice (of a short IntUniform that others are conditional on, too), and both ends of a range,
+        of the fields that depend on each other (``COUPLED``) or that others are conditional on, in all combinations;
+        one value of the rest, which are checked alone.
+        """
+        if not names:
+            yield params
+            return
+        name, *rest = names
+        dimension = self.dimensions[name]
+        if name in params or not dimension.active({**self.fixed, **params}):
+            yield from self._corners(params, rest)
+            return
+        values: tuple[Primitive, ...] = (dimension.at(0.0),)
+        decides = any(name in other.condition for other in self.dimensions.values())
+        if name in COUPLED or decides:
+            listed = dimension.values() or ()
+            short = isinstance(dimension, Choice) or (decides and 0 < len(listed) <= 100)
+            values = listed if short else (*values, dimension.at(1.0))
+        for value in values:
+            yield from self._corners({**params, name: value}, rest)
+
+    def _named(self) -> bool:
+        return isinstance(self.sampler, str)
+
+    @property
+    def dimensions(self) -> dict[str, Dimension]:
+        """All searched hyperparameters, scientific first."""
+        return {**self.scientific, **self.nuisance}
+
+    @property
+    def cells(self) -> list[dict[str, Primitive]]:
+        """Every combination of the scientific values, in order; empty where they aren't all finite."""
+        if not self.scientific or any(dimension.values() is None for dimension in self.scientific.values()):
+            return []
+        return list(enumerate_points(self.scientific, self.fixed))
+
+    def cell_of(self, params: Mapping[str, Primitive]) -> tuple[tuple[str, Primitive], ...]:
+        """The scientific part of a trial's parameters, hashable."""
+        return tuple((name, params[name]) for name in self.scientific if name in params)
+
+    def config(self, params: Mapping[str, Primitive]) -> TrialConfig:
+        """The full configuration of the trial with these (encoded) parameters."""
+        hidden = {"hidden": self.model.hidden} if isinstance(self.model, MLP) else {}
+        chosen = {name: self.dimensions[name].decode(value) for name, value in params.items()}
+        return TrialConfig(**{**hidden, **self.fixed, **chosen})
+
+    @property
+    def direction(self) -> Literal["maximize", "minimize"]:
+        return "maximize" if self.metric == "val_accuracy" else "minimize"
+
+    @property
+    def metric(self) -> str:
+        """The objective: ``val_accuracy``, or ``val_loss`` for regression."""
+        return "val_accuracy" if get_dataset(self.dataset).task == "classification" else "val_loss"
+
+    def better(self, value: float, than: float) -> bool:
+        return value > than if self.direction == "maximize" else value < than
+
+    def definition(self) -> dict[str, Any]:
+        """What defines the study, as plain JSON: all but its budget, the wording of its question and what
+        others published.
+
+        Functions of the study file enter with their source, so that editing one is a change.
+        """
+        dataset = get_dataset(self.dataset)
+        return {
+            "dataset": dataset.name,
+            **({"data": dict(dataset.settings)} if dataset.settings else {}),
+            **({"range": [dataset.low, dataset.scale]} if self.dataset is dataset and not dataset.settings else {}),
+            "model": {"hidden": list(self.model.hidden)} if isinstance(self.model, MLP) else self.model.__name__,
+            "scientific": {name: dimension.describe() for name, dimension in self.scientific.items()},
+            "nuisance": {name: dimension.describe() for name, dimension in self.nuisance.items()},
+            "fixed": {name: encode(value) for name, value in self.fixed.items()},
+            "sampler": encode(self.sampler),
+            "pruner": encode(self.pruner),
+            "round_size": self.round_size,
+            "seed": self.seed,
+            "split_seed": self.split_seed,
+            "validation_fraction": self.validation_fraction,
+            "order": list(self.dimensions),
+            **({"replicate_split": True} if self.replicate_split else {}),
+            **({} if self.replicate_race else {"replicate_race": False}),
+            **({} if self.eval_every is None else {"eval_every": self.eval_every}),
+            **({"code": self.code} if self.code else {}),
+        }
+
+    @property
+    def identity(self) -> str:
+        """A short hash of the definition."""
+        return hashlib.sha256(json.dumps(self.definition(), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _is_function(value: Any) -> bool:
+    """Whether *value* is callable and has a name, under which it can be stored."""
+    return callable(value) and isinstance(getattr(value, "__name__", None), str)
+
+
+def _legible(text: str) -> bool:
+    """Whether every store can hold *text* and every terminal show it: no control characters, no half characters."""
+    return not any(unicodedata.category(character) in ("Cc", "Cs") and not character.isspace() for character in text)
+
+
+def _more_than(most: int, points: Iterator[Any]) -> bool:
+    return next(itertools.islice(points, most, None), None) is not None
+
+
+def refuse_if_changed(study: Study, stored: Mapping[str, Any]) -> None:
+    """StudyError, with what changed, unless *stored*, the definition at the study's first trial, is still its own."""
+    before, after = _flat(stored), _flat(study.definition())
+    changes = [
+        f"{key}: {_short(before.get(key, 'nothing'))} became {_short(after.get(key, 'nothing'))}"
+        for key in sorted({*before, *after})
+        if before.get(key) != after.get(key) and (key != "range" or key in before)  # earlier versions noted none
+    ]
+    if changes:
+        raise StudyError(
+            f"study {study.name!r} has changed since its first trial ({'; '.join(changes)}); save it under a new name "
+            "to start afresh, or restore the old file to go on"
+        )
+
+
+def _flat(definition: Mapping[str, Any]) -> dict[str, Any]:
+    """One entry a field: ``fixed.epochs`` instead of a dict under ``fixed``."""
+    flat: dict[str, Any] = {}
+    for key, value in definition.items():
+        flat |= {f"{key}.{name}": entry for name, entry in value.items()} if isinstance(value, dict) else {key: value}
+    return flat
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 120 else text[:117] + "..."

@@ -1,0 +1,76 @@
+"""Words: parameters, numbers, unknown names, and secrets masked."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+__all__ = [
+    "describe",
+    "mask",
+    "number",
+    "unknown_name",
+]
+
+
+def unknown_name(kind: str, given: object, known: Iterable[str]) -> str:
+    """Say that *given* is no known *kind*, and name the nearest ones.
+
+    >>> unknown_name("activation", "rellu", ["relu", "tanh"])
+    "unknown activation 'rellu'; did you mean relu? Known: relu, tanh"
+    """
+    names = sorted(known)
+    near = difflib.get_close_matches(str(given), names, n=3, cutoff=0.5)
+    hint = f"; did you mean {', '.join(near)}?" if near else "."
+    return f"unknown {kind} {str(given)!r}{hint} Known: {', '.join(names) or 'none'}"
+
+
+def encode_for_message(value: Any) -> str:
+    """A value as an error message shows it."""
+    return str(getattr(value, "__name__", repr(value))) if callable(value) else repr(value)
+
+
+ESCAPE = "its password isn't escaped; write %40 for @, %2F for /, %3A for :, %23 for # and %3F for ?"
+
+
+def mask(text: str) -> str:
+    """A storage, a tracking URI, or an error that quotes one, as it may be shown: secrets become ``***``.
+
+    Those are a URL's password, up to the last @ of the word, as people write @ and / into passwords; what stands alone
+    before the @ of a web address, as a token does; and the values of parameters named like a secret.
+    """
+    shown = re.sub(r"(?s)^([\w+.-]+:/+[^:/@]*):.*@", r"\1:***@", text)  # nothing but a URL may hold spaces, too
+    shown = re.sub(r"(\w:/+[^:/@\s]*):\S*@", r"\1:***@", shown)
+    shown = re.sub(r"((?:^|[\s'\"(=/])[^:/@\s'\"(=]*):(?!/)\S*@", r"\1:***@", shown)  # a URL that isn't one
+    shown = re.sub(r"(https?:/+)[^:/@\s]+@", r"\1***@", shown)
+    return re.sub(r"(?i)((?:pass|pwd|secret|token|key|credential)\w*=)[^&;\s'\"]*", r"\1***", shown)
+
+
+def misread(url: str) -> bool:
+    """Whether libraries take a part of the URL's password for its host, which they show in their errors."""
+    userinfo, at, _ = url.partition("://")[2].rpartition("@")
+    user, colon, password = userinfo.partition(":")
+    return bool(at and colon and "/" not in user) and any(
+        character in password for character in ("@/?#" if url.startswith("http") else "@")
+    )
+
+
+def describe(values: Mapping[str, Any]) -> str:
+    """Parameters in one line: ``relu, kaiming_normal, learning_rate 0.0312, batch_size 64``."""
+    return ", ".join(
+        f"{value}"
+        if isinstance(value, str)
+        else f"{name} {value:.3g}"
+        if isinstance(value, float)
+        else f"{name} {value}"
+        for name, value in values.items()
+    )
+
+
+def number(value: float | None, metric: str) -> str:
+    """Four decimals of an accuracy, three significant digits of anything else."""
+    if value is None:
+        return "–"
+    return f"{value:.4f}" if metric.endswith("_accuracy") else f"{value:#.3g}".rstrip(".")

@@ -1,0 +1,57 @@
+"""Trained networks as bytes, and back."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from searchlib.errors import StudyError
+from searchlib.training.network import build_module
+
+if TYPE_CHECKING:
+    import torch
+
+    from searchlib.data import Dataset
+    from searchlib.study import MLP, ModuleFactory, TrialConfig
+
+__all__ = [
+    "predictor",
+    "restore",
+]
+
+
+def predictor(module: torch.nn.Module, *, factor: float, offset: float, classify: bool) -> torch.nn.Module:
+    """*module* with its input scaling in front and, with *classify*, softmax behind: raw inputs to soft decisions."""
+    import torch
+    from torch import nn
+
+    class Predictor(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.module = module
+
+        def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+            outputs: Any = self.module(inputs.float() * factor + offset)
+            return torch.softmax(outputs, dim=-1) if classify else outputs
+
+    return Predictor().eval()
+
+
+def restore(
+    content: bytes, model: MLP | ModuleFactory, config: TrialConfig, dataset: Dataset, *, classify: bool
+) -> torch.nn.Module:
+    """The ``predictor`` that a checkpoint holds; content: its bytes, as ``tracking`` wrote them.
+
+    StudyError where the model, as the study file makes it now, has no place for them.
+    """
+    from safetensors.torch import load
+
+    header_size = int.from_bytes(content[:8], "little")
+    metadata = json.loads(content[8 : 8 + header_size])["__metadata__"]
+    try:
+        module = build_module(model, config, dataset)
+        module.load_state_dict(load(content))
+    except Exception as error:  # the factory may raise whatever it likes
+        said = " ".join(str(error).split())[:300]
+        raise StudyError(f"model: the checkpoint can't be loaded into it ({said}); restore the study file") from error
+    return predictor(module, factor=float(metadata["factor"]), offset=float(metadata["offset"]), classify=classify)

@@ -1,0 +1,536 @@
+"""What the stores say: cells, replicates, winner, edges, the answer; on stores made by hand and by a real search."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import optuna
+import pytest
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.trial import TrialState, create_trial
+from scipy import stats
+from support import STORAGE, run, small_study
+
+from searchlib import Choice, IntUniform, LogUniform, Study, Uniform, idx_dataset
+from searchlib.analysis.answer import answer
+from searchlib.analysis.edges import edges
+from searchlib.analysis.findings import analyze
+from searchlib.analysis.standing import best_trial, champion, study_status
+from searchlib.stores.storage import open_storage
+from searchlib.stores.stores import Stores
+
+KEYS = {
+    "study", "question", "metric", "direction", "dataset", "answer", "cells", "comparisons", "winner", "resolved",
+    "alpha", "effects", "importances", "optimism", "replicates", "test", "test_ledger", "trials", "notes",
+}  # fmt: skip
+INITIALIZERS = ("xavier_normal", "normal")
+ACTIVATIONS = ("tanh", "relu")
+
+
+def distribution(name: str, value):
+    if name == "replicate":
+        return IntDistribution(1, 1000)
+    if isinstance(value, float):
+        return FloatDistribution(1e-6, 1e3, log=True)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return IntDistribution(0, 10_000)
+    return CategoricalDistribution(("xavier_normal", "normal", "tanh", "relu", "sgd", "adam", None, True, False))
+
+
+def trial(params: dict, value: float | None, outcome: str = "completed", **attributes):
+    state = {"completed": TrialState.COMPLETE, "diverged": TrialState.COMPLETE, "pruned": TrialState.PRUNED}
+    if outcome == "running":
+        return create_trial(
+            state=TrialState.RUNNING,
+            params=params,
+            distributions={name: distribution(name, one) for name, one in params.items()},
+            user_attrs=attributes,
+        )
+    return create_trial(
+        state=state.get(outcome, TrialState.FAIL),
+        value=value,
+        params=params,
+        distributions={name: distribution(name, one) for name, one in params.items()},
+        user_attrs={"outcome": outcome, **attributes},
+    )
+
+
+def store(study: Study, trials, replicates=(), race: dict | None = None, **attributes) -> None:
+    storage = open_storage(STORAGE)
+    made = optuna.create_study(study_name=study.name, storage=storage, direction=study.direction)
+    made.add_trials(trials)
+    for name, value in attributes.items():
+        made.set_user_attr(name, value)
+    if replicates or race:
+        fresh = optuna.create_study(study_name=f"{study.name}.replicates", storage=storage, direction=study.direction)
+        fresh.add_trials(replicates)
+        if race:
+            fresh.set_user_attr("race", race)
+
+
+def search_trials(values=(0.90, 0.85, 0.89, 0.30)):
+    """Two by two cells, in the order of small_study's, three points each; the second is the best."""
+    found = []
+    for point, less in enumerate((0.02, 0.0, 0.05)):
+        for (initializer, activation), value in zip(
+            [(i, a) for i in INITIALIZERS for a in ACTIVATIONS], values, strict=True
+        ):
+            params = {
+                "initializer": initializer,
+                "activation": activation,
+                "learning_rate": 0.05 * (point + 1),
+                "batch_size": 16,
+            }
+            found.append(trial(params, value - less))
+    return found
+
+
+def replicates_of(trials, sources, seeds, rng, sd=0.01, first=1):
+    return [
+        trial(
+            {**trials[source].params, "replicate": replicate},
+            trials[source].values[0] + sd * float(rng.standard_normal()),
+            source=source,
+        )
+        for replicate in range(first, seeds + 1)
+        for source in sources
+    ]
+
+
+def race(seeds: int, candidates, contenders=None, *, looks=(5, 10), finished: bool = True) -> dict:
+    return {
+        "looks": list(looks),
+        "reached": seeds,
+        "candidates": list(candidates),
+        "contenders": list(contenders if contenders is not None else candidates),
+        "finished": finished,
+    }
+
+
+BEST = [4, 5, 6, 7]  # the second point of each cell
+
+
+def checked(study: Study) -> dict:
+    """The object, after what must hold of all of them."""
+    report = analyze(study, Stores(STORAGE).read(study))
+    assert set(report) == KEYS
+    text = json.dumps(report, allow_nan=False)
+    assert json.loads(text) == report, "plain JSON types"
+    assert json.dumps(analyze(study, Stores(STORAGE).read(study)), allow_nan=False) == text, (
+        "the same stores, the same object"
+    )
+    assert report["answer"].endswith(".")
+    assert "nan" not in report["answer"]
+    assert "None" not in report["answer"]
+    return report
+
+
+def test_a_study_that_has_not_begun() -> None:
+    report = checked(small_study(replicates=10))
+    assert report["answer"] == "The search has not begun."
+    assert (report["cells"], report["winner"], report["resolved"], report["effects"]) == ([], None, None, [])
+    assert report["trials"]["total"] == 0
+    assert report["notes"] == ["no trial is finished: there is nothing to analyze yet"]
+    assert study_status(small_study(), Stores(STORAGE).read(small_study()))["replicates"] is None
+
+
+def test_only_trials_under_way() -> None:
+    study = small_study()
+    store(study, [trial(search_trials()[0].params, None, "running")])
+    assert checked(study)["answer"] == "No trial is finished yet; 1 begun."
+
+
+def test_without_replicates() -> None:
+    study = small_study()
+    store(study, search_trials())
+    report = checked(study)
+    assert [cell["label"] for cell in report["cells"]] == [
+        "xavier_normal, tanh", "normal, tanh", "xavier_normal, relu", "normal, relu",
+    ]  # fmt: skip
+    assert report["winner"]["trial"] == 4
+    assert report["winner"]["nuisance"] == {"learning_rate": 0.1, "batch_size": 16}
+    assert (report["resolved"], report["comparisons"], report["replicates"]) == (None, [], None)
+    assert report["optimism"] == {
+        "search_best": 0.9, "fresh_mean": None, "fresh_low": None, "fresh_high": None, "test": None,
+    }  # fmt: skip
+    assert "without replicates the leading cells can't be told apart" in report["answer"]
+    assert "the best of 12 trials and so optimistic" in report["answer"]
+    assert report["cells"][0]["budget"]["unbiased"] == pytest.approx([0.9 - 0.07 / 3, 0.9 - 0.02 / 3, 0.9])
+    assert report["cells"][0]["budget"]["gain"] == pytest.approx(0.07 / 3)
+    assert report["cells"][0]["budget"]["enough"] is None
+    assert set(report["importances"]) == {"initializer", "activation", "learning_rate", "batch_size"}
+    assert sum(report["importances"].values()) == pytest.approx(1.0)
+
+
+def test_a_finished_race() -> None:
+    study = small_study(replicates=10)
+    rng = np.random.default_rng(0)
+    trials = search_trials(values=(0.90, 0.80, 0.898, 0.30))
+    repeated = replicates_of(trials, BEST, 5, rng) + replicates_of(trials, [4, 6], 10, rng, first=6)
+    result = {
+        "evaluated_at": "2026-01-02T03:04:05Z", "trial": 4, "n": 10_000, "loss": 0.3, "accuracy": 0.88, "correct": 8800,
+        "low": 0.8735, "high": 0.8862, "checkpoint_sha256": "0", "code": "1", "confusion": None, "replicate": 3,
+    }  # fmt: skip
+    store(study, trials, repeated, race(10, BEST, [4, 6]), test_ledger={"trial": 4, "result": result})
+    report = checked(study)
+    by_label = {cell["label"]: cell for cell in report["cells"]}
+    assert [cell["n"] for cell in report["cells"]] == [10, 10, 5, 5]
+    values = {source: [t.values[0] for t in repeated if t.user_attrs["source"] == source] for source in BEST}
+    for source, cell in zip(
+        (4, 5, 6, 7), ("xavier_normal, tanh", "xavier_normal, relu", "normal, tanh", "normal, relu"), strict=True
+    ):
+        found = by_label[cell]
+        assert found["trial"] == source
+        assert found["mean"] == pytest.approx(np.mean(values[source]))
+        assert found["sd"] == pytest.approx(np.std(values[source], ddof=1))
+        assert list(found["values"].values()) == values[source]
+        assert list(found["values"]) == [str(r) for r in range(1, len(values[source]) + 1)]
+    winner = max((4, 6), key=lambda source: np.mean(values[source]))
+    rival = 10 - winner
+    assert report["winner"]["trial"] == winner
+    near = next(one for one in report["comparisons"] if one["n"] == 10)
+    test = stats.ttest_rel(values[winner], values[rival])
+    assert near["p"] == pytest.approx(test.pvalue)
+    assert near["difference"] == pytest.approx(np.mean(values[winner]) - np.mean(values[rival]))
+    assert report["resolved"] is bool(test.pvalue <= 0.04)
+    assert {one["n"] for one in report["comparisons"]} == {5, 10}
+    assert [effect["term"] for effect in report["effects"]] == ["initializer", "activation", "initializer:activation"]
+    assert report["replicates"] == {
+        "target": 10,
+        "race": True,
+        "reached": 10,
+        "looks": [5, 10],
+        "finished": True,
+        "undecided": [],
+        "runs": 30,
+    }
+    assert report["optimism"]["fresh_mean"] == report["cells"][0]["mean"]
+    assert report["optimism"]["test"] == (0.88 if winner == 4 else None), "the test result of another one isn't its own"
+    assert report["test"] == result
+    assert "accuracy 0.8800 (95 % interval 0.8735 to 0.8862; n = 10,000; trial 4, replicate 3)" in report["answer"]
+    assert "on average over 10 fresh seeds" in report["answer"]
+    assert study_status(study, Stores(STORAGE).read(study))["replicates"] == {
+        "target": 10, "total": 30, "completed": 30, "pruned": 0, "diverged": 0, "failed": 0, "running": 0,
+        "race": True, "reached": 10, "finished": True,
+    }  # fmt: skip
+
+
+def test_a_clear_winner_is_resolved() -> None:
+    study = small_study(replicates=5)
+    trials = search_trials()
+    store(
+        study, trials, replicates_of(trials, BEST, 5, np.random.default_rng(1), 0.001), race(5, BEST, [4], looks=(5,))
+    )
+    report = checked(study)
+    assert report["resolved"] is True
+    assert all(one["told_apart"] and one["adjusted_p"] <= 0.05 for one in report["comparisons"])
+    assert "It is better than each of the other replicated cells" in report["answer"]
+    near = report["comparisons"][0]
+    points = f"{100 * near['difference']:.2f} points (95 % interval {100 * near['low']:.2f} to {100 * near['high']:.2f}"
+    assert points in report["answer"]
+    assert "Worst is normal, relu" in report["answer"]
+
+
+def test_replicates_under_way_count_look_by_look() -> None:
+    study = small_study(replicates=10)
+    trials = search_trials()
+    rng = np.random.default_rng(2)
+    repeated = replicates_of(trials, BEST, 5, rng) + replicates_of(trials, [6], 9, rng, first=6)
+    running = trial({**trials[4].params, "replicate": 6}, None, "running", source=4)
+    store(study, trials, [*repeated, running], race(5, BEST, [4, 6], finished=False))
+    report = checked(study)
+    assert [cell["n"] for cell in report["cells"]] == [5, 5, 5, 5]
+    assert report["replicates"]["finished"] is False
+    assert report["replicates"]["runs"] == 24
+    assert "unfinished (5 of 10 seeds)" in report["answer"]
+    status = study_status(study, Stores(STORAGE).read(study))["replicates"]
+    assert (status["reached"], status["running"], status["finished"]) == (5, 1, False)
+
+
+def test_before_the_first_look_nothing_is_compared() -> None:
+    study = small_study(replicates=10)
+    trials = search_trials()
+    store(study, trials, replicates_of(trials, [4], 2, np.random.default_rng(3)))
+    report = checked(study)
+    assert report["winner"]["trial"] == 4
+    assert (report["resolved"], report["comparisons"]) == (None, [])
+    assert "no intervals or comparisons: no look of the replicates is complete" in report["notes"]
+    assert all("not replicated" in cell["flags"] for cell in report["cells"])
+    assert "can't be told apart" in report["answer"]
+
+
+def test_stale_replicates_are_ignored() -> None:
+    """The search went on and found a better point in a cell: the old replicates are of another configuration."""
+    study = small_study(replicates=5)
+    trials = search_trials()
+    repeated = replicates_of(trials, BEST, 5, np.random.default_rng(4))
+    better = trial({**trials[0].params, "learning_rate": 0.07}, 0.95)
+    store(study, [*trials, better], repeated, race(5, BEST, looks=(5,)))
+    report = checked(study)
+    flags = {cell["label"]: cell["flags"] for cell in report["cells"]}
+    assert {"ignored: stale replicates", "not replicated"} <= set(flags["xavier_normal, tanh"])
+    assert not any("stale" in flag for flag in flags["normal, tanh"])
+    assert report["replicates"]["finished"] is False
+    assert champion(study, [*trials, better], repeated, race(5, BEST, looks=(5,))).number == better.number
+
+
+@pytest.mark.parametrize("seeds", [0, 5])
+def test_one_scientific_dimension(seeds: int) -> None:
+    study = small_study(
+        scientific={"activation": Choice("tanh", "relu")},
+        nuisance={"learning_rate": LogUniform(0.01, 1.0)},
+        replicates=seeds,
+    )
+    trials = [
+        trial({"activation": activation, "learning_rate": rate}, 0.9 - 0.1 * (activation == "relu") - rate / 10)
+        for rate in (0.1, 0.2)
+        for activation in ACTIVATIONS
+    ]
+    store(
+        study,
+        trials,
+        replicates_of(trials, [0, 1], seeds, np.random.default_rng(5)),
+        seeds and race(5, [0, 1], looks=(5,)),
+    )
+    report = checked(study)
+    assert [cell["label"] for cell in report["cells"]] == ["tanh", "relu"]
+    assert [effect["term"] for effect in report["effects"]] == (["activation"] if seeds else [])
+    assert ("The effect of activation" in report["answer"]) == bool(seeds)
+
+
+def test_three_scientific_dimensions() -> None:
+    scientific = {
+        "initializer": Choice(*INITIALIZERS), "activation": Choice(*ACTIVATIONS), "batch_norm": Choice(False, True),
+    }  # fmt: skip
+    study = small_study(scientific=scientific, nuisance={}, replicates=3, trials=8)
+    trials = [trial(dict(cell), 0.9 - 0.01 * position) for position, cell in enumerate(study.cells)]
+    repeated = replicates_of(trials, range(8), 3, np.random.default_rng(6))
+    store(study, trials, repeated, race(3, range(8), looks=(3,)))
+    report = checked(study)
+    assert [cell["label"] for cell in report["cells"][:1]] == [report["winner"]["label"]]
+    assert len(report["effects"]) == 6
+    assert {len(effect["term"].split(":")) for effect in report["effects"]} == {1, 2}
+    assert "The effect of " in report["answer"]
+
+
+def test_no_scientific_dimension() -> None:
+    study = small_study(scientific={}, replicates=5)
+    trials = [trial({"learning_rate": rate, "batch_size": 16}, 0.9 - rate) for rate in (0.1, 0.2, 0.3)]
+    repeated = replicates_of(trials, [0], 5, np.random.default_rng(7))
+    store(study, trials, repeated, race(5, [0], looks=(5,)))
+    report = checked(study)
+    assert [cell["label"] for cell in report["cells"]] == ["all trials"]
+    assert report["cells"][0]["n"] == 5
+    assert (report["resolved"], report["comparisons"], report["effects"]) == (None, [], [])
+    assert "no effects: the study has no scientific dimension" in report["notes"]
+    assert report["answer"].startswith("The best configuration has validation accuracy 0.")
+
+
+def test_conditional_dimensions() -> None:
+    study = small_study(
+        scientific={"optimizer": Choice("sgd", "adam"), "nesterov": Choice(False, True).when(optimizer="sgd")},
+        nuisance={"learning_rate": LogUniform(0.01, 1.0), "momentum": Uniform(0.1, 0.9).when(optimizer="sgd")},
+        fixed={"epochs": 2},
+        replicates=3,
+    )
+    trials = [
+        trial({"optimizer": "sgd", "nesterov": False, "learning_rate": 0.1, "momentum": 0.85}, 0.9),
+        trial({"optimizer": "sgd", "nesterov": True, "learning_rate": 0.1, "momentum": 0.5}, 0.8),
+        trial({"optimizer": "adam", "learning_rate": 0.012}, 0.7),
+    ]
+    store(study, trials, replicates_of(trials, range(3), 3, np.random.default_rng(8)), race(3, range(3), looks=(3,)))
+    report = checked(study)
+    assert [cell["label"] for cell in report["cells"]] == ["sgd, nesterov False", "sgd, nesterov True", "adam"]
+    assert [[edge["name"] for edge in cell["edges"]] for cell in report["cells"]] == [
+        ["momentum"], [], ["learning_rate"],
+    ]  # fmt: skip
+    assert report["effects"] == []
+    assert any("conditional" in note for note in report["notes"])
+
+
+def test_regression_is_minimized() -> None:
+    data = idx_dataset(name="b", title="B", classes=("a", "b"), shape=(2, 2), train=10, test=10)
+    study = small_study(dataset=data.__class__(**{**vars(data), "task": "regression"}), replicates=5)
+    assert study.direction == "minimize"
+    trials = [trial(t.params, 1.0 - t.values[0]) for t in search_trials()]
+    repeated = replicates_of(trials, BEST, 5, np.random.default_rng(9), 0.001)
+    store(study, trials, repeated, race(5, BEST, looks=(5,)))
+    report = checked(study)
+    assert (report["metric"], report["direction"]) == ("val_loss", "minimize")
+    means = [cell["mean"] for cell in report["cells"]]
+    assert means == sorted(means)
+    assert report["winner"]["trial"] == 4
+    assert all(one["difference"] > 0 and one["probability"] > 0.5 for one in report["comparisons"])
+    unbiased = report["cells"][0]["budget"]["unbiased"]
+    assert unbiased == sorted(unbiased, reverse=True)
+    assert "points" not in report["answer"]
+    assert "validation loss" in report["answer"]
+
+
+def test_cells_that_diverged() -> None:
+    study = small_study()
+    words = ["diverged at step 3: the loss became infinite or NaN"]
+    trials = [
+        trial(t.params, 0.33, "diverged", diagnosis=words) if t.params["initializer"] == "normal" else t
+        for t in search_trials()
+    ]
+    trials.append(trial({**trials[0].params, "learning_rate": 0.5}, 0.1, "diverged"))
+    trials.append(trial({**trials[0].params, "learning_rate": 0.4}, 0.5, "pruned"))
+    trials.append(trial({**trials[0].params, "learning_rate": 0.3}, None, "failed"))
+    store(study, trials)
+    report = checked(study)
+    first, *_, last = report["cells"]
+    assert first["flags"] == ["1 of 6 diverged"]
+    assert (first["points"], first["pruned"], first["diverged"], first["diverged_fraction"]) == (6, 1, 1, 1 / 6)
+    assert len(first["budget"]["biased"]) == 5, "the failed one has no value"
+    assert (last["search_best"], last["trial"], last["diverged"], last["diagnosis"]) == (None, None, 3, words)
+    assert f"No trial completed in 2 cells: normal, relu; normal, tanh ({words[0]})." in report["answer"].replace(
+        "normal, tanh; normal, relu", "normal, relu; normal, tanh"
+    )
+
+
+def test_no_trial_completed() -> None:
+    study = small_study()
+    store(study, [trial(t.params, 0.33, "diverged") for t in search_trials()])
+    report = checked(study)
+    assert report["winner"] is None
+    assert report["answer"].startswith("No trial completed, so there is no answer.")
+    assert report["importances"] == {}
+    assert any("importances" in note for note in report["notes"])
+
+
+def test_values_that_json_does_not_have() -> None:
+    study = small_study(dataset=small_study().dataset)
+    store(study, [trial(search_trials()[0].params, math.inf), *search_trials()])
+    checked(study)
+
+
+def test_a_diverged_replicate_counts_and_is_flagged() -> None:
+    study = small_study(replicates=5)
+    trials = search_trials()
+    repeated = replicates_of(trials, BEST, 5, np.random.default_rng(10))
+    broken = trial(repeated[0].params, 0.33, "diverged", source=4)
+    failed = trial(repeated[1].params, None, "failed", source=5)
+    store(study, trials, [broken, failed, *repeated[2:]], race(5, BEST, looks=(5,)))
+    report = checked(study)
+    by_trial = {cell["trial"]: cell for cell in report["cells"]}
+    assert by_trial[4]["values"]["1"] == 0.33
+    assert "1 of 5 replicates diverged" in by_trial[4]["flags"]
+    assert by_trial[5]["n"] == 4
+
+
+def test_the_champion_is_the_best_replicate_of_the_winning_cell() -> None:
+    study = small_study(replicates=5, replicate_cells=2)
+    trials = search_trials()
+    for number, one in enumerate(trials):
+        one.number = number
+    values = {4: (0.90, 0.70, 0.99, 0.80, 0.80), 6: (0.88, 0.95, 0.88, 0.95, 0.88)}
+    repeated = [
+        trial({**trials[source].params, "replicate": replicate}, value, source=source)
+        for source in (4, 6)
+        for replicate, value in enumerate(values[source], start=1)
+    ]
+    done = race(5, [4, 6], looks=(5,))
+    found = champion(study, trials, repeated, done)
+    assert (found.user_attrs["source"], found.params["replicate"]) == (6, 2), "better on average; first of equal ones"
+    assert champion(study, trials, repeated, {**done, "finished": False}) is trials[4]
+    assert champion(study, trials, [], None) is best_trial(study, trials) is trials[4]
+    diverged = [trial(t.params, t.values[0], "diverged", source=t.user_attrs["source"]) for t in repeated]
+    assert champion(study, trials, diverged, done) is trials[4]
+    assert champion(study, [], [], None) is None
+    later = [trial({**trials[4].params, "replicate": r}, 0.99, source=4) for r in (6, 7)]  # of a race before this one
+    assert champion(study, trials, [*repeated, *later], done).params["replicate"] == 2
+    stale = {**done, "candidates": [4, 5]}
+    assert champion(study, trials, repeated, stale) is trials[4], "that race was about other cells"
+
+
+@pytest.mark.parametrize(
+    ("name", "dimension", "value", "expected"),
+    [
+        ("learning_rate", LogUniform(0.003, 1.0), 0.9, ("high", [0.055, 18.0])),
+        ("learning_rate", LogUniform(0.003, 1.0), 0.005, ("low", [0.00016, 0.055])),
+        ("learning_rate", LogUniform(0.003, 1.0), 0.05, None),
+        ("momentum", Uniform(0.0, 0.99), 0.95, ("high", [0.49, 0.995])),
+        ("momentum", Uniform(0.0, 0.99), 0.05, ("low", None)),
+        ("dropout", Uniform(0.0, 0.5), 0.48, ("high", [0.25, 0.75])),
+        ("lr_decay", Uniform(0.5, 1.0), 0.99, ("high", None)),
+        ("batch_size", Choice(64, 128, 256), 256, ("high", [512])),
+        ("batch_size", Choice(256, 64, 128), 64, ("low", [32])),
+        ("batch_size", Choice(64, 128, 256), 128, None),
+        ("batch_size", Choice(64, 256), 256, None),
+        ("batch_size", Choice(1, 2, 4), 1, ("low", None)),
+        ("weight_decay", Choice(0.0, 0.1, 0.2), 0.2, ("high", [0.3])),
+        ("weight_decay", Choice(0.0, 0.1, 0.2), 0.0, ("low", None)),
+        ("activation", Choice("tanh", "relu", "selu"), "selu", None),
+        ("depth", Choice(None, 2, 3), 3, None),
+        ("depth", IntUniform(1, 9), 9, ("high", [5, 13])),
+        ("depth", IntUniform(1, 9), 1, ("low", [0, 5])),
+        ("depth", IntUniform(1, 2), 1, None),
+        ("width", IntUniform(16, 256, log=True), 256, ("high", [64, 1024])),
+        ("batch_norm", Choice(False, True), True, None),
+        ("learning_rate", LogUniform(0.003, 1.0), None, None),
+    ],
+)
+def test_edges(name, dimension, value, expected) -> None:
+    found = edges({name: dimension}, {} if value is None else {name: value})
+    if expected is None:
+        assert found == []
+        return
+    (edge,) = found
+    assert (edge["name"], edge["side"], edge["value"]) == (name, expected[0], value)
+    assert edge["low"] <= value <= edge["high"]
+    assert edge.get("try") == expected[1]
+
+
+def test_the_answer_names_a_few_and_counts_the_rest() -> None:
+    study = small_study(
+        scientific={"depth": IntUniform(1, 9)},
+        nuisance={"learning_rate": LogUniform(0.003, 1.0)},
+        replicates=5,
+        trials=9,
+    )
+    trials = [trial({"depth": depth, "learning_rate": 0.9}, 0.9) for depth in range(1, 10)]
+    repeated = replicates_of(trials, range(9), 5, np.random.default_rng(12))
+    store(study, trials, repeated, race(5, range(9), looks=(5,)))
+    report = checked(study)
+    assert report["resolved"] is False
+    left = sum(not one["told_apart"] for one in report["comparisons"])
+    assert f"It isn't told apart from {left} other cells: " in report["answer"]
+    assert f"; and {left - 5} more." in report["answer"]
+    assert "is at the high end of 0.003 to 1: try 0.055 to 18." in report["answer"]
+    assert answer(report) == report["answer"], "made from the object alone"
+
+
+@pytest.mark.parametrize(("undecided", "noted"), [([], False), ([10], False), ([5], True), ([5, 10], True)])
+def test_alpha_that_was_spent_twice_is_said(undecided: list[int], noted: bool) -> None:
+    """Above all where the second end claims something."""
+    study = small_study(scientific={"activation": Choice("tanh", "relu")}, replicates=10, trials=2)
+    trials = [trial({"activation": name}, 0.9) for name in ("tanh", "relu")]
+    repeated = replicates_of(trials, range(2), 10, np.random.default_rng(1))
+    store(study, trials, repeated, {**race(10, range(2)), "undecided": undecided})
+    said = [note for note in checked(study)["notes"] if "spends alpha anew" in note]
+    assert bool(said) == noted
+    assert not noted or "(to 5, then 10 seeds)" in said[0]
+
+
+def test_a_real_study_from_search_to_answer() -> None:
+    study = small_study(scientific={"activation": Choice("tanh", "relu")}, replicates=2, trials=4)
+    search = run(study)
+    report = checked(study)
+    assert report["replicates"] == {
+        "target": 2,
+        "race": True,
+        "reached": 2,
+        "looks": [2],
+        "finished": True,
+        "undecided": [2],
+        "runs": 4,
+    }
+    assert [cell["n"] for cell in report["cells"]] == [2, 2]
+    assert report["winner"]["label"] == report["cells"][0]["label"]
+    fresh = optuna.load_study(study_name="small.replicates", storage=search._storage)
+    chosen = champion(study, search.trials, fresh.trials, fresh.user_attrs["race"])
+    assert chosen.user_attrs["source"] == report["winner"]["trial"]
+    assert chosen.params["replicate"] in (1, 2)

@@ -1,0 +1,435 @@
+"""Statistics of replicated cells, against scipy, statsmodels, enumeration, and figures worked out by hand."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from statistics import mean
+
+import numpy as np
+import pandas
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+from statsmodels.stats.multitest import multipletests
+
+from searchlib.analysis.comparison import (
+    adjusted_p_values,
+    compare,
+    leader,
+    probability_of_improvement,
+    resolved,
+    share,
+    verdict,
+)
+from searchlib.analysis.race import contenders, looks, next_runs
+from searchlib.analysis.statistics import effects, expected_best, mean_interval
+
+
+def series(*numbers: float) -> dict[int, float]:
+    return dict(enumerate(numbers, start=1))
+
+
+def noisy(rng: np.random.Generator, seeds: int, center: float = 0.0) -> dict[int, float]:
+    return series(*(center + rng.standard_normal(seeds)).tolist())
+
+
+def test_the_interval_of_a_mean_is_the_t_interval() -> None:
+    values = [0.81, 0.84, 0.79, 0.83]
+    found = mean_interval(values)
+    wanted = stats.t.interval(0.95, 3, np.mean(values), stats.sem(values))
+    assert found == pytest.approx((np.mean(values), np.std(values, ddof=1), *wanted))
+    assert mean_interval([0.5]) == (0.5, None, None, None)
+    assert mean_interval([0.5, 0.5]) == (0.5, 0.0, 0.5, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("replicates", "plan"),
+    [
+        (0, ()),
+        (1, (1,)),
+        (3, (3,)),
+        (5, (5,)),
+        (6, (5, 6)),
+        (10, (5, 10)),
+        (29, (5, 10, 20, 29)),
+        (40, (5, 10, 20, 40)),
+    ],
+)
+def test_looks(replicates: int, plan: tuple[int, ...]) -> None:
+    assert looks(replicates) == plan
+    assert looks(replicates, race=False) == plan[-1:], "one look, at the end"
+
+
+@given(st.integers(1, 500))
+def test_the_shares_of_the_looks_make_up_alpha(replicates: int) -> None:
+    plan = looks(replicates)
+    assert sum(share(look, plan) for look in plan) == pytest.approx(1.0)
+    assert plan[-1] == replicates
+
+
+def test_shares_between_the_looks() -> None:
+    plan = (5, 10, 20, 29)
+    assert [share(n, plan) for n in (2, 5, 9, 10, 28)] == pytest.approx([0.2 / 3] * 5)
+    assert share(29, plan) == share(35, plan) == 0.8
+    assert share(2, (5,)) == share(5, (5,)) == share(4, ()) == 1.0
+
+
+@pytest.mark.parametrize("direction", ["maximize", "minimize"])
+def test_a_paired_comparison_is_scipys(direction) -> None:
+    rng = np.random.default_rng(1)
+    values = {"a": noisy(rng, 12, 1.0 if direction == "maximize" else -1.0), "b": noisy(rng, 12)}
+    winner, (found,) = compare(values, direction, looks(12))
+    a, b = (np.array(list(values[name].values())) for name in "ab")
+    test = stats.ttest_rel(a, b) if direction == "maximize" else stats.ttest_rel(b, a)
+    interval = test.confidence_interval(0.95)
+    assert (winner, found.against, found.n) == ("a", "b", 12)
+    assert found.p == pytest.approx(test.pvalue)
+    assert found.difference == pytest.approx(abs(a.mean() - b.mean()))
+    assert (found.low, found.high) == pytest.approx((interval.low, interval.high))
+    assert found.adjusted_p == pytest.approx(min(1.0, test.pvalue / share(12, looks(12))))
+    assert found.probability == np.mean(a > b if direction == "maximize" else a < b)
+
+
+def test_comparisons_use_the_replicates_that_both_have_and_each_cell_its_own() -> None:
+    rng = np.random.default_rng(2)
+    values = {"a": noisy(rng, 10, 3.0), "b": noisy(rng, 10), "c": noisy(rng, 5), "d": {7: 0.1}, "e": {}}
+    values["c"] = {replicate + 4: value for replicate, value in values["c"].items()}  # 5 to 9
+    winner, found = compare(values, "maximize", looks(10))
+    assert winner == "a"
+    by_name = {one.against: one for one in found}
+    assert {name: one.n for name, one in by_name.items()} == {"b": 10, "c": 5, "d": 1}
+    wanted = stats.ttest_rel([values["a"][r] for r in range(5, 10)], [values["c"][r] for r in range(5, 10)])
+    assert by_name["c"].p == pytest.approx(wanted.pvalue)
+    single = by_name["d"]
+    assert (single.p, single.low, single.adjusted_p, single.told_apart) == (None, None, None, False)
+    assert single.difference == pytest.approx(values["a"][7] - 0.1)
+    assert [one.difference for one in found] == sorted(one.difference for one in found)
+
+
+def test_differences_that_do_not_vary() -> None:
+    equal = {"a": series(0.9, 0.8, 0.7), "b": series(0.9, 0.8, 0.7)}
+    winner, (found,) = compare(equal, "maximize", (3,))
+    assert (winner, found.difference, found.p, found.told_apart) == ("a", 0.0, 1.0, False)
+    # 0.01 each, but for round-off: no t test, but the sign test of three pairs
+    shifted = {"a": series(0.91, 0.81, 0.71), "b": series(0.90, 0.80, 0.70)}
+    _, (found,) = compare(shifted, "maximize", (3,))
+    assert found.p == found.adjusted_p == pytest.approx(0.25)
+    assert found.told_apart is False
+    assert found.difference == pytest.approx(0.01)
+    many = {"a": series(*[0.9] * 10), "b": series(*[0.5] * 10)}
+    _, (found,) = compare(many, "maximize", (10,))
+    assert found.p == pytest.approx(stats.binomtest(10, 10).pvalue)
+    assert found.told_apart
+    assert contenders(shifted, "maximize", (3,)) == ["a", "b"]
+
+
+def test_the_leader_is_among_those_with_most_replicates() -> None:
+    values = {"few": series(0.99), "b": series(0.8, 0.9), "c": series(0.9, 0.8), "d": series(0.7, 0.7)}
+    assert leader(values, "maximize") == "b"  # c is equal; the first of equal ones
+    assert leader(values, "minimize") == "d"
+    assert leader({}, "maximize") is None
+    assert leader({"a": {}}, "maximize") is None
+    assert compare({"a": {}}, "maximize", ()) == (None, [])
+    assert contenders({"a": {}, "b": {}}, "maximize", ()) == ["a", "b"]
+
+
+def test_a_huge_loss_elsewhere_hides_no_difference() -> None:
+    values = {"a": series(0.010, 0.011, 0.009), "b": series(0.020, 0.0213, 0.0189), "c": series(1e11, 2e11, 9e10)}
+    _, found = compare(values, "minimize", (3,))
+    assert found[0].against == "b"
+    assert found[0].p == pytest.approx(stats.ttest_rel(list(values["a"].values()), list(values["b"].values())).pvalue)
+
+
+def test_a_replicate_that_failed_does_not_cost_the_lead() -> None:
+    values = {"a": {1: 0.95, 2: 0.96, 4: 0.95, 5: 0.96}, "b": series(0.80, 0.81, 0.80, 0.79, 0.80)}
+    assert leader(values, "maximize") == "a"
+
+
+def test_a_verdict_needs_more_than_one_comparison_alone() -> None:
+    """Eleven equal rivals: some look better one by one; corrected for the choice of the winner they aren't."""
+    rng = np.random.default_rng(5)
+    verdicts = []
+    for _ in range(60):
+        values = {cell: series(*rng.standard_normal(10).tolist()) for cell in range(12)}
+        _, found = compare(values, "maximize", looks(10))
+        verdicts.append(any(one.verdict != "not told apart" for one in found))
+        for one in found:
+            assert one.verdict == (
+                verdict(one.probability_low, one.probability_high) if one.adjusted_p <= 0.05 else "not told apart"
+            )
+    assert sum(verdicts) <= stats.binom.isf(0.001, 60, 0.05)
+
+
+def test_contenders_spend_the_share_of_alpha_of_their_look() -> None:
+    """A p between alpha's share of an early look and of the last one decides at the last only."""
+    rng = np.random.default_rng(3)
+    noise = rng.standard_normal(5)
+    noise = (noise - noise.mean()) / noise.std(ddof=1)
+    t = stats.t.isf(0.02 / 2, 4)  # p = 0.02 at five seeds: above 0.05 * 0.2, below 0.05
+    values = {"a": series(*(noise + t / math.sqrt(5)).tolist()), "b": series(0.0, 0.0, 0.0, 0.0, 0.0)}
+    assert compare(values, "maximize", (5, 10))[1][0].p == pytest.approx(0.02)
+    assert contenders(values, "maximize", (5, 10)) == ["a", "b"]
+    assert contenders(values, "maximize", (5,)) == ["a"]
+    assert contenders(values, "maximize", (5,), alpha=0.01) == ["a", "b"]
+    assert compare(values, "maximize", (5, 10))[1][0].adjusted_p == pytest.approx(0.1)
+
+
+def test_a_cell_with_few_seeds_that_is_better_stays_in_contention() -> None:
+    """The leader is sought among those with most seeds; whoever beats it over the common ones isn't 'told apart'."""
+    values = {"a": series(*[0.5 + 0.001 * i for i in range(10)]), "b": series(0.91, 0.90, 0.92, 0.93, 0.90)}
+    assert leader(values, "maximize") == "a"
+    assert contenders(values, "maximize", looks(10)) == ["a", "b"]
+    assert resolved(compare(values, "maximize", looks(10))[1]) is False
+
+
+def test_resolved_needs_every_comparison_and_no_correction() -> None:
+    rng = np.random.default_rng(4)
+    values = {"a": noisy(rng, 10, 2.0), "b": noisy(rng, 10), "c": noisy(rng, 10)}
+    _, found = compare(values, "maximize", (10,))
+    assert resolved(found) is True
+    assert max(one.p for one in found) <= 0.05
+    values["d"] = {r: v + 0.5 * float(rng.standard_normal()) for r, v in values["a"].items()}
+    _, found = compare(values, "maximize", (10,))
+    assert resolved(found) is False
+    assert resolved([]) is None
+
+
+def test_adjusted_p_by_hand() -> None:
+    # three left: 3 * 4 / 2 = 6 pairs of four cells; then 3 of three; then 1 of two
+    assert adjusted_p_values([0.001, 0.3, 0.01]) == pytest.approx([0.006, 0.3, 0.03])
+    assert adjusted_p_values([0.01, 0.011, 0.4]) == pytest.approx([0.06, 0.06, 0.4])  # never falls
+    assert adjusted_p_values([0.03, 0.03, 0.04]) == pytest.approx([0.04] * 3)  # all at once: the largest plain p
+    assert adjusted_p_values([0.04]) == [0.04]
+    assert adjusted_p_values([]) == []
+    assert adjusted_p_values([0.5, 0.9]) == pytest.approx([0.9, 0.9])
+    assert adjusted_p_values([0.001, None]) == [pytest.approx(0.003), None]
+    assert adjusted_p_values([0.01, 0.01], [1.0, 0.2]) == pytest.approx([0.03, 0.05])
+
+
+@given(st.lists(st.floats(0.0, 1.0), min_size=1, max_size=40))
+def test_adjusted_p_lies_between_the_plain_p_and_all_pairs(p_values: list[float]) -> None:
+    adjusted = adjusted_p_values(p_values)
+    pairs = len(p_values) * (len(p_values) + 1) / 2
+    for p, found in zip(p_values, adjusted, strict=True):
+        assert p <= found <= min(1.0, max(p_values), max(p * pairs, max(adjusted)))
+    assert [adjusted[i] for i in np.argsort(p_values, kind="stable")] == sorted(adjusted)
+    assert adjusted[int(np.argmax(p_values))] == max(p_values)  # so all are at most alpha where the largest plain p is
+
+
+def test_adjusted_p_is_never_below_plain_holm_but_for_the_claim_of_all() -> None:
+    p_values = [0.0004, 0.02, 0.3, 0.004, 0.011]
+    holm = multipletests(p_values, method="holm")[1]
+    adjusted = adjusted_p_values(p_values)
+    assert all(found >= min(plain, max(p_values)) for found, plain in zip(adjusted, holm, strict=True))
+    assert adjusted[0] == pytest.approx(15 * 0.0004)
+
+
+def test_probability_of_improvement() -> None:
+    pairs = [(2.0, 1.0)] * 7 + [(1.0, 2.0)] * 2 + [(1.0, 1.0)] * 2
+    (probability, low, high), none = probability_of_improvement([pairs, []], "maximize")
+    n, share_won, z = 11, 8 / 11, stats.norm.isf(0.025)
+    middle = (share_won + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * math.sqrt(share_won * (1 - share_won) / n + z**2 / (4 * n**2))  # Wilson 1927
+    assert (probability, low, high) == pytest.approx((share_won, middle - half, middle + half))
+    assert none == (None, None, None)
+    assert probability_of_improvement([pairs], "minimize")[0][0] == pytest.approx(3 / 11)
+    ((_, low, high),) = probability_of_improvement([[(1.0, 0.0)] * 29], "maximize")
+    assert low < high == 1.0, "an interval with a width"
+    assert probability_of_improvement([], "maximize") == []
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "words"),
+    [
+        (0.55, 0.9, "better"),
+        (0.51, 0.74, "slightly better"),
+        (0.5, 0.9, "not told apart"),
+        (0.2, 0.8, "not told apart"),
+        (0.05, 0.3, "not told apart"),
+        (None, None, "not told apart"),
+    ],
+)
+def test_the_verdict_of_bouthillier_2021(low: float | None, high: float | None, words: str) -> None:
+    assert verdict(low, high) == words
+
+
+@pytest.mark.parametrize("direction", ["maximize", "minimize"])
+def test_expected_best_is_what_enumeration_gives(direction) -> None:
+    values = [0.7, 0.9, 0.7, 0.85, 0.1]
+    best = max if direction == "maximize" else min
+    biased, unbiased = expected_best(values, direction)
+    for n in range(1, 6):
+        assert biased[n - 1] == pytest.approx(mean(best(drawn) for drawn in itertools.product(values, repeat=n)))
+        assert unbiased[n - 1] == pytest.approx(mean(best(drawn) for drawn in itertools.combinations(values, n)))
+    assert expected_best([], direction) == ([], [])
+    assert expected_best([0.5], direction) == ([0.5], [0.5])
+
+
+def test_expected_best_of_many_points_is_exact() -> None:
+    values = sorted(np.random.default_rng(5).normal(size=400).tolist())
+    biased, unbiased = expected_best(values, "maximize")
+    for n in (1, 2, 20, 200, 399, 400):
+        chances = [math.comb(i - 1, n - 1) / math.comb(400, n) for i in range(1, 401)]
+        assert unbiased[n - 1] == pytest.approx(
+            math.fsum(p * v for p, v in zip(chances, values, strict=True)), abs=1e-10
+        )
+        powers = [(i / 400) ** n - ((i - 1) / 400) ** n for i in range(1, 401)]
+        assert biased[n - 1] == pytest.approx(math.fsum(p * v for p, v in zip(powers, values, strict=True)), abs=1e-10)
+    assert unbiased[-1] == pytest.approx(max(values), abs=1e-12)
+    assert all(below <= above + 1e-12 for below, above in itertools.pairwise(unbiased))
+
+
+def factorial(*levels: tuple[str, tuple], seeds: int, seed: int = 0):
+    rng = np.random.default_rng(seed)
+    names = [name for name, _ in levels]
+    cells = [dict(zip(names, of, strict=True)) for of in itertools.product(*(values for _, values in levels))]
+    return cells, [noisy(rng, seeds, float(position)) for position, _ in enumerate(cells)]
+
+
+def test_effects_by_hand() -> None:
+    """Sums of squares of a balanced two-way layout with blocks, from the marginal means."""
+    cells, values = factorial(("f", ("x", "y", "z")), ("g", (1, 2)), seeds=4)
+    found, note = effects(cells, values, ["f", "g"])
+    assert note is None
+    data = np.array([[list(v.values()) for v in values[2 * i : 2 * i + 2]] for i in range(3)])  # [3, 2, 4]
+    grand = data.mean()
+    f = data.mean(axis=(1, 2)) - grand
+    g = data.mean(axis=(0, 2)) - grand
+    both = data.mean(axis=2) - grand - f[:, None] - g[None, :]
+    block = data.mean(axis=(0, 1)) - grand
+    sums = {"f": 8 * (f**2).sum(), "g": 12 * (g**2).sum(), "f:g": 4 * (both**2).sum()}
+    total = ((data - grand) ** 2).sum()
+    residual = total - sum(sums.values()) - 6 * (block**2).sum()
+    df = {"f": 2, "g": 1, "f:g": 2}
+    assert [effect["term"] for effect in found] == ["f", "g", "f:g"]
+    for effect in found:
+        name = effect["term"]
+        ratio = (sums[name] / df[name]) / (residual / 15)
+        assert effect["df"] == df[name]
+        assert effect["sum_sq"] == pytest.approx(sums[name])
+        assert effect["f"] == pytest.approx(ratio)
+        assert effect["p"] == pytest.approx(stats.f.sf(ratio, df[name], 15))
+        assert effect["partial_eta_squared"] == pytest.approx(sums[name] / (sums[name] + residual))
+        omega = (sums[name] - df[name] * residual / 15) / (total + residual / 15)
+        assert effect["omega_squared"] == pytest.approx(max(0.0, omega))
+
+
+def test_one_factor_is_a_repeated_measures_analysis() -> None:
+    from statsmodels.stats.anova import AnovaRM
+
+    cells, values = factorial(("f", (None, True, 2.5)), seeds=6)
+    found, _ = effects(cells, values, ["f"])
+    table = pandas.DataFrame(
+        [
+            {"level": str(cell["f"]), "seed": seed, "value": value}
+            for cell, of in zip(cells, values, strict=True)
+            for seed, value in of.items()
+        ]
+    )
+    wanted = AnovaRM(table, "value", "seed", within=["level"]).fit().anova_table
+    assert [effect["term"] for effect in found] == ["f"]
+    assert found[0]["f"] == pytest.approx(wanted["F Value"].item())
+    assert found[0]["p"] == pytest.approx(wanted["Pr > F"].item())
+
+
+def test_three_factors_have_two_way_interactions_only() -> None:
+    cells, values = factorial(("a", (1, 2)), ("b", (1, 2)), ("c", (1, 2)), seeds=3)
+    found, note = effects(cells, values, ["a", "b", "c"])
+    assert note is None
+    assert [effect["term"] for effect in found] == ["a", "b", "c", "a:b", "a:c", "b:c"]
+
+
+def test_effects_use_the_seeds_that_all_cells_share() -> None:
+    cells, values = factorial(("f", (1, 2)), ("g", (1, 2)), seeds=5)
+    more = [{**of, 6: 100.0} if position else of for position, of in enumerate(values)]
+    assert effects(cells, more, ["f", "g"]) == effects(cells, values, ["f", "g"])
+
+
+def test_effects_that_cannot_be_computed_say_why() -> None:
+    cells, values = factorial(("f", (1, 2)), ("g", (1, 2)), seeds=3)
+    for arguments, reason in [
+        (([{}], values[:1], []), "no scientific dimension"),
+        (([], [], ["f"]), "fewer than two cells"),
+        ((cells[:3], values[:3], ["f", "g"]), "not all combinations"),
+        (([*cells[:3], {"f": 2}], values, ["f", "g"]), "conditional"),
+        ((cells, [{1: value[1]} for value in values], ["f", "g"]), "fewer than two seeds"),
+        ((cells, [*values[:3], {9: 1.0, 10: 2.0}], ["f", "g"]), "fewer than two seeds"),
+        ((cells, [series(0.5, 0.5)] * 4, ["f", "g"]), "same value"),
+        ((cells, [series(i, i) for i in range(4)], ["f", "g"]), "don't vary"),
+    ]:
+        found, note = effects(*arguments)
+        assert found == []
+        assert reason in note
+
+
+def test_a_dimension_with_one_value_has_no_effect_and_spoils_none() -> None:
+    cells, values = factorial(("f", ("only",)), ("g", (1, 2)), seeds=4)
+    found, _ = effects(cells, values, ["f", "g"])
+    assert [effect["term"] for effect in found] == ["g"]
+
+
+@pytest.mark.parametrize(("cells", "replicates", "raced"), [(2, 10, True), (3, 10, True), (2, 10, False)])
+def test_calibration(cells: int, replicates: int, raced: bool) -> None:
+    """A fast part of benchmarks/calibration.py: the level, and the power, of the race and its claims."""
+    plan = looks(replicates, race=raced)
+    rng = np.random.default_rng(11)
+
+    def race(ahead: float) -> tuple[bool, bool, int]:
+        drawn = rng.standard_normal((cells, replicates))
+        drawn[0] += ahead
+        values: dict[int, dict[int, float]] = {cell: {} for cell in range(cells)}
+        wanted = [(0, 0)]
+        while wanted:
+            ran = {(cell, replicate) for cell, found in values.items() for replicate in found}
+            _, remaining, wanted = next_runs(range(cells), values, ran, "maximize", plan)
+            for cell, replicate in wanted:
+                values[cell][replicate] = float(drawn[cell, replicate - 1])
+        assert raced or all(len(found) == replicates for found in values.values())
+        winner, found = compare(values, "maximize", plan)
+        assert resolved(found) == (remaining == [winner]) == all(one.adjusted_p <= 0.05 for one in found)
+        return bool(resolved(found)), any(one.adjusted_p <= 0.05 for one in found), winner
+
+    studies = 200
+    level = [race(0.0) for _ in range(studies)]
+    most = stats.binom.isf(0.001, studies, 0.05)  # of a right procedure, one run in a thousand finds more
+    assert sum(declared for declared, _, _ in level) <= most
+    assert sum(claimed for _, claimed, _ in level) <= most
+    assert sum(claimed for _, claimed, _ in level) > 0, "not so careful that nothing is ever claimed"
+    power = [race(3.0) for _ in range(50)]
+    assert sum(declared and winner == 0 for declared, _, winner in power) >= 47
+
+
+def test_who_is_left_at_a_look_has_all_its_seeds() -> None:
+    """Cell 2 falls behind cell 0 at five seeds; at ten cell 1 leads, and 2, not told apart from 1, catches up."""
+    plan = looks(10)
+    early, late = range(1, 6), range(6, 11)
+    values = {
+        0: {r: 0.90 + 0.0001 * (r % 2) for r in early},
+        1: {r: 0.80 + 0.03 * r for r in early},
+        2: {r: 0.85 + 0.0001 * (r % 3) for r in early},
+    }
+    everything = [(cell, replicate) for replicate in early for cell in (0, 1, 2)]
+    assert next_runs([0, 1, 2], {}, set(), "maximize", plan) == (0, [0, 1, 2], everything)
+    ran = set(everything)
+    reached, left, wanted = next_runs([0, 1, 2], values, ran, "maximize", plan)
+    assert (reached, left) == (5, [0, 1])
+    assert wanted == [(cell, replicate) for replicate in late for cell in left]
+    values[0] |= {r: 0.5 + 0.01 * r for r in late}
+    values[1] |= {r: 0.80 + 0.03 * (r % 5) for r in late}
+    ran |= set(wanted)
+    reached, left, wanted = next_runs([0, 1, 2], values, ran, "maximize", plan)
+    assert reached == 5, "the look isn't complete"
+    assert 2 in left
+    assert wanted == [(2, replicate) for replicate in late]
+    values[2] |= dict.fromkeys(late, 0.85)
+    reached, left, wanted = next_runs([0, 1, 2], values, ran | set(wanted), "maximize", plan)
+    assert (reached, wanted) == (10, [])
+
+
+def test_a_run_without_a_value_is_not_asked_for_again() -> None:
+    values = {0: {1: 0.9, 2: 0.91, 3: 0.92}, 1: {1: 0.9, 3: 0.9}}
+    ran = {(cell, replicate) for cell in (0, 1) for replicate in (1, 2, 3)}
+    assert next_runs([0, 1], values, ran, "maximize", looks(3))[2] == []
+    assert next_runs([], {}, set(), "maximize", looks(3))[1:] == ([], [])

@@ -1,0 +1,92 @@
+"""Activations: torch's functions under torch's names, and the facts that the report draws."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from searchlib.networks.activations import ACTIVATIONS, get_activation
+from searchlib.study.config import TrialConfig
+
+NAMED_IN_SCIENCE = {
+    "identity", "sigmoid", "hardsigmoid", "logsigmoid", "tanh", "hardtanh", "tanhshrink", "softsign", "relu", "relu6",
+    "leaky_relu", "prelu", "rrelu", "elu", "celu", "selu", "gelu", "silu", "mish", "hardswish", "hardshrink",
+    "softshrink", "softplus", "threshold",
+}  # fmt: skip
+
+X = torch.cat([torch.randn(4000, generator=torch.Generator().manual_seed(0)) * 4, torch.linspace(-6, 6, 25)]).double()
+
+
+def build(name: str, **fields) -> nn.Module:
+    return get_activation(name).build(TrialConfig(activation=name, **fields)).eval()
+
+
+def test_the_catalogue_holds_what_science_names() -> None:
+    assert set(ACTIVATIONS) >= NAMED_IN_SCIENCE
+    assert list(ACTIVATIONS) == sorted(ACTIVATIONS)
+
+
+@pytest.mark.parametrize("name", sorted(set(ACTIVATIONS) - {"identity", "prelu", "threshold", "leaky_relu"}))
+def test_each_is_the_function_of_that_name(name: str) -> None:
+    module = build(name).double()
+    assert torch.equal(module(X), getattr(F, name)(X))
+    assert torch.equal(module(X.view(5, -1)), module(X).view(5, -1)), "element by element, whatever the shape"
+
+
+def test_each_has_a_finite_gradient() -> None:
+    for name in ACTIVATIONS:
+        x = X.clone().requires_grad_()
+        build(name).double()(x).sum().backward()
+        assert torch.isfinite(x.grad).all(), name
+
+
+def test_identity_and_threshold() -> None:
+    assert torch.equal(build("identity")(X), X)
+    assert torch.equal(build("threshold")(X), torch.where(X > 0.1, X, 0.0))
+
+
+@given(slope=st.floats(0.0, 2.0))
+def test_leaky_relu_takes_its_slope(slope: float) -> None:
+    assert torch.equal(build("leaky_relu", negative_slope=slope)(X), F.leaky_relu(X, slope))
+
+
+def test_prelu_has_a_trained_slope_and_rrelu_draws_while_training() -> None:
+    prelu = build("prelu").double()
+    assert [parameter.item() for parameter in prelu.parameters()] == [0.25]
+    assert torch.equal(prelu(X), F.leaky_relu(X, 0.25))
+    rrelu = build("rrelu")
+    assert torch.equal(rrelu(X), F.leaky_relu(X, (1 / 8 + 1 / 3) / 2)), "the mean slope in evaluation"
+    slopes = (rrelu.train()(X) / X)[X < 0]
+    assert 1 / 8 <= slopes.min() < 0.15
+    assert 0.31 < slopes.max() <= 1 / 3
+    for name, entry in ACTIVATIONS.items():
+        module = build(name).train()
+        assert entry.trained == bool(list(module.parameters())), name
+        assert entry.noisy == (not torch.equal(module(X.float()), module(X.float()))), name
+
+
+def test_facts_that_a_report_draws() -> None:
+    x = X.clone().requires_grad_()
+    (slope,) = torch.autograd.grad(build("sigmoid")(x).sum(), x)
+    assert slope.max() == 0.25, "reached at 0, never passed"
+    torch.testing.assert_close(build("tanh")(X), 2 * build("sigmoid")(2 * X) - 1)
+    assert (build("relu")(-X.abs() - 1e-9) == 0).all(), "a unit whose input is always negative is dead"
+
+
+def my_activation(x: torch.Tensor) -> torch.Tensor:
+    return torch.sin(x) + 0.1 * x
+
+
+def test_a_function_of_the_study_is_an_activation() -> None:
+    entry = get_activation(my_activation)
+    module = entry.build(TrialConfig(activation=my_activation))
+    assert isinstance(module, nn.Module)
+    assert torch.equal(module(X), torch.sin(X) + 0.1 * X)
+    assert not entry.trained
+    assert not entry.noisy
+    network = nn.Sequential(nn.Linear(3, 4), module)
+    assert list(network.state_dict()) == ["0.weight", "0.bias"]

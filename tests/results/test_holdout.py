@@ -1,0 +1,211 @@
+"""The sealed test set: opened once, for the claimed checkpoint, and by nothing but holdout."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from support import STORAGE, prepare, run, search, small_study, stored
+
+from searchlib.analysis.standing import best_trial
+from searchlib.analysis.statistics import proportion_interval
+from searchlib.data.datasets import load_test, load_train
+from searchlib.data.splits import split
+from searchlib.errors import DataError, HoldoutError, StudyError
+from searchlib.results import holdout
+from searchlib.results.prediction import predict
+from searchlib.stores.mlflow_store import connect
+from searchlib.stores.stores import Stores
+
+
+def evaluate(study, **options) -> holdout.TestResult:
+    return holdout.evaluate(study, **{"storage": STORAGE, "tracking_uri": None, "data_root": Path("data"), **options})
+
+
+def forbid(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    def opened(*args, **kwargs):
+        raise AssertionError("the test set was opened again")
+
+    monkeypatch.setattr(holdout, name, opened)
+
+
+def test_the_champion_is_evaluated_once_and_published(monkeypatch: pytest.MonkeyPatch) -> None:
+    study = small_study()
+    run(study)
+    result = evaluate(study)
+    best = best_trial(study, stored(study).trials)
+    assert result.trial == best.number
+    assert result.n == 60
+    assert result.accuracy == result.correct / 60
+    assert (result.low, result.high) == proportion_interval(result.correct, 60)
+    ledger = stored(study).user_attrs["test_ledger"]
+    assert ledger["claimed_at"] <= ledger["finished_at"]
+    assert ledger["checkpoint_sha256"] == best.user_attrs["checkpoint_sha256"]
+
+    client = connect(None)
+    runs = client.search_runs([client.get_experiment_by_name("small").experiment_id])
+    carriers = [found for found in runs if "test_accuracy" in found.data.metrics]
+    assert [found.data.tags["searchlib.kind"] for found in carriers] == ["study"]
+    assert carriers[0].data.metrics["test_accuracy"] == result.accuracy
+    assert carriers[0].data.metrics["test_loss"] == result.loss
+
+    forbid(monkeypatch, "load_test")
+    assert evaluate(study) == result
+    with pytest.raises(StudyError, match="closed.*test set was opened"):
+        list(search(study, trials=16))
+
+
+def test_the_champion_is_an_mlflow_model_without_pickle() -> None:
+    """Loaded with plain MLflow, it takes raw and scaled images, and gives what the checkpoint gives."""
+    import mlflow
+
+    study = small_study()
+    run(study)
+    result = evaluate(study)
+    mlflow.set_tracking_uri(f"sqlite:///{Path('mlflow.db').resolve()}")
+    try:
+        model = mlflow.pyfunc.load_model("models:/small@champion")
+    finally:
+        mlflow.set_tracking_uri(None)
+    examples = load_test(study.dataset, Path("data"))
+    images = examples.inputs.numpy()
+    raw = model.predict(images)
+    assert raw.shape == (60, 3)
+    assert raw.sum(axis=1) == pytest.approx(np.ones(60), abs=1e-5)
+    assert (raw.argmax(axis=1) == examples.targets.numpy()).sum() == result.correct
+    scaled = images / np.float32(255)
+    for batch in (scaled, scaled.astype(np.float64), scaled.reshape(60, -1), scaled[:, None], images.astype(np.int64)):
+        np.testing.assert_allclose(model.predict(batch), raw, atol=1e-5)
+    np.testing.assert_allclose(model.predict(images[:1]), raw[:1], atol=1e-5)
+    with pytest.raises(Exception, match="shape"):
+        model.predict(images[:, :5])
+
+    assert model.metadata.signature.inputs.inputs[0].shape == (-1, 6, 6)
+    assert model.metadata.saved_input_example_info is not None
+    files = [path for path in Path("mlruns").rglob("*") if path.is_file()]
+    assert any(path.suffix == ".pt2" for path in files)
+    for path in files:
+        assert path.suffix not in (".pkl", ".pickle", ".pth")
+        contents = [path.read_bytes()]
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                contents += [archive.read(name) for name in archive.namelist()]
+        assert not any(content.startswith(b"\x80") and content.endswith(b".") for content in contents), path
+
+
+def test_what_is_missing_is_said_and_costs_nothing() -> None:
+    prepare(parts=("train",))
+    study = small_study(trials=4)
+    for _ in search(study):
+        pass
+    with pytest.raises(DataError, match="t10k-images.*searchlib data fetch"):
+        evaluate(study)
+    assert not stored(study).user_attrs["test_ledger"]
+    prepare()
+    assert evaluate(study).n == 60
+
+
+def test_a_crash_after_the_claim_leads_to_the_same_checkpoint(monkeypatch: pytest.MonkeyPatch) -> None:
+    study = small_study()
+    run(study)
+    with monkeypatch.context() as patch:
+        patch.setattr(holdout, "_measure", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            evaluate(study)
+    claim = stored(study).user_attrs["test_ledger"]
+    assert "result" not in claim
+    with pytest.raises(StudyError, match="closed"):
+        list(search(study, trials=16))
+    with monkeypatch.context() as patch:
+        patch.setattr(holdout, "_proposal", lambda *args: (_ for _ in ()).throw(AssertionError("claimed twice")))
+        result = evaluate(study)
+    assert (result.trial, result.checkpoint_sha256) == (claim["trial"], claim["checkpoint_sha256"])
+
+
+def test_a_crash_before_publishing_opens_nothing_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    study = small_study()
+    run(study)
+    with monkeypatch.context() as patch:
+        patch.setattr(holdout, "_publish", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            evaluate(study)
+    forbid(monkeypatch, "load_test")
+    result = evaluate(study)
+    assert connect(None).get_model_version_by_alias("small", "champion").tags["searchlib.trial"] == str(result.trial)
+
+
+def test_an_altered_checkpoint_is_refused() -> None:
+    study = small_study(trials=4)
+    run(study)
+    best = best_trial(study, stored(study).trials)
+    path = next(Path("mlruns").rglob(f"{best.user_attrs['mlflow_run_id']}/artifacts/checkpoint.safetensors"))
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(HoldoutError, match="altered"):
+        evaluate(study)
+
+
+def test_nothing_to_evaluate() -> None:
+    with pytest.raises(HoldoutError, match="no completed trial.*searchlib optimize"):
+        evaluate(small_study())
+
+
+def test_the_checkpoint_reproduces_its_validation_accuracy() -> None:
+    study = small_study()
+    run(study)
+    evaluate(study)
+    examples = split(load_train(study.dataset, Path("data")), seed=0, fraction=1 / 6).validation
+    decisions = [predict(study, Stores(data_root=Path("data")), index) for index in range(3)]
+    assert [decision.truth for decision in decisions] == [
+        study.dataset.classes[int(target)] for target in examples.targets[:3]
+    ]
+    assert sum(probability for _, probability in decisions[0].soft) == pytest.approx(1.0, abs=1e-5)
+    best = best_trial(study, stored(study).trials)
+    import mlflow
+
+    mlflow.set_tracking_uri(f"sqlite:///{Path('mlflow.db').resolve()}")
+    try:
+        model = mlflow.pyfunc.load_model("models:/small@champion")
+    finally:
+        mlflow.set_tracking_uri(None)
+    hits = (torch.from_numpy(model.predict(examples.inputs.numpy())).argmax(1) == examples.targets).double().mean()
+    assert float(hits) == best.value
+
+
+def test_an_index_outside_the_split_is_refused() -> None:
+    study = small_study(trials=4)
+    run(study)
+    with pytest.raises(StudyError, match="0 to 39"):
+        predict(study, Stores(data_root=Path("data")), 40)
+
+
+def test_the_test_set_waits_for_the_replicates() -> None:
+    """Opening it would end them, and they decide on the champion."""
+    study = small_study(trials=4, replicates=2)
+    prepare()
+    steps = search(study)
+    for progress in steps:
+        if progress.phase == "replicates":
+            break
+    steps.close()
+    with pytest.raises(HoldoutError, match="unfinished replicates.*searchlib optimize --study small.*replicates=0"):
+        evaluate(study, Stores(storage=STORAGE, data_root=Path("data")))
+    assert stored(study).user_attrs.get("test_ledger") is None
+    result = evaluate(small_study(trials=4), Stores(storage=STORAGE, data_root=Path("data")))
+    assert result.replicate is None
+
+
+def test_the_champion_goes_to_the_store_that_was_named() -> None:
+    """Also where MLflow's own default is another one."""
+    study = small_study(trials=4)
+    Path("elsewhere").mkdir()
+    uri = "sqlite:///elsewhere/runs.db"
+    run(study, tracking_uri=uri)
+    evaluate(study, Stores(storage=STORAGE, tracking_uri=uri, data_root=Path("data")))
+    version = connect(uri).get_model_version_by_alias("small", "champion")
+    assert version.tags["searchlib.study"] == "small"
+    assert connect(None).search_registered_models() == []

@@ -1,0 +1,393 @@
+"""The search: contracts of its records, resumption, targets, failures."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import threading
+from collections import deque
+from pathlib import Path
+
+import pytest
+import torch
+from optuna.trial import TrialState
+from support import STORAGE, prepare, run, search, small_study, stored, table
+
+from searchlib import Choice, Dataset, Examples, LogUniform, StudyError
+from searchlib.analysis.standing import best_trial, cells, study_status
+from searchlib.errors import BusyError, DeviceError, TrackingError
+from searchlib.search.optimize import search as run_search
+from searchlib.stores.locks import StudyLock
+from searchlib.stores.mlflow_store import connect
+from searchlib.stores.stores import Stores
+from searchlib.stores.tracking import Tracker
+from searchlib.study.record import Progress
+from searchlib.training.precision import resolve_device
+
+
+def test_every_trial_is_in_optuna_with_its_contract() -> None:
+    study = small_study()
+    trials = run(study).get_trials()
+    assert [trial.number for trial in trials] == list(range(12))
+    for trial in trials:
+        assert trial.state is TrialState.COMPLETE
+        assert set(trial.params) == {"initializer", "activation", "learning_rate", "batch_size"}
+        assert {"mlflow_run_id", "outcome", "signature", "seed", "epochs_run"} <= set(trial.user_attrs)
+        assert trial.user_attrs["signature"] == study.config(trial.params).signature
+        assert trial.user_attrs["epochs_run"] == len(trial.intermediate_values) == 2
+        assert trial.values == [max(trial.intermediate_values.values())]
+    assert stored(study).direction.name == "MAXIMIZE"
+    points = [
+        {(t.params["learning_rate"], t.params["batch_size"]) for t in trials if study.cell_of(t.params) == cell}
+        for cell in {study.cell_of(t.params) for t in trials}
+    ]
+    assert len(points) == 4
+    assert all(point == points[0] and len(point) == 3 for point in points)
+
+
+def test_every_trial_is_in_mlflow_with_its_contract() -> None:
+    study = small_study(trials=4)
+    optuna_study = run(study)
+    client = connect(None)
+    experiment = client.get_experiment_by_name("small")
+    runs = client.search_runs([experiment.experiment_id])
+    parents = [found for found in runs if found.data.tags["searchlib.kind"] == "study"]
+    assert len(parents) == 1
+    parent = parents[0]
+    assert parent.info.status == "FINISHED"
+    assert "searchlib.git.dirty" in parent.data.tags
+    assert parent.data.tags["searchlib.device"] == "cpu"
+    inputs = {item.dataset.name: item for item in parent.inputs.dataset_inputs}
+    assert set(inputs) == {"blobs/training", "blobs/validation"}
+    assert all(len(item.dataset.digest) <= 36 for item in inputs.values())
+    assert {file.path for file in client.list_artifacts(parent.info.run_id, "study")} == {"study/study.json"}
+    for trial in optuna_study.get_trials():
+        found = client.get_run(trial.user_attrs["mlflow_run_id"])
+        tags = found.data.tags
+        assert tags["searchlib.kind"] == "trial"
+        assert tags["mlflow.parentRunId"] == parent.info.run_id
+        assert tags["optuna.study_name"] == "small"
+        assert tags["optuna.trial_number"] == str(trial.number)
+        assert tags["searchlib.outcome"] == "completed"
+        assert found.info.status == "FINISHED"
+        assert {name: found.data.params[name] for name in trial.params} == {k: str(v) for k, v in trial.params.items()}
+        for name in ("train_loss", "train_accuracy", "val_loss", "val_accuracy", "learning_rate"):
+            assert [metric.step for metric in client.get_metric_history(found.info.run_id, name)] == [1, 2]
+        curve = client.get_metric_history(found.info.run_id, "val_accuracy")
+        assert {metric.step: metric.value for metric in curve} == trial.intermediate_values
+        assert found.data.metrics["best_val_accuracy"] == trial.value
+        assert found.data.metrics["best_epoch"] == trial.user_attrs["best_epoch"]
+
+
+@pytest.mark.parametrize("pruner", ["none", "median", "within_cell"])
+def test_evaluation_by_step_is_recorded_and_decides_nothing(pruner: str) -> None:
+    settings = {
+        "trials": 16, "replicates": 2, "fixed": {"momentum": 0.9, "epochs": 3, "batch_size": 32},
+        "nuisance": {"learning_rate": LogUniform(0.01, 1.0)}, "pruner": pruner,
+    }  # fmt: skip
+    often = small_study(name="often", eval_every=3, **settings)
+    run(often)
+    seldom = small_study(name="seldom", **settings)
+    run(seldom)
+    assert table(often) == table(seldom)
+    client = connect(None)
+    replicated = Stores(STORAGE).optuna_study("often.replicates")
+    for trial in [*stored(often).trials, *replicated.trials]:
+        run_id = trial.user_attrs["mlflow_run_id"]
+        steps = list(range(3, 7 * trial.user_attrs["epochs_run"] + 1, 3))
+        for name in ("step_train_loss", "step_train_accuracy", "step_val_loss", "step_val_accuracy"):
+            assert [point.step for point in client.get_metric_history(run_id, name)] == steps
+        at_steps = {point.step: point.value for point in client.get_metric_history(run_id, "step_val_accuracy")}
+        assert {epoch: at_steps[7 * epoch] for epoch in (3,) if 7 * epoch in at_steps} == {
+            epoch: value for epoch, value in trial.intermediate_values.items() if epoch == 3
+        }
+        assert trial.user_attrs["evaluations"] == len(steps)
+    assert "evaluations" not in stored(seldom).trials[0].user_attrs
+    assert not [
+        m for m in client.get_run(stored(seldom).trials[0].user_attrs["mlflow_run_id"]).data.metrics if "step" in m
+    ]
+
+
+VARIANTS = {
+    "balanced": {},
+    "balanced, median": {"pruner": "median", "fixed": {"momentum": 0.9, "epochs": 4}, "trials": 28},
+    "tpe": {"sampler": "tpe", "trials": 16},
+    "tpe, asha": {"sampler": "tpe", "pruner": "asha", "fixed": {"momentum": 0.9, "epochs": 4}, "trials": 16},
+    "random": {"sampler": "random"},
+}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_an_interrupted_search_ends_as_an_uninterrupted_one(variant: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    study = small_study(**VARIANTS[variant])
+    run(study)
+    expected = table(study)
+    assert len(expected) == study.trials
+    if study.pruner != "none":
+        assert any(row[1] == "PRUNED" for row in expected)
+    again = Path("again")
+    again.mkdir()
+    monkeypatch.chdir(again)
+    prepare()
+    for patience in itertools.chain((1, 2, 3), itertools.count(5, 5)):  # steps until the next interruption
+        steps = search(study)
+        taken = sum(1 for _ in itertools.islice(steps, patience))
+        steps.close()
+        if taken < patience:
+            break
+    assert table(study) == expected
+    client = connect(None)
+    experiment = client.get_experiment_by_name("small").experiment_id
+    numbers = [
+        found.data.tags["optuna.trial_number"]
+        for found in client.search_runs([experiment], "tags.`searchlib.kind` = 'trial'")
+    ]
+    assert sorted(map(int, numbers)) == list(range(study.trials))
+
+
+def test_adopted_trials_get_one_run_each() -> None:
+    """A search killed after MLflow had a trial and before Optuna did leaves no second run of it."""
+    study = small_study(trials=4)
+    run(study)
+    client = connect(None)
+    experiment = client.get_experiment_by_name("small").experiment_id
+    parent = stored(study).user_attrs["mlflow_run_id"]
+    tags = {"mlflow.parentRunId": parent, "optuna.study_name": "small", "optuna.trial_number": "4"}
+    client.create_run(experiment, tags=tags)
+    steps = search(study, trials=8)
+    next(steps)
+    steps.close()
+    open_trials = [trial.number for trial in stored(study).get_trials() if not trial.state.is_finished()]
+    for _ in search(study, trials=8):
+        pass
+    query = "tags.`optuna.trial_number` = '4'"
+    assert len(client.search_runs([experiment], query)) == (1 if 4 in open_trials else 2)
+
+
+def test_trials_is_a_target_for_the_study() -> None:
+    study = small_study()
+    assert len(run(study, trials=4).trials) == 4
+    assert len(run(study, trials=8).trials) == 8
+    before = table(study)
+    assert list(search(study, trials=8)) == []
+    assert list(search(study, trials=3)) == []
+    assert table(study) == before
+
+
+def test_timeout_stops_and_the_same_call_goes_on() -> None:
+    study = small_study()
+    run(study, timeout=1e-6)
+    assert all(not trial.state.is_finished() for trial in stored(study).trials)
+    assert all(trial.state is TrialState.COMPLETE for trial in run(study).trials)
+
+
+def test_a_changed_study_is_refused_and_the_change_named() -> None:
+    run(small_study(trials=4))
+    with pytest.raises(StudyError, match="momentum.*0.9.*0.5.*new name.*old file"):
+        run(small_study(trials=4, fixed={"momentum": 0.5, "epochs": 2}))
+    assert len(run(small_study(trials=8, question="Worded anew?")).trials) == 8
+
+
+def test_a_diverged_trial_is_a_result_and_never_the_champion() -> None:
+    study = small_study(
+        scientific={"activation": Choice("relu")},
+        nuisance={"learning_rate": Choice(0.1, 1e30)},
+        sampler="grid",
+        trials=2,
+    )
+    good, wild = run(study).trials
+    assert wild.user_attrs["outcome"] == "diverged"
+    assert wild.state is TrialState.COMPLETE
+    assert wild.values == [1 / 3]
+    assert good.values[0] > 1 / 3
+    assert best_trial(study, [wild, good]) is good
+    assert best_trial(study, [wild]) is None
+    status = study_status(study, Stores("optuna.journal").read(study))["trials"]
+    assert (status["completed"], status["diverged"], status["total"]) == (1, 1, 2)
+    client = connect(None)
+    recorded = client.get_run(wild.user_attrs["mlflow_run_id"])
+    assert recorded.data.tags["searchlib.outcome"] == "diverged"
+    assert recorded.info.status == "FINISHED"
+    assert all(math.isfinite(value) and value < 1e100 for value in recorded.data.metrics.values())
+
+
+def test_only_a_trial_that_leads_has_a_checkpoint() -> None:
+    study = small_study()
+    trials = run(study).get_trials()
+    leader = None
+    for trial in trials:
+        leads = leader is None or trial.value > leader
+        leader = trial.value if leads else leader
+        assert ("checkpoint_sha256" in trial.user_attrs) == leads
+
+
+def test_cells_are_ranked_and_counted() -> None:
+    study = small_study()
+    found = cells(study, run(study).get_trials())
+    assert [cell.points for cell in found] == [3, 3, 3, 3]
+    values = [cell.best for cell in found]
+    assert values == sorted(values, reverse=True)
+    assert set(found[0].nuisance) == {"learning_rate", "batch_size"}
+
+
+def test_pruning_frees_the_stack() -> None:
+    study = small_study(pruner="median", trials=28, fixed={"momentum": 0.9, "epochs": 4})
+    trials = run(study).get_trials()
+    pruned = [trial for trial in trials if trial.state is TrialState.PRUNED]
+    assert pruned
+    assert all(trial.user_attrs["epochs_run"] < 4 for trial in pruned)
+    client = connect(None)
+    assert client.get_run(pruned[0].user_attrs["mlflow_run_id"]).info.status == "KILLED"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"nuisance": {"batch_size": Choice(16, 201)}}, "batch_size=201.*training split of 200.*at most 200"),
+        ({"nuisance": {"batch_size": Choice(16, 199)}, "fixed": {"batch_norm": True}}, "batch_size=199.*batch_norm"),
+    ],
+)
+def test_what_only_the_data_can_tell(changes, message) -> None:
+    with pytest.raises(StudyError, match=message):
+        run(small_study(**changes))
+
+
+def test_the_search_runs_without_the_test_files() -> None:
+    prepare(parts=("train",))
+    for _ in search(small_study(trials=4)):
+        pass
+    assert len(stored(small_study()).trials) == 4
+    assert not list(Path("data").rglob("t10k*"))
+
+
+def test_one_coordinator_a_study() -> None:
+    with StudyLock("optuna.journal", "small", "optimize"), pytest.raises(BusyError, match="process"):
+        run(small_study())
+
+
+def test_devices() -> None:
+    assert resolve_device("cpu") == "cpu"
+    assert resolve_device("auto") in ("cpu", "cuda", "mps")
+    with pytest.raises(DeviceError, match="unknown device 'gpu'"):
+        resolve_device("gpu")
+    if not torch.cuda.is_available():
+        with pytest.raises(DeviceError, match="'cuda' isn't there.*cpu"):
+            resolve_device("cuda")
+
+
+def narrow(config, dataset) -> torch.nn.Module:
+    return torch.nn.Sequential(
+        torch.nn.Unflatten(1, (1, 6)) if len(dataset.shape) == 1 else torch.nn.Flatten(),
+        torch.nn.Linear(36, 5),
+        torch.nn.Tanh(),
+        torch.nn.Linear(5, 3),
+    )
+
+
+def sometimes_broken(config, dataset) -> torch.nn.Module:
+    if config.learning_rate > 0.5:
+        return torch.nn.Linear(7, 3)
+    return narrow(config, dataset)
+
+
+def test_a_module_of_the_study_trains_by_the_plain_loop() -> None:
+    study = small_study(model=narrow, trials=4, scientific={"initializer": Choice("xavier_normal", "zeros")})
+    trials = run(study).get_trials()
+    assert {trial.user_attrs["outcome"] for trial in trials} == {"completed"}
+    assert best_trial(study, trials).values[0] > 0.5
+    zeros = [trial.values[0] for trial in trials if trial.params["initializer"] == "zeros"]
+    assert zeros == pytest.approx([1 / 3, 1 / 3], abs=0.01)
+
+
+def test_a_trial_whose_module_raises_fails_alone() -> None:
+    study = small_study(
+        model=sometimes_broken,
+        scientific={},
+        nuisance={"learning_rate": Choice(0.1, 0.9, 0.2)},
+        sampler="grid",
+        trials=3,
+    )
+    trials = run(study).get_trials()
+    assert [trial.user_attrs["outcome"] for trial in trials] == ["completed", "failed", "completed"]
+    assert trials[1].state is TrialState.FAIL
+    client = connect(None)
+    run_id = trials[1].user_attrs["mlflow_run_id"]
+    assert client.get_run(run_id).info.status == "FAILED"
+    assert "mat1 and mat2" in Path(client.download_artifacts(run_id, "traceback.txt")).read_text()
+
+
+def wave(root: Path) -> Examples:
+    x = torch.linspace(0, 1, 120)[:, None]
+    return Examples(inputs=x, targets=(6 * x).sin())
+
+
+def test_regression_minimizes_the_validation_loss() -> None:
+    study = small_study(
+        dataset=Dataset(name="wave", shape=(1,), scale=1.0, train=wave, test=wave, task="regression"),
+        nuisance={"learning_rate": LogUniform(1e-4, 1e-1)},
+        fixed={"optimizer": "adam", "epochs": 3},
+        eval_every=2,
+    )
+    optuna_study = run(study)
+    assert optuna_study.direction.name == "MINIMIZE"
+    assert best_trial(study, optuna_study.trials).values[0] == min(trial.value for trial in optuna_study.trials)
+    metrics = connect(None).get_run(optuna_study.trials[0].user_attrs["mlflow_run_id"]).data.metrics
+    assert not [name for name in metrics if "accuracy" in name]
+    assert {"step_train_loss", "step_val_loss"} <= set(metrics)
+
+
+def test_a_tracking_store_that_cannot_be_opened_ends_the_search_soon() -> None:
+    """It is opened beside the training: the error comes with the next epoch, and no trial was told."""
+    prepare()
+    Path("garbage.db").write_bytes(b"no database at all" * 100)
+    study = small_study(trials=4, fixed={"momentum": 0.9, "epochs": 20_000})
+    seen: deque[Progress] = deque(maxlen=1)
+    with pytest.raises(TrackingError, match=r"garbage\.db' can't be opened"):
+        seen.extend(search(study, Stores(tracking_uri="sqlite:///garbage.db")))
+    assert all(progress.epoch < 10_000 for progress in seen)
+    assert not any(trial.state.is_finished() for trial in stored(study).trials)
+
+
+def test_a_folder_that_is_not_there_is_refused_before_anything_is_made() -> None:
+    prepare()
+    with pytest.raises(TrackingError, match="the folder 'nowhere' isn't there"):
+        next(search(small_study(), Stores(tracking_uri="sqlite:///nowhere/mlflow.db")))
+    assert not Path("optuna.journal").exists()
+
+
+def test_nothing_is_recorded_before_the_parent_run_is_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store that opens slowly: the stacks train on, and their trials are recorded once it is open."""
+    prepare()
+    start = Tracker.start
+    waited = threading.Event()
+
+    def slowly(self: Tracker, *arguments: object, **settings: object) -> None:
+        assert waited.wait(60)
+        start(self, *arguments, **settings)
+
+    monkeypatch.setattr(Tracker, "start", slowly)
+    study, done = small_study(trials=12), 0
+    for progress in search(study):
+        done += len(progress.finished)
+        if not waited.is_set():
+            assert not any(trial.state.is_finished() for trial in stored(study).trials)
+        if done >= 8:
+            waited.set()
+    assert done == 12
+    trials = stored(study).trials
+    assert [trial.state.name for trial in trials] == ["COMPLETE"] * 12
+    parents = {connect(None).get_run(t.user_attrs["mlflow_run_id"]).data.tags["mlflow.parentRunId"] for t in trials}
+    assert parents == {stored(study).user_attrs["mlflow_run_id"]}
+
+
+def test_an_error_of_the_tracking_store_is_told_although_the_time_is_over() -> None:
+    Path("garbage.db").write_bytes(b"this is no database, whatever its name says" * 100)
+    prepare()
+    study = small_study(trials=8)
+    steps = run_search(
+        study,
+        Stores(storage="optuna.journal", tracking_uri="sqlite:///garbage.db", data_root=Path("data")),
+        timeout=0.2,
+    )
+    with pytest.raises(TrackingError):
+        list(steps)

@@ -1,0 +1,347 @@
+"""What the recorder stores equals what MLflow's client and Optuna's own calls would store."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import sqlite3
+import threading
+import time
+from pathlib import Path
+
+import optuna
+import pytest
+import torch
+from optuna.trial import TrialState
+from support import empty_mlflow_store, small_study
+
+from searchlib.errors import StorageError
+from searchlib.search import recorder
+from searchlib.search.recorder import Recorder
+from searchlib.search.samplers import ask_round
+from searchlib.stores.journal import written_together
+from searchlib.stores.mlflow_store import connect
+from searchlib.stores.sqlite_runs import store_of
+from searchlib.stores.storage import open_storage
+from searchlib.stores.stores import Stores
+from searchlib.stores.tracking import Tracker
+from searchlib.study.record import TrialRecord
+from searchlib.study.study import Study
+
+OUTCOMES = ("completed", "pruned", "diverged", "failed", "completed")
+
+
+def records_of(study: Study, optuna_study: optuna.Study) -> list[TrialRecord]:
+    """A record of every outcome, for as many trials that are asked here."""
+    made = []
+    for trial, outcome in zip(ask_round(study, optuna_study, range(len(OUTCOMES))), OUTCOMES, strict=True):
+        started = time.time()
+        curves = [
+            {
+                "epoch": epoch,
+                "train_loss": 1.0 / epoch + trial.number,
+                "train_accuracy": 0.3 * epoch,
+                "val_loss": math.nan if outcome == "diverged" and epoch == 2 else 2.0 / epoch,
+                "val_accuracy": math.nan if outcome == "diverged" and epoch == 2 else 0.1 * epoch,
+                "learning_rate": 0.1,
+                "time": started + epoch,
+            }
+            for epoch in (1, 2)
+        ]
+        made.append(
+            TrialRecord(
+                number=trial.number,
+                trial_id=trial._trial_id,
+                params=trial.params,
+                config=study.config(trial.params),
+                seed=trial.user_attrs["seed"],
+                outcome=outcome,
+                error="Traceback: it failed" if outcome == "failed" else "",
+                value=1 / 3 if outcome == "diverged" else 0.2,
+                best=0.2,
+                best_epoch=2,
+                curves=curves,
+                steps=[
+                    {
+                        "step": step,
+                        "train_loss": 0.5,
+                        "train_accuracy": 0.3,
+                        "val_loss": 1.0 / step,
+                        "val_accuracy": 0.1,
+                        "time": started + 1,
+                    }
+                    for step in (4, 8)
+                ],
+                diagnostics=[{"dead/layer1": 0.5, "gradient_norm/layer1": 1.5 - step} for step in range(3)],
+                diagnosis=["diverged at step 3"] if outcome == "diverged" else [],
+                diverged_step=3 if outcome == "diverged" else None,
+                started=started,
+                ended=started + 3,
+                pruner_notes={"completed_rung_0": 0.1} if outcome == "pruned" else {},
+                state={"linear0.weight": torch.ones(2, 3)} if trial.number == 4 else None,
+                factor=1.0,
+                offset=0.0,
+            )
+        )
+    return made
+
+
+def runs_of(study: Study) -> dict[str, dict]:
+    """All that MLflow's client says of the trials' runs, by name, without what is drawn anew for each."""
+    client = connect(None)
+    found = {}
+    for run in client.search_runs([client.get_experiment_by_name(study.name).experiment_id]):
+        if run.data.tags["searchlib.kind"] == "study":
+            continue
+        info, run_id = dict(run.info), run.info.run_id
+        histories = {
+            name: [(point.step, point.value, point.timestamp) for point in client.get_metric_history(run_id, name)]
+            for name in run.data.metrics
+        }
+        files = sorted(file.path for file in client.list_artifacts(run_id))
+        info["artifact_uri"] = info["artifact_uri"].replace(run_id, "RUN")
+        del info["run_id"]
+        found[run.info.run_name] = {
+            "info": info,
+            "tags": run.data.tags,
+            "params": run.data.params,
+            "latest": {name: (m.step, m.value, m.timestamp) for name, m in _latest(run).items()},
+            "histories": histories,
+            "files": files,
+        }
+    return found
+
+
+def _latest(run) -> dict:
+    return {metric.key: metric for metric in run.data._metric_objs}
+
+
+def test_a_run_written_into_the_file_equals_one_of_the_client() -> None:
+    Path("mlflow.db").write_bytes(empty_mlflow_store())
+    study = small_study()
+    optuna_study = optuna.create_study(study_name=study.name, direction="maximize")
+    records = records_of(study, optuna_study)
+    with Tracker(study, Stores()) as tracker:
+        tracker.open_parent(optuna_study)
+        assert tracker._sqlite is not None, "MLflow's tables have changed: see searchlib.sqlite_runs"
+        stored = tracker.log_trials(records, study.name)
+        written = runs_of(study)
+        for run_id, _ in stored:
+            tracker.client.delete_run(run_id)
+        tracker._sqlite = None
+        again = tracker.log_trials(records, study.name)
+    for calls in (stored, again):
+        assert [checkpoint is not None for _, checkpoint in calls] == [False, False, False, False, True]
+        ids = [run_id for run_id, _ in again]
+        assert store_of(tracker.client.tracking_uri).histories([*ids, "gone"]) == tracker.histories(ids)
+    assert len(written) == len(OUTCOMES)
+    assert written == runs_of(study)
+    assert written["trial-4"]["files"] == ["checkpoint.safetensors"]
+    assert written["trial-3"]["files"] == ["traceback.txt"]
+    assert [point[:2] for point in written["trial-0"]["histories"]["step_val_loss"]] == [(4, 0.25), (8, 0.125)]
+    assert written["trial-2"]["latest"]["val_loss"][:2] == (1, 2.0), "a value that isn't finite is no metric"
+
+
+def test_other_stores_are_left_to_the_client() -> None:
+    Path("mlflow.db").write_bytes(empty_mlflow_store())
+    path = Path("mlflow.db").absolute()
+    assert store_of(f"sqlite:///{path}") is not None
+    assert store_of("sqlite:///mlflow.db") is not None
+    for uri in ("sqlite:///nowhere.db", "sqlite:///mlflow.db?timeout=3", "http://127.0.0.1:1", "file:mlruns", ""):
+        assert store_of(uri) is None, uri
+    assert not Path("nowhere.db").exists()
+    with sqlite3.connect(path) as connection:
+        connection.execute("ALTER TABLE metrics ADD COLUMN unit VARCHAR(32)")
+    assert store_of("sqlite:///mlflow.db") is None, "tables of another version"
+
+
+def test_runs_are_written_all_or_none() -> None:
+    Path("mlflow.db").write_bytes(empty_mlflow_store())
+    study = small_study()
+    optuna_study = optuna.create_study(study_name=study.name, direction="maximize")
+    records = records_of(study, optuna_study)
+    with Tracker(study, Stores()) as tracker:
+        tracker.open_parent(optuna_study)
+        runs = [tracker.run_of(record, study.name) for record in records]
+        runs[-1].tags["searchlib.outcome"] = object()  # type: ignore[index]
+        with pytest.raises(sqlite3.Error):
+            tracker._sqlite.add(runs, tracker.parent)
+    assert runs_of(study) == {}
+
+
+def former_write(optuna_study: optuna.Study, record: TrialRecord, run_id: str) -> None:
+    """Optuna's own calls, one for each thing."""
+    trial = optuna.trial.Trial(optuna_study, record.trial_id)
+    for point in record.curves:
+        if math.isfinite(point["val_accuracy"]):
+            trial.report(point["val_accuracy"], point["epoch"])
+    for name, value in {
+        "mlflow_run_id": run_id,
+        "outcome": record.outcome,
+        "epochs_run": 2,
+        "best_epoch": 2,
+        "evaluations": 2,
+        "diagnosis": record.diagnosis,
+    }.items():
+        trial.set_user_attr(name, value)
+    if record.diverged_step is not None:
+        trial.set_user_attr("diverged_step", record.diverged_step)
+    for name, note in record.pruner_notes.items():
+        optuna_study._storage.set_trial_system_attr(record.trial_id, name, note)
+    states = {"pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
+    if record.outcome in states:
+        optuna_study.tell(trial, state=states[record.outcome])
+    else:
+        optuna_study.tell(trial, record.value)
+
+
+class NoTracker:
+    def __init__(self, study: Study) -> None:
+        self.study = study
+
+    def log_trials(self, records, study_name):
+        return [(f"run{record.number}", None) for record in records]
+
+
+def test_training_waits_for_a_recorder_that_is_behind_and_an_interrupt_does_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Who puts more than may wait, waits; it hears of an error; and it gets away while nothing is written."""
+    monkeypatch.setattr(recorder, "GRACE", 0.2)
+    slow, reached = threading.Event(), []
+    made = Recorder(optuna.create_study(), None, begin=slow.wait)
+
+    def put_all() -> None:
+        for number in range(recorder.MOST_WAITING + 1):
+            made.put(lambda: None)
+            reached.append(number)
+
+    thread = threading.Thread(target=put_all)
+
+    def interrupted() -> None:
+        with made:
+            thread.start()
+            thread.join(0.5)
+            assert len(reached) == recorder.MOST_WAITING
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    with pytest.raises(StorageError, match="waited for a server"):
+        made.put(lambda: None)
+    slow.set()
+    thread.join()
+    made.queue.put(None)
+    made.thread.join()
+
+
+def test_an_error_reaches_who_waits_for_his_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recorder, "MOST_WAITING", 1)
+
+    def fail() -> None:
+        time.sleep(0.2)
+        raise StorageError("the disk is full")
+
+    def put_all() -> None:
+        with Recorder(optuna.create_study(), None) as made:
+            for _ in range(1000):
+                made.put(fail)
+
+    with pytest.raises(StorageError, match="the disk is full"):
+        put_all()
+
+
+@pytest.mark.parametrize("place", ["optuna.journal", "sqlite:///optuna.db"])
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_recorded_trial_equals_one_told_by_optunas_own_calls(place: str, killed: bool) -> None:
+    study = small_study()
+    told = []
+    for name in ("recorder", "former"):
+        optuna_study = optuna.create_study(study_name=name, storage=open_storage(place), direction="maximize")
+        records = records_of(study, optuna_study)
+        if name == "former":
+            for record in records:
+                former_write(optuna_study, record, f"run{record.number}")
+        else:
+            if killed:  # by a recorder before: what it reported of one trial is there already
+                optuna_study._storage.set_trial_intermediate_value(records[0].trial_id, 1, 0.1)
+            with Recorder(optuna_study, NoTracker(study)) as recorder:  # type: ignore[arg-type]
+                for record in records:
+                    recorder.put(record)
+        again = optuna.load_study(study_name=name, storage=open_storage(place))
+        told.append(
+            [
+                (t.number, t.state, t.values, t.params, t.intermediate_values, t.user_attrs, t.system_attrs)
+                for t in again.trials
+            ]
+        )
+    assert told[0] == told[1]
+    assert [trial[1].name for trial in told[0]] == ["COMPLETE", "PRUNED", "COMPLETE", "FAIL", "COMPLETE"]
+    assert told[0][1][2] == [0.2], "a pruned trial has its last report as its value"
+
+
+def test_trials_that_wait_are_written_by_two_appends_and_in_order() -> None:
+    study = small_study()
+    optuna_study = optuna.create_study(storage=open_storage("optuna.journal"), direction="maximize")
+    records = records_of(study, optuna_study)
+    backend = optuna_study._storage._backend._backend
+    appended, append = [], backend.append_logs
+    backend.append_logs = lambda logs: (appended.append(logs), append(logs))
+    recorder = Recorder(optuna_study, NoTracker(study))  # type: ignore[arg-type]
+    for record in records:
+        recorder.put(record)
+    with recorder:
+        recorder.drain()
+    assert len(appended) == 2
+    assert [log["trial_id"] for log in appended[1]] == [record.trial_id for record in records]
+    assert all(trial.state.is_finished() for trial in optuna_study.trials)
+
+
+def test_without_its_run_no_trial_is_finished() -> None:
+    study = small_study()
+    optuna_study = optuna.create_study(storage=open_storage("optuna.journal"), direction="maximize")
+    records = records_of(study, optuna_study)
+
+    class Broken(NoTracker):
+        def log_trials(self, records, study_name):
+            raise OSError("no space")
+
+    recorder = Recorder(optuna_study, Broken(study))  # type: ignore[arg-type]
+    with pytest.raises(OSError, match="no space"), recorder:
+        recorder.put(records[0])
+    assert not any(trial.state.is_finished() for trial in optuna_study.trials)
+
+
+def test_a_storage_that_fails_is_one_line_and_leaves_no_trial_half_told() -> None:
+    study = small_study()
+    optuna_study = optuna.create_study(storage=open_storage("optuna.journal"), direction="maximize")
+    records = records_of(study, optuna_study)
+    backend = optuna_study._storage._backend._backend
+
+    def full(logs: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    backend.append_logs = full
+    recorder = Recorder(optuna_study, NoTracker(study))  # type: ignore[arg-type]
+    with pytest.raises(StorageError, match="trial 0 can't be stored .*No space left"), recorder:
+        recorder.put(records[0])
+    again = optuna.load_study(study_name=optuna_study.study_name, storage=open_storage("optuna.journal"))
+    assert not any(trial.state.is_finished() or trial.intermediate_values for trial in again.trials)
+
+
+@pytest.mark.parametrize("place", ["optuna.journal", "sqlite:///optuna.db"])
+def test_writes_made_together(place: str) -> None:
+    optuna_study = optuna.create_study(study_name="s", storage=open_storage(place))
+    trial_id = optuna_study.ask()._trial_id
+    storage = optuna_study._storage
+    with written_together(storage):
+        for step in range(3):
+            storage.set_trial_intermediate_value(trial_id, step, 0.5)
+    assert optuna_study.trials[0].intermediate_values == {0: 0.5, 1: 0.5, 2: 0.5}
+    with contextlib.suppress(RuntimeError), written_together(storage):
+        storage.set_trial_user_attr(trial_id, "a", 1)
+        raise RuntimeError
+    if place == "optuna.journal":
+        assert optuna_study.trials[0].user_attrs == {}
+    storage.set_trial_user_attr(trial_id, "b", 2)
+    assert optuna_study.trials[0].user_attrs["b"] == 2

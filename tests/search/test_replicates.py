@@ -1,0 +1,358 @@
+"""Replicates: paired over seeds, raced, resumed, and the champion among them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import torch
+from support import STORAGE, prepare, run, search, small_study, stored
+
+from searchlib import Choice, LogUniform, StudyError, load_study
+from searchlib.analysis.findings import analyze
+from searchlib.analysis.standing import study_status
+from searchlib.data.datasets import get_dataset, load_train
+from searchlib.data.splits import redraw, split
+from searchlib.results.holdout import evaluate
+from searchlib.results.prediction import predict
+from searchlib.search.race import Race
+from searchlib.seeds import derive_seed
+from searchlib.stores.mlflow_store import connect
+from searchlib.stores.stores import Stores
+from searchlib.stores.tracking import Tracker
+from searchlib.training.engine import Engine
+from searchlib.training.loop import prepare as tensors
+from searchlib.training.loop import train
+from searchlib.training.stack import Member, Stack
+
+FOUR = {"trials": 8, "replicates": 3}
+
+
+def replicates(study):
+    found = Stores(STORAGE).optuna_study(f"{study.name}.replicates")
+    assert found is not None
+    return found.get_trials(deepcopy=False)
+
+
+def seeds_by_initializer(study):
+    return dict(Counter(trial.params["initializer"] for trial in replicates(study)))
+
+
+def race(study):
+    return Stores(STORAGE).optuna_study(f"{study.name}.replicates").user_attrs["race"]
+
+
+def replicate_table(study):
+    return [
+        (t.number, t.state.name, t.params, t.values, t.intermediate_values, t.user_attrs["source"])
+        for t in replicates(study)
+    ]
+
+
+def test_each_cell_repeats_its_best_configuration_on_the_same_seeds() -> None:
+    study = small_study(**FOUR)
+    trials = run(study).get_trials(deepcopy=False)
+    again = replicates(study)
+    assert len(again) == 4 * 3
+    best = {}
+    for trial in trials:
+        cell = study.cell_of(trial.params)
+        if cell not in best or trial.values[0] > best[cell].values[0]:
+            best[cell] = trial
+    for trial in again:
+        source = trials[trial.user_attrs["source"]]
+        assert source.number == best[study.cell_of(trial.params)].number
+        assert {name: value for name, value in trial.params.items() if name != "replicate"} == source.params
+        assert trial.user_attrs["signature"] == source.user_attrs["signature"]
+        assert trial.user_attrs["seed"] == derive_seed(study.seed, "replicate", trial.params["replicate"])
+    assert {trial.params["replicate"] for trial in again} == {1, 2, 3}
+    assert len({trial.user_attrs["seed"] for trial in again}) == 3
+    assert not {t.user_attrs["seed"] for t in again} & {t.user_attrs["seed"] for t in trials}, "fresh seeds"
+
+
+def test_a_replicate_is_what_its_seed_gives_alone() -> None:
+    study = small_study(**FOUR)
+    run(study)
+    examples = split(load_train(study.dataset, Path("data")), seed=study.split_seed)
+    for trial in replicates(study)[:6]:
+        config = study.config({name: value for name, value in trial.params.items() if name != "replicate"})
+        data = tensors(examples, study.dataset, config.input_scaling)
+        seed = derive_seed(study.seed, "replicate", trial.params["replicate"])
+        alone = Stack([Member(0, config, seed, order_seed=seed)], outputs=3, probe=data.probe)
+        epochs = list(train(alone, data))
+        curve = [epoch.val_accuracy[0] for epoch in epochs]
+        noted = connect(None).get_metric_history(trial.user_attrs["mlflow_run_id"], "val_loss")
+        assert [point.value for point in noted] == pytest.approx([epoch.val_loss[0] for epoch in epochs], rel=1e-3)
+        assert list(trial.intermediate_values.values()) == pytest.approx(curve, abs=1 / 40 + 1e-9)
+        assert trial.values[0] == max(trial.intermediate_values.values())
+
+
+def test_cells_told_apart_from_the_leader_leave_the_race() -> None:
+    study = small_study(
+        scientific={"initializer": Choice("zeros", "xavier_normal", "kaiming_normal"), "activation": Choice("tanh")},
+        trials=6,
+        replicates=8,
+        nuisance={"learning_rate": LogUniform(0.05, 0.2)},
+    )
+    run(study)
+    seeds = seeds_by_initializer(study)
+    noted = race(study)
+    assert noted["looks"] == [5, 8]
+    assert noted["finished"]
+    assert seeds["zeros"] == 5
+    if noted["reached"] == 8:
+        assert max(seeds.values()) == 8
+
+
+def test_the_race_ends_when_the_winner_stands_alone() -> None:
+    study = small_study(
+        scientific={"initializer": Choice("zeros", "xavier_normal")},
+        nuisance={"learning_rate": LogUniform(0.05, 0.2)},
+        fixed={"epochs": 3, "momentum": 0.9, "activation": "tanh", "batch_size": 16},
+        trials=4,
+        replicates=40,
+    )
+    run(study)
+    assert race(study)["reached"] == 5
+    assert len(race(study)["contenders"]) == 1
+    assert len(replicates(study)) == 10
+
+
+@pytest.mark.parametrize("stop", [1, 3])
+def test_an_interrupted_race_ends_as_an_uninterrupted_one(stop: int, monkeypatch, tmp_path) -> None:
+    study = small_study(**FOUR)
+    run(study)
+    expected = replicate_table(study)
+    (tmp_path / "other").mkdir()
+    monkeypatch.chdir(tmp_path / "other")
+    prepare()
+    steps = search(study)
+    count = 0
+    for progress in steps:
+        count += progress.phase == "replicates"
+        if count == stop:
+            break
+    steps.close()
+    open_trials = [trial for trial in replicates(study) if not trial.state.is_finished()]
+    assert open_trials, "it was interrupted"
+    run(study)
+    assert replicate_table(study) == expected
+    runs = connect(None).search_runs(
+        [connect(None).get_experiment_by_name(study.name).experiment_id], "tags.`searchlib.kind` = 'replicate'"
+    )
+    assert len(runs) == len(expected)
+
+
+def test_an_interruption_in_the_second_look_changes_nothing(monkeypatch, tmp_path) -> None:
+    study = small_study(trials=4, replicates=7, fixed={"momentum": 0.9, "epochs": 1})
+    run(study)
+    expected, ended = replicate_table(study), race(study)
+    assert ended["looks"] == [5, 7]
+    assert ended["reached"] == 7, "it has a second look"
+    (tmp_path / "other").mkdir()
+    monkeypatch.chdir(tmp_path / "other")
+    prepare()
+    for stop in (3, 30):  # runs: in the first look, then in the second
+        steps = search(study)
+        done = 0
+        for progress in steps:
+            done += len(progress.finished) * (progress.phase == "replicates")
+            if done >= stop or (stop == 30 and progress.phase == "replicates" and len(replicates(study)) > 20):
+                break
+        steps.close()
+        assert any(not trial.state.is_finished() for trial in replicates(study)), "it was interrupted"
+    run(study)
+    assert replicate_table(study) == expected
+    assert race(study) == ended
+
+
+def test_the_champion_of_an_extended_study_is_of_its_last_race() -> None:
+    """An old race's many seeds don't outweigh the few of the race that counts."""
+    run(small_study(trials=4, replicates=6))
+    study = small_study(trials=24, replicates=2)
+    run(study)
+    result = evaluate(study, Stores(storage=STORAGE, data_root=Path("data")))
+    assert result.trial in race(study)["candidates"]
+    assert result.replicate in (1, 2)
+    found = analyze(study, Stores(STORAGE).read(study))
+    assert {cell["n"] for cell in found["cells"]} == {2}
+    assert found["winner"]["trial"] == result.trial
+
+
+def test_nothing_runs_when_the_race_is_over() -> None:
+    study = small_study(**FOUR)
+    run(study)
+    assert list(search(study)) == []
+
+
+def test_more_replicates_go_on_with_those_there() -> None:
+    run(small_study(**FOUR))
+    before = replicate_table(small_study(**FOUR))
+    more = small_study(**{**FOUR, "replicates": 4})
+    run(more)
+    assert replicate_table(more)[: len(before)] == before
+    assert len(replicates(more)) == 16
+
+
+def test_an_extended_search_repeats_the_new_best_configurations() -> None:
+    run(small_study(trials=4, replicates=2))
+    study = small_study(trials=24, replicates=2)
+    optuna_study = run(study)
+    best = Race(study, optuna_study)._candidates()
+    assert set(best) - {0, 1, 2, 3}, "some cell found a better point"
+    for source in best:
+        assert {t.params["replicate"] for t in replicates(study) if t.user_attrs["source"] == source} == {1, 2}
+
+
+def test_only_the_leading_cells_if_asked() -> None:
+    study = small_study(**FOUR, replicate_cells=2)
+    optuna_study = run(study)
+    sources = {trial.user_attrs["source"] for trial in replicates(study)}
+    values = sorted((t.values[0] for t in optuna_study.get_trials() if t.number in sources), reverse=True)
+    assert len(sources) == 2
+    assert values[0] == max(t.values[0] for t in optuna_study.get_trials())
+
+
+def test_without_a_race_all_cells_have_all_seeds() -> None:
+    settings = {
+        "scientific": {"initializer": Choice("zeros", "xavier_normal", "kaiming_normal"), "activation": Choice("tanh")},
+        "trials": 6,
+        "nuisance": {"learning_rate": LogUniform(0.05, 0.2)},
+        "replicate_race": False,
+    }
+    study = small_study(replicates=6, **settings)
+    prepare()
+    steps = search(study)
+    next(step for step in steps if step.phase == "replicates" and step.done > 9)
+    steps.close()
+    status = study_status(study, Stores(STORAGE).read(study))["replicates"]
+    assert not status["finished"]
+    assert status["race"] is False
+    assert 3 <= status["reached"] < 6, "seeds that all cells have"
+    found = analyze(study, Stores(STORAGE).read(study))
+    assert [row["n"] for row in found["cells"]] == [0, 0, 0]
+    assert any("compared once, when all cells have all 6 seeds" in note for note in found["notes"])
+    run(study)
+    assert seeds_by_initializer(study) == {"zeros": 6, "xavier_normal": 6, "kaiming_normal": 6}
+    noted = race(study)
+    assert (noted["looks"], noted["reached"], noted["finished"]) == ([6], 6, True)
+    assert study_status(study, Stores(STORAGE).read(study))["replicates"]["reached"] == 6
+    found = analyze(study, Stores(STORAGE).read(study))
+    assert [row["n"] for row in found["cells"]] == [6, 6, 6]
+    worst = next(one for one in found["comparisons"] if one["against"]["initializer"] == "zeros")
+    assert worst["told_apart"], "of the worst cell"
+
+    raised = small_study(replicates=8, **settings)
+    run(raised)
+    assert seeds_by_initializer(raised) == {"zeros": 8, "xavier_normal": 8, "kaiming_normal": 8}
+    assert (race(raised)["looks"], race(raised)["reached"]) == ([8], 8)
+
+
+def test_whether_replicates_race_is_part_of_the_identity() -> None:
+    """Else an ended race could be turned into one more look at the same seeds, with all of alpha again."""
+    assert small_study().identity == small_study(replicate_race=True).identity
+    study = small_study(**FOUR)
+    run(study)
+    with pytest.raises(StudyError, match="replicate_race: nothing became False"):
+        run(small_study(**FOUR, replicate_race=False))
+
+
+def test_without_scientific_dimensions_the_best_configuration_is_repeated() -> None:
+    study = small_study(scientific={}, trials=6, replicates=7, sampler="random")
+    optuna_study = run(study)
+    again = replicates(study)
+    assert [trial.params["replicate"] for trial in again] == [1, 2, 3, 4, 5, 6, 7]
+    assert {trial.user_attrs["source"] for trial in again} == {optuna_study.best_trial.number}
+    assert race(study)["finished"]
+
+
+def test_each_replicate_may_draw_its_own_split() -> None:
+    study = small_study(**FOUR, replicate_split=True)
+    optuna_study = run(study)
+    examples = split(load_train(study.dataset, Path("data")), seed=study.split_seed)
+    contest = Race(study, optuna_study)
+    contest.engine = Engine(study, examples, "cpu")
+    drawn = [contest._engine(replicate).examples for replicate in (1, 2, 1)]
+    assert drawn[0].validation.digest == drawn[2].validation.digest != drawn[1].validation.digest
+    assert {len(part.validation) for part in drawn} == {len(examples.validation)}
+    both = torch.cat([drawn[0].train.inputs, drawn[0].validation.inputs]).flatten(1)
+    whole = load_train(study.dataset, Path("data")).inputs.flatten(1)
+    assert sorted(map(tuple, both.tolist())) == sorted(map(tuple, whole.tolist())), "nothing lost, nothing added"
+    assert len(replicates(study)) == 12
+
+
+def test_a_champion_that_drew_its_own_split_predicts_what_it_was_not_trained_on() -> None:
+    study = small_study(**FOUR, replicate_split=True)
+    run(study)
+    result = evaluate(study, Stores(storage=STORAGE, data_root=Path("data")))
+    examples = split(load_train(study.dataset, Path("data")), seed=study.split_seed)
+    assert result.replicate is not None
+    drawn = redraw(examples, split_seed=study.split_seed, replicate=result.replicate).validation
+    names = get_dataset(study.dataset).classes
+    truths = [predict(study, Stores(data_root=Path("data")), index).truth for index in range(8)]
+    assert truths == [names[target] for target in drawn.targets[:8]]
+    assert truths != [names[target] for target in examples.validation.targets[:8]]
+
+
+def test_the_split_of_replicates_is_part_of_the_identity() -> None:
+    assert small_study().identity != small_study(replicate_split=True).identity
+    assert small_study().identity == small_study(replicates=5, replicate_cells=2).identity
+
+
+def test_the_champion_is_the_best_replicate_of_the_cell_with_the_best_mean() -> None:
+    study = small_study(trials=8, replicates=4, fixed={"momentum": 0.9, "epochs": 1})
+    run(study)
+    again = replicates(study)
+    means: dict[int, list[float]] = {}
+    for trial in again:
+        means.setdefault(trial.user_attrs["source"], []).append(trial.values[0])
+    full = {source: values for source, values in means.items() if len(values) == max(map(len, means.values()))}
+    top = max(sum(values) / len(values) for values in full.values())
+    result = evaluate(study, Stores(storage=STORAGE, data_root=Path("data")))
+    assert sum(means[result.trial]) / len(means[result.trial]) == pytest.approx(top)
+    of_cell = [trial for trial in again if trial.user_attrs["source"] == result.trial]
+    chosen = next(trial for trial in of_cell if trial.params["replicate"] == result.replicate)
+    assert chosen.values[0] == max(means[result.trial])
+    assert chosen.user_attrs["checkpoint_sha256"] == result.checkpoint_sha256
+    assert sum(map(sum, result.confusion)) == result.n
+    assert sum(row[index] for index, row in enumerate(result.confusion)) == result.correct
+    with Tracker(study, Stores()) as tracker:
+        tags = tracker.client.get_run(stored(study).user_attrs["mlflow_run_id"]).data.tags
+    assert tags["searchlib.test.replicate"] == str(result.replicate)
+
+
+def test_a_study_whose_test_set_was_opened_runs_no_more_replicates() -> None:
+    study = small_study(**FOUR)
+    run(study)
+    evaluate(study, Stores(storage=STORAGE, data_root=Path("data")))
+    assert list(search(small_study(**{**FOUR, "replicates": 9}))) == []
+    assert len(replicates(study)) == 12
+
+
+def test_replicates_are_nested_runs_of_their_own_kind() -> None:
+    study = small_study(**FOUR)
+    optuna_study = run(study)
+    client = connect(None)
+    experiment = client.get_experiment_by_name(study.name).experiment_id
+    runs = client.search_runs([experiment], "tags.`searchlib.kind` = 'replicate'")
+    assert {r.info.run_id for r in runs} == {t.user_attrs["mlflow_run_id"] for t in replicates(study)}
+    for found in runs:
+        assert found.data.tags["mlflow.parentRunId"] == optuna_study.user_attrs["mlflow_run_id"]
+        assert found.data.tags["optuna.study_name"] == "small.replicates"
+        assert found.data.params["replicate"] in "123"
+
+
+def test_the_name_of_the_replicates_is_taken() -> None:
+    Path("x.replicates.py").write_text("from searchlib import Study\nSTUDY = Study(question='?', dataset='digits')\n")
+    with pytest.raises(StudyError, match="rename the file"):
+        load_study("x.replicates.py")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("replicate_cells", 0), ("replicate_cells", True), ("replicate_split", 1), ("replicate_race", 0)],
+)
+def test_wrong_settings_are_refused(field: str, value: object) -> None:
+    with pytest.raises(StudyError, match=field):
+        small_study(**{field: value})

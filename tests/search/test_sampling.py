@@ -1,0 +1,415 @@
+"""Sampling: every cell gets the same points, and the sequence of trials survives kills and restarts."""
+
+from __future__ import annotations
+
+import warnings
+from collections import Counter
+
+import optuna
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.trial import TrialState, create_trial
+from scipy.stats import qmc
+
+from searchlib import Choice, IntUniform, LogUniform, Study, StudyError, Uniform
+from searchlib.search.design import Design, is_adaptive, round_length
+from searchlib.search.overlay import OverlayStorage
+from searchlib.search.pruning import make_pruner, prunes
+from searchlib.search.samplers import ask_round, distribution, sampler_factory
+from searchlib.stores.storage import open_storage
+from searchlib.study.study import PRUNERS, SAMPLERS
+
+
+def make_study(**changes) -> Study:
+    settings = {
+        "question": "Which one?",
+        "dataset": "digits",
+        "scientific": {"activation": Choice("tanh", "relu", "gelu"), "hidden": Choice((8,), (8, 8))},
+        "nuisance": {"learning_rate": LogUniform(1e-3, 1.0), "batch_size": Choice(16, 32, 64)},
+        "seed": 7,
+        "trials": 12,
+    }
+    return Study(**{**settings, **changes})
+
+
+# ------------------------------------------------------------------------------------------------------------ design
+
+
+def test_every_cell_gets_the_same_nuisance_points() -> None:
+    study = make_study()
+    design, cells = Design(study), len(study.cells)
+    assert cells == 6
+    points = []
+    for block in range(70):
+        rows = [design[block * cells + position] for position in range(cells)]
+        assert [{name: row[name] for name in study.scientific} for row in rows] == study.cells
+        (point,) = {tuple(row[name] for name in study.nuisance) for row in rows}
+        points.append(point)
+    assert len(set(points)) == len(points), "each block has a point of its own"
+
+
+def test_the_points_fill_the_nuisance_space_evenly() -> None:
+    """64 points of a Sobol sequence: as many in each half of every dimension, and far more even than random ones."""
+    study = make_study(sampler="qmc", scientific={}, nuisance={"dropout": Uniform(0, 0.5), "momentum": Uniform(0, 0.9)})
+    design = Design(study)
+    points = [(design[k]["dropout"] / 0.5, design[k]["momentum"] / 0.9) for k in range(64)]
+    quarters = Counter((int(x * 8), int(y * 8)) for x, y in points)
+    assert set(quarters.values()) == {1}, "one point in each of 8 x 8 squares"
+    assert qmc.discrepancy(points) < 1e-3
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.sampled_from(["balanced", "qmc"]), st.lists(st.integers(0, 900), min_size=2, max_size=6))
+def test_a_point_does_not_depend_on_how_many_are_asked_for(sampler: str, numbers: list[int]) -> None:
+    """Across 64, 128, ... as well, where a longer Sobol sequence is drawn."""
+    together = Design(make_study(sampler=sampler))
+    drawn = {number: together[number] for number in numbers}
+    for number in reversed(numbers):
+        assert Design(make_study(sampler=sampler))[number] == drawn[number]
+
+
+def test_points_cross_sixty_four() -> None:
+    design = Design(make_study(sampler="qmc"))
+    forward = [design[number] for number in (62, 63, 64, 65, 127, 128)]
+    backward = [design[number] for number in (128, 127, 65, 64, 63, 62)][::-1]
+    assert forward == backward
+    assert len({row["learning_rate"] for row in map(design.__getitem__, range(130))}) == 130
+
+
+def test_the_seed_of_the_study_moves_the_points() -> None:
+    assert Design(make_study(seed=1))[0] != Design(make_study(seed=2))[0]
+
+
+def test_a_grid_holds_every_combination_once() -> None:
+    study = make_study(
+        sampler="grid",
+        scientific={"optimizer": Choice("sgd", "adam"), "momentum": Choice(0.0, 0.9).when(optimizer="sgd")},
+        nuisance={"batch_size": Choice(16, 32), "depth": IntUniform(1, 3)},
+        trials=18,
+    )
+    design = Design(study)
+    rows = [tuple(sorted(design[number].items())) for number in range(18)]
+    expected = {
+        tuple(sorted({**cell, "batch_size": batch, "depth": depth}.items()))
+        for cell in (
+            {"optimizer": "sgd", "momentum": 0.0},
+            {"optimizer": "sgd", "momentum": 0.9},
+            {"optimizer": "adam"},
+        )
+        for batch in (16, 32)
+        for depth in (1, 2, 3)
+    }
+    assert set(rows) == expected
+    assert len(rows) == len(expected) == 18
+
+
+def test_a_grid_has_an_end() -> None:
+    """--trials can ask for more than the study file says; the grid must not start again from its first point."""
+    study = make_study(sampler="grid", nuisance={}, trials=6)
+    with pytest.raises((StudyError, IndexError), match="grid"):
+        Design(study)[6]
+
+
+@pytest.mark.parametrize("sampler", ["balanced", "qmc"])
+def test_an_inactive_dimension_is_absent(sampler: str) -> None:
+    study = make_study(
+        sampler=sampler,
+        scientific={"optimizer": Choice("sgd", "adam")},
+        nuisance={
+            "momentum": Uniform(0.1, 0.9).when(optimizer="sgd"),
+            "beta1": Uniform(0.8, 0.99).when(optimizer="adam"),
+        },
+    )
+    design = Design(study)
+    for row in map(design.__getitem__, range(40)):
+        assert list(row) == (["optimizer", "momentum"] if row["optimizer"] == "sgd" else ["optimizer", "beta1"])
+        study.config(row)
+
+
+def test_round_length() -> None:
+    assert round_length(make_study(round_size=32)) == 36
+    assert round_length(make_study(round_size=36)) == 36
+    assert round_length(make_study(round_size=1)) == 6
+    assert round_length(make_study(round_size=32, sampler="tpe")) == 32
+    assert round_length(make_study(round_size=5, scientific={})) == 5
+
+
+def test_distributions_hold_the_same_values() -> None:
+    assert distribution(Choice("a", (2, 3))) == CategoricalDistribution(("a", "2-3"))
+    assert distribution(Uniform(0, 1)) == FloatDistribution(0.0, 1.0)
+    assert distribution(LogUniform(0.1, 1.0)) == FloatDistribution(0.1, 1.0, log=True)
+    assert distribution(IntUniform(1, 9, step=2)) == IntDistribution(1, 9, step=2)
+    assert distribution(IntUniform(1, 9, log=True)) == IntDistribution(1, 9, log=True)
+
+
+@pytest.mark.parametrize(
+    ("sampler", "adaptive"),
+    [("balanced", False), ("qmc", False), ("grid", False), ("random", False), ("tpe", True), ("gp", True),
+     ("cmaes", True), (lambda seed: optuna.samplers.RandomSampler(seed=seed), True)],
+)  # fmt: skip
+def test_is_adaptive(sampler, adaptive: bool) -> None:
+    study = make_study(sampler=sampler, nuisance={"batch_size": Choice(16, 32)})
+    assert is_adaptive(study) is adaptive
+
+
+# -------------------------------------------------------------------------------------------------------- ask_round
+
+
+def open_study(study: Study, path: str) -> optuna.Study:
+    return optuna.create_study(
+        study_name="s", storage=open_storage(path), direction=study.direction, load_if_exists=True
+    )
+
+
+def value_of(params: dict) -> float:
+    """A stand-in for training, smooth enough for a sampler to learn from."""
+    return 1.0 - (params.get("learning_rate", 0.1) - 0.2) ** 2 - 0.01 * len(str(params))
+
+
+def tell(optuna_study: optuna.Study, number: int) -> None:
+    frozen = optuna_study.trials[number]
+    optuna_study.tell(optuna.trial.Trial(optuna_study, frozen._trial_id), value_of(frozen.params))
+
+
+def row_of(trial) -> tuple:
+    return trial.number, tuple(trial.params.items()), tuple(sorted(trial.user_attrs.items()))
+
+
+def rows_of(optuna_study: optuna.Study) -> list[tuple]:
+    return [row_of(trial) for trial in optuna_study.trials]
+
+
+def search_in_one_go(study: Study, path: str, rounds: int, length: int) -> list[tuple]:
+    optuna_study = open_study(study, path)
+    for start in range(0, rounds * length, length):
+        asked = list(ask_round(study, optuna_study, range(start, start + length)))
+        assert [trial.number for trial in asked] == list(range(start, start + length))
+        for trial in asked:
+            tell(optuna_study, trial.number)
+    return rows_of(optuna_study)
+
+
+def study_for(sampler: str) -> Study:
+    size = {"round_size": ROUNDS[sampler][1]}
+    if sampler == "grid":
+        return make_study(sampler="grid", nuisance={"batch_size": Choice(16, 32, 64)}, trials=18, **size)
+    if sampler == "cmaes":  # for numbers only
+        return make_study(
+            sampler="cmaes",
+            scientific={},
+            nuisance={"learning_rate": LogUniform(1e-3, 1.0), "dropout": Uniform(0.0, 0.5), "width": IntUniform(4, 64)},
+            **size,
+        )
+    return make_study(sampler=sampler, **size)
+
+
+ROUNDS = {
+    "tpe": (3, 6),
+    "random": (3, 4),
+    "qmc": (3, 4),
+    "gp": (3, 6),
+    "cmaes": (4, 6),
+    "grid": (3, 6),
+    "balanced": (3, 6),
+}
+
+
+def test_every_sampler_is_tested() -> None:
+    assert set(ROUNDS) == set(SAMPLERS)
+
+
+@pytest.mark.parametrize("sampler", ROUNDS)
+def test_the_sequence_survives_a_kill_while_a_round_is_asked(sampler: str) -> None:
+    """Some trials of the last round are recorded, none is told; another process goes on with the rest."""
+    study, (rounds, length) = study_for(sampler), ROUNDS[sampler]
+    assert round_length(study) == length
+    whole = search_in_one_go(study, "whole.journal", rounds, length)
+    search_in_one_go(study, "broken.journal", rounds - 1, length)
+    start = (rounds - 1) * length
+    list(ask_round(study, open_study(study, "broken.journal"), range(start, start + 2)))
+    resumed = open_study(study, "broken.journal")
+    list(ask_round(study, resumed, range(start + 2, start + length)))
+    assert rows_of(resumed) == whole
+    assert len({params for _, params, _ in whole}) == len(whole), "all are different, across rounds too"
+
+
+@pytest.mark.parametrize("sampler", ROUNDS)
+def test_the_sequence_survives_a_kill_with_some_told_some_running_some_not_asked(sampler: str) -> None:
+    """As after --trials stopped in the middle of a round: its results must not leak into the rest of the round."""
+    study, (rounds, length) = study_for(sampler), ROUNDS[sampler]
+    assert round_length(study) == length
+    whole = search_in_one_go(study, "whole.journal", rounds, length)
+    search_in_one_go(study, "broken.journal", rounds - 1, length)
+    start = (rounds - 1) * length
+    stopped = open_study(study, "broken.journal")
+    list(ask_round(study, stopped, range(start, start + 3)))
+    tell(stopped, start)
+    tell(stopped, start + 1)
+    resumed = open_study(study, "broken.journal")
+    list(ask_round(study, resumed, range(start + 3, start + length)))
+    assert rows_of(resumed) == whole
+
+
+def test_a_study_that_learns_uses_its_results() -> None:
+    """Otherwise the tests above would hold for any sampler that ignores the storage."""
+    study = make_study(sampler="tpe", scientific={}, nuisance={"learning_rate": Uniform(0.001, 1.0)}, round_size=10)
+    whole = search_in_one_go(study, "whole.journal", 5, 10)
+    rates = [dict(params)["learning_rate"] for _, params, _ in whole]
+    early = sum(abs(rate - 0.2) for rate in rates[:10]) / 10
+    late = sum(abs(rate - 0.2) for rate in rates[-20:]) / 20
+    assert late < 0.7 * early
+
+
+def test_a_trial_is_recorded_whole_by_one_write() -> None:
+    study = make_study(sampler="tpe")
+    optuna_study = open_study(study, "one.journal")
+    with open("one.journal") as file:
+        before = len(file.readlines())
+    trial, *_ = ask_round(study, optuna_study, range(4))
+    with open("one.journal") as file:
+        assert len(file.readlines()) == before + 4
+    assert trial.state is TrialState.RUNNING
+    assert list(trial.params) == ["activation", "hidden", "learning_rate", "batch_size"]
+    assert trial.user_attrs["signature"] == study.config(trial.params).signature
+    assert trial.user_attrs["seed"] < 2**53
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random", "gp"])
+def test_conditional_dimensions_are_asked_for_when_active(sampler: str) -> None:
+    study = make_study(
+        sampler=sampler,
+        scientific={"optimizer": Choice("sgd", "adam")},
+        nuisance={"momentum": Uniform(0.1, 0.9).when(optimizer="sgd"), "learning_rate": LogUniform(1e-3, 1.0)},
+        round_size=7,
+    )
+    rows = search_in_one_go(study, "whole.journal", 2, 7)
+    kinds = {dict(params)["optimizer"] for _, params, _ in rows}
+    assert kinds == {"sgd", "adam"}
+    for _, params, _ in rows:
+        assert ("momentum" in dict(params)) == (dict(params)["optimizer"] == "sgd")
+
+
+def test_a_combination_that_no_trial_can_have_is_not_recorded() -> None:
+    study = make_study(scientific={"nesterov": Choice(False, True)}, nuisance={}, fixed={"momentum": 0.5}, trials=2)
+    object.__setattr__(study, "fixed", {"momentum": 0.0})  # as if the check of the study had missed it
+    optuna_study = open_study(study, "one.journal")
+    with pytest.raises(StudyError, match="nesterov"):
+        list(ask_round(study, optuna_study, range(2)))
+    assert len(optuna_study.trials) == 1
+
+
+# ------------------------------------------------------------------------------------------------- samplers of its own
+
+
+def seeded(seed: int) -> optuna.samplers.BaseSampler:
+    return optuna.samplers.RandomSampler(seed=seed)
+
+
+def unseeded() -> optuna.samplers.BaseSampler:
+    return optuna.samplers.RandomSampler(seed=3)
+
+
+def wrong(seed: int) -> str:
+    return "tpe"
+
+
+def quasi(seed: int) -> optuna.samplers.BaseSampler:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        return optuna.samplers.QMCSampler(scramble=True, seed=3)
+
+
+@pytest.mark.parametrize("function", [seeded, quasi])
+def test_a_function_may_bring_any_sampler(function) -> None:
+    study = make_study(sampler=function, scientific={}, nuisance={"dropout": Uniform(0.0, 0.5)}, round_size=5)
+    rows = search_in_one_go(study, "whole.journal", 3, 5)
+    assert len({params for _, params, _ in rows}) == 15, "no round repeats the points of another"
+
+
+def test_a_function_without_a_seed_does_not_repeat_its_points_each_round() -> None:
+    """Made anew for each round it would start again with the seed written in it: it is made once."""
+    study = make_study(sampler=unseeded, scientific={}, nuisance={"dropout": Uniform(0.0, 0.5)}, round_size=5)
+    rows = search_in_one_go(study, "whole.journal", 3, 5)
+    assert len({params for _, params, _ in rows}) == 15
+
+
+def test_a_function_with_a_seed_gets_another_one_each_trial_and_study() -> None:
+    first = search_in_one_go(make_study(sampler=seeded), "a.journal", 1, 5)
+    assert first == search_in_one_go(make_study(sampler=seeded), "b.journal", 1, 5)
+    assert first != search_in_one_go(make_study(sampler=seeded, seed=8), "c.journal", 1, 5)
+
+
+def test_a_function_that_returns_something_else() -> None:
+    with pytest.raises(StudyError, match="sampler: the function returned str; expected a BaseSampler of Optuna"):
+        sampler_factory(make_study(sampler=wrong))(0)
+    with pytest.raises(StudyError, match="pruner: the function returned int; expected a BasePruner of Optuna"):
+        make_pruner(make_study(pruner=lambda: 3), 5)
+
+
+# ------------------------------------------------------------------------------------------------------------ pruning
+
+
+def curve(activation: str, level: float, epochs: int, *, running: bool = False, rate: float = 0.1):
+    params = {"activation": activation, "learning_rate": rate}
+    study = make_study(scientific={"activation": Choice("tanh", "relu", "sigmoid")})
+    return create_trial(
+        state=TrialState.RUNNING if running else TrialState.COMPLETE,
+        value=None if running else level,
+        params=params,
+        distributions={name: distribution(study.dimensions[name]) for name in params},
+        intermediate_values=dict.fromkeys(range(1, epochs + 1), level),
+    )
+
+
+@pytest.mark.parametrize("name", ["median", "hyperband", "asha"])
+def test_pruning_compares_within_a_cell_only(name: str) -> None:
+    """Slow starters in a cell of their own are never stopped; the same curve among faster ones of its cell is."""
+    study = make_study(scientific={"activation": Choice("tanh", "relu", "sigmoid")}, pruner=name)
+    for cell, stopped in (("sigmoid", False), ("relu", True)):
+        optuna_study = open_study(study, f"{cell}.journal")
+        for level in range(40):
+            optuna_study.add_trial(curve("relu", 0.9 + level / 1000, 16))
+            optuna_study.add_trial(curve("sigmoid", 0.1, 16))
+        outcomes = []
+        pruner = make_pruner(study, 16)
+        for _ in range(8):  # hyperband puts trials into brackets; not all of them stop early
+            optuna_study.add_trial(curve(cell, 0.2, 0, running=True))
+            slow = optuna_study.trials[-1]
+            stops = []
+            view = OverlayStorage(optuna_study._storage, optuna_study._study_id, optuna_study.trials)
+            if name != "median":  # rungs are on record for those that passed them
+                for trial in optuna_study.trials[:-1]:
+                    for rung in range(4):
+                        view.set_trial_system_attr(trial._trial_id, f"completed_rung_{rung}", trial.values[0]
+                                                   if trial.values else 0.2)  # fmt: skip
+            for epoch in range(1, 16):
+                view.set_trial_intermediate_value(slow._trial_id, epoch, 0.2)
+                stops.append(prunes(pruner, study, optuna_study, view, slow._trial_id))
+                assert view.cell == {}, "the view is whole again"
+            outcomes.append(any(stops))
+            optuna_study.tell(optuna.trial.Trial(optuna_study, slow._trial_id), state=TrialState.FAIL)
+        assert any(outcomes) is stopped, (name, cell)
+
+
+def test_pruners_by_name() -> None:
+    assert make_pruner(make_study(pruner="none"), 5) is None
+    assert make_pruner(make_study(pruner="within_cell"), 5) is None, "a bracket halves its cells itself"
+    for name in set(PRUNERS) - {"none", "within_cell"}:
+        assert isinstance(make_pruner(make_study(pruner=name), 5), optuna.pruners.BasePruner)
+    own = optuna.pruners.ThresholdPruner(lower=0.5)
+    assert make_pruner(make_study(pruner=lambda: own), 5) is own
+
+
+def test_a_decision_leaves_the_storage_alone() -> None:
+    study = make_study(scientific={"activation": Choice("tanh", "relu", "sigmoid")}, pruner="asha")
+    optuna_study = open_study(study, "one.journal")
+    optuna_study.add_trial(curve("relu", 0.2, 0, running=True))
+    view = OverlayStorage(optuna_study._storage, optuna_study._study_id, optuna_study.trials)
+    trial_id = optuna_study.trials[0]._trial_id
+    view.set_trial_intermediate_value(trial_id, 1, 0.2)
+    prunes(make_pruner(study, 16), study, optuna_study, view, trial_id)
+    assert view.get_trial_system_attrs(trial_id), "the rung is noted, in memory"
+    assert optuna_study.trials[0].system_attrs == {}
+    assert optuna_study.trials[0].intermediate_values == {}

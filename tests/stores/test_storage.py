@@ -1,0 +1,454 @@
+"""Storage: what can't be opened is explained, a kill costs neither data nor time, one coordinator a study."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.distributions import FloatDistribution
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
+from optuna.trial import TrialState, create_trial
+
+from searchlib.errors import BusyError, StorageError
+from searchlib.search.overlay import OverlayStorage
+from searchlib.stores import storage
+from searchlib.stores.journal import JournalLock
+from searchlib.stores.locks import StudyLock, at_work
+from searchlib.stores.storage import count_trials, open_storage, storage_exists
+from searchlib.stores.stores import Stores
+from searchlib.text import mask
+
+JOURNAL, SQLITE = "optuna.journal", "sqlite:///study.db"
+
+
+def make_trials(place: str, name: str = "s", finished: int = 3, running: int = 1) -> optuna.Study:
+    study = optuna.create_study(study_name=name, storage=open_storage(place), load_if_exists=True)
+    for number in range(finished):
+        study.add_trial(
+            create_trial(params={"x": 0.1 * number}, distributions={"x": FloatDistribution(0, 1)}, value=float(number))
+        )
+    for _ in range(running):
+        study.ask()
+    return study
+
+
+@contextlib.contextmanager
+def other_process(code: str) -> Iterator[subprocess.Popen[str]]:
+    """Another Python at work in this folder, after it printed 'ready'; killed by SIGKILL at the end."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(code)], stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        yield process
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        for pipe in (process.stdin, process.stdout):
+            assert pipe is not None
+            pipe.close()
+
+
+# ------------------------------------------------------------------------------------------------------------ opening
+
+
+@pytest.mark.parametrize("place", [JOURNAL, "./optuna.journal", "sub/optuna.journal", SQLITE])
+def test_what_was_stored_is_there_again(place: str) -> None:
+    Path("sub").mkdir()
+    make_trials(place)
+    again = Stores(place).optuna_study("s")
+    assert [trial.state.name for trial in again.trials] == ["COMPLETE"] * 3 + ["RUNNING"]
+    assert Stores(place).optuna_study("other") is None
+
+
+def test_optunas_own_backend_reads_the_journal() -> None:
+    make_trials(JOURNAL)
+    theirs = optuna.load_study(study_name="s", storage=JournalStorage(JournalFileBackend(JOURNAL)))
+    assert len(theirs.trials) == 4
+
+
+def test_asking_for_a_study_creates_nothing() -> None:
+    for place in (JOURNAL, SQLITE, "nowhere/optuna.journal"):
+        assert Stores(place).optuna_study("s") is None
+        assert count_trials(place) == {}
+        assert not storage_exists(place)
+    assert list(Path().iterdir()) == []
+
+
+def test_a_place_that_is_no_storage() -> None:
+    Path("folder").mkdir()
+    Path("text.txt").write_text("hello, world\n")
+    Path("some.json").write_text('{"op": 1}')
+    sqlite3.connect("study.db").execute("create table t (x)").connection.close()
+    Path("torn.db").write_bytes(b"SQLite format 3\0" + b"\1" * 200)
+    for place, *expected in [
+        ("nowhere/optuna.journal", "the folder 'nowhere' isn't there; create it first"),
+        ("folder", "is a folder; expected a file, such as optuna.journal"),
+        ("text.txt", "is no journal of Optuna; give another file"),
+        ("some.json", "is no journal of Optuna"),
+        ("study.db", "is no journal of Optuna", "sqlite:///study.db"),
+        ("sqlite:///text.txt", "can't be opened", "expected a path or an Optuna URL such as"),
+        ("sqlite:///nowhere/study.db", "can't be opened"),
+        ("sqlite:///torn.db", "can't be opened"),
+        ("nosuch://host/db", "can't be opened", "postgresql://user:password@host/database"),
+        ("://", "can't be opened"),
+        ("postgresql://ann:s3cret@localhost:1/db", "can't be opened", "ann:***@localhost"),
+        ("nosuch://ann:s3cret@localhost:1/db", "can't be opened"),
+    ]:
+        before = {path: path.read_bytes() for path in Path().glob("*.*") if path.is_file()}
+        with pytest.raises(StorageError) as caught:
+            open_storage(place)
+        message = str(caught.value)
+        assert message.startswith("storage ")
+        assert "s3cret" not in message
+        assert "\n" not in message
+        for part in expected:
+            assert part in message
+        assert {path: path.read_bytes() for path in before} == before, "nothing was written into it"
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("postgresql://ann:s3cret@host/db", "postgresql://ann:***@host/db"),
+        ("postgresql+psycopg2://ann:s3:cr/et@host:5432/db", "postgresql+psycopg2://ann:***@host:5432/db"),
+        ("redis://:s3cret@host/0", "redis://:***@host/0"),
+        ("postgresql://ann@host/db", "postgresql://ann@host/db"),
+        ("postgresql://host:5432/db", "postgresql://host:5432/db"),
+        ("sqlite:///study.db", "sqlite:///study.db"),
+        ("optuna.journal", "optuna.journal"),
+        ("postgresql://host/db?user=ann&password=s3cret&sslmode=require", None),
+    ],
+)
+def test_a_password_is_never_shown(url: str, shown: str | None) -> None:
+    assert "s3cret" not in mask(url)
+    assert shown is None or mask(url) == shown
+
+
+def test_an_sqlite_url_may_have_options() -> None:
+    make_trials(SQLITE)
+    assert storage_exists("sqlite:///study.db?timeout=30")
+    assert count_trials("sqlite:///study.db?timeout=30") == {"s": 3}
+
+
+@pytest.mark.parametrize("torn", ['{"op_code": 5, "worker_id": "', "{", '{"op_code": 4, "study_id": 0}'])
+def test_a_torn_last_line_is_dropped_and_all_before_it_is_kept(torn: str) -> None:
+    make_trials(JOURNAL)
+    whole = Path(JOURNAL).read_bytes()
+    Path(JOURNAL).write_bytes(whole + torn.encode())
+    assert count_trials(JOURNAL) == {"s": 3}
+    study = make_trials(JOURNAL, finished=1, running=0)
+    assert Path(JOURNAL).read_bytes().startswith(whole)
+    assert len(study.trials) == 5
+    assert len(Stores(JOURNAL).optuna_study("s").trials) == 5
+    theirs = optuna.load_study(study_name="s", storage=JournalStorage(JournalFileBackend(JOURNAL)))
+    assert len(theirs.trials) == 5
+
+
+def test_a_long_torn_line_is_dropped() -> None:
+    make_trials(JOURNAL)
+    whole = Path(JOURNAL).read_bytes()
+    Path(JOURNAL).write_bytes(whole + b'{"op_code": 9, "user_attr": "' + b"x" * 200_000)
+    assert len(Stores(JOURNAL).optuna_study("s").trials) == 4
+    assert Path(JOURNAL).read_bytes() == whole
+
+
+def test_a_torn_first_line() -> None:
+    Path(JOURNAL).write_text('{"op_co')
+    assert len(make_trials(JOURNAL).trials) == 4
+
+
+def test_a_whole_journal_is_not_touched_by_opening() -> None:
+    make_trials(JOURNAL)
+    before = Path(JOURNAL).stat()
+    open_storage(JOURNAL)
+    assert (Path(JOURNAL).stat().st_mtime_ns, Path(JOURNAL).stat().st_size) == (before.st_mtime_ns, before.st_size)
+
+
+def test_a_journal_broken_in_its_middle_is_refused() -> None:
+    make_trials(JOURNAL)
+    lines = Path(JOURNAL).read_text().splitlines(keepends=True)
+    Path(JOURNAL).write_text("".join([*lines[:2], '{"op_code": 4, "stu\n', *lines[2:]]))
+    with pytest.raises(StorageError, match="can't be opened"):
+        open_storage(JOURNAL)
+    with pytest.raises(StorageError, match="can't be opened"):
+        count_trials(JOURNAL)
+
+
+# -------------------------------------------------------------------------------------------------------------- locks
+
+HOLD = """
+    import os, sys
+    from searchlib.stores.journal import JournalLock
+    JournalLock(os.path.abspath("optuna.journal")).acquire()
+    print("ready", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_killed_writer_costs_no_wait() -> None:
+    make_trials(JOURNAL)
+    with other_process(HOLD) as holder:
+        assert os.path.islink("optuna.journal.lock")
+    assert holder.returncode == -signal.SIGKILL
+    assert os.path.islink("optuna.journal.lock"), "it left its link behind"
+    started = time.monotonic()
+    assert len(make_trials(JOURNAL, finished=1, running=0).trials) == 5
+    assert time.monotonic() - started < 2.0
+    assert not os.path.lexists("optuna.journal.lock")
+
+
+def test_a_living_writer_is_waited_for() -> None:
+    make_trials(JOURNAL)
+    study = Stores(JOURNAL).optuna_study("s")
+    written = threading.Event()
+    with other_process(HOLD):
+        writer = threading.Thread(target=lambda: (study.ask(), written.set()))
+        writer.start()
+        assert not written.wait(0.5)
+        assert not written.is_set()
+    assert written.wait(5.0), "the kernel lock died with its owner"
+    writer.join()
+
+
+def test_optunas_own_lock_and_ours_keep_each_other_out() -> None:
+    """A bare optuna-dashboard takes Optuna's default lock."""
+    make_trials(JOURNAL)
+    ours, theirs = JournalLock(os.path.abspath(JOURNAL)), JournalFileSymlinkLock(JOURNAL)
+    for first, second in ((ours, theirs), (theirs, ours)):
+        first.acquire()
+        entered = threading.Event()
+        waiter = threading.Thread(target=lambda lock=second, flag=entered: (lock.acquire(), flag.set()))
+        waiter.start()
+        assert not entered.wait(0.4), f"{type(second).__name__} entered beside {type(first).__name__}"
+        first.release()
+        assert entered.wait(3.0)
+        waiter.join()
+        second.release()
+    assert not os.path.lexists("optuna.journal.lock")
+
+
+def test_a_foreign_link_of_a_killed_process_is_broken_after_optunas_patience(monkeypatch) -> None:
+    monkeypatch.setattr(storage, "FOREIGN_LOCK_SECONDS", 0.3)
+    make_trials(JOURNAL)
+    JournalFileSymlinkLock(JOURNAL).acquire()
+    started = time.monotonic()
+    make_trials(JOURNAL, finished=1, running=0)
+    assert 0.3 <= time.monotonic() - started < 2.0
+
+
+def test_many_writers_lose_nothing() -> None:
+    make_trials(JOURNAL, finished=0, running=0)
+    code = """
+        import optuna
+        from searchlib.stores import Stores
+        study = Stores("optuna.journal").optuna_study("s")
+        print("ready", flush=True)
+        for number in range(20):
+            study.add_trial(optuna.trial.create_trial(value=float(number)))
+        print("done", flush=True)
+    """
+    with other_process(code) as first, other_process(code) as second:
+        assert first.stdout.readline() == second.stdout.readline() == "done\n"
+    assert len(Stores(JOURNAL).optuna_study("s").trials) == 40
+
+
+def hold_study(purpose: str) -> str:
+    return f"""
+        import sys
+        from searchlib.stores.locks import StudyLock
+        with StudyLock("optuna.journal", "s", {purpose!r}):
+            print("ready", flush=True)
+            sys.stdin.read()
+    """
+
+
+def test_a_second_coordinator_is_told_who_is_at_work() -> None:
+    lock = StudyLock(JOURNAL, "s", "optimize")
+    with other_process(hold_study("optimize")) as holder:
+        with pytest.raises(BusyError) as caught, lock:
+            pass
+        message = str(caught.value)
+        assert f"process {holder.pid} " in message
+        assert "'s'" in message
+        assert "optimize" in message
+        assert "wait for it, or end it first" in message
+        with StudyLock(JOURNAL, "other", "optimize"), StudyLock("other.journal", "s", "optimize"):
+            pass
+        with pytest.raises(BusyError), StudyLock("./optuna.journal", "s", "optimize"):
+            pass
+    started = time.monotonic()
+    with lock:
+        assert json.loads(lock.path.read_text())["pid"] == os.getpid()
+        assert time.monotonic() - started < 1.0
+    assert lock.path.read_text() == ""
+
+
+def test_a_second_evaluation_waits_for_the_first() -> None:
+    with other_process(hold_study("evaluate")) as holder:
+        entered = threading.Event()
+
+        def evaluate() -> None:
+            with StudyLock(JOURNAL, "s", "evaluate"):
+                entered.set()
+
+        waiter = threading.Thread(target=evaluate)
+        waiter.start()
+        assert not entered.wait(0.4)
+        holder.stdin.close()
+        assert entered.wait(5.0)
+        waiter.join()
+
+
+def killed(lock: StudyLock) -> None:
+    """What is left of a lock whose owner was killed: its name."""
+    lock.__enter__()
+    assert lock.descriptor is not None
+    os.close(lock.descriptor)
+    lock.descriptor = None
+
+
+def test_whether_a_search_is_at_work() -> None:
+    assert at_work(JOURNAL, "s") is False
+    assert not Path(".searchlib").exists()
+    with StudyLock(JOURNAL, "s", "verify"):
+        assert at_work(JOURNAL, "s") is False
+    with StudyLock(JOURNAL, "s", "optimize"):
+        assert at_work(JOURNAL, "s") is True
+        assert at_work(JOURNAL, "other") is False
+        with pytest.raises(BusyError):
+            StudyLock(JOURNAL, "s", "optimize").__enter__()
+    killed(StudyLock(JOURNAL, "s", "optimize"))
+    assert at_work(JOURNAL, "s") is False
+    assert at_work("mysql://host/database", "s") is None, "another host may be at it"
+
+
+def test_who_looks_for_a_search_refuses_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A search begins, over the name of one that was killed, at the moment in which somebody looks."""
+    lock = StudyLock(JOURNAL, "s", "optimize")
+    killed(lock)
+    with lock.path.open() as look:
+        fcntl.flock(look, fcntl.LOCK_SH)
+        monkeypatch.setattr(storage.time, "sleep", lambda seconds: fcntl.flock(look, fcntl.LOCK_UN))
+        with lock:
+            pass
+
+
+def test_a_working_folder_that_cannot_be_written() -> None:
+    Path(".searchlib").write_text("a file in the way")
+    with pytest.raises(StorageError, match="can't be written"), StudyLock(JOURNAL, "s", "optimize"):
+        pass
+
+
+# ----------------------------------------------------------------------------------------------------------- counting
+
+
+def optunas_count(place: str) -> dict[str, int]:
+    return {
+        name: sum(trial.state.is_finished() for trial in optuna.load_study(study_name=name, storage=place_of).trials)
+        for place_of in [open_storage(place)]
+        for name in optuna.get_all_study_names(place_of)
+    }
+
+
+@pytest.mark.parametrize("place", [JOURNAL, SQLITE])
+def test_count_trials_equals_optunas_own(place: str) -> None:
+    first = make_trials(place, "first", finished=2, running=2)
+    second = make_trials(place, "second", finished=3, running=0)
+    make_trials(place, "empty", finished=0, running=0)
+    for trial, state in zip(first.trials[2:], (TrialState.PRUNED, TrialState.FAIL), strict=True):
+        first.tell(optuna.trial.Trial(first, trial._trial_id), state=state)
+    second.enqueue_trial({"x": 0.5})
+    assert count_trials(place) == optunas_count(place) == {"first": 4, "second": 3, "empty": 0}
+    optuna.delete_study(study_name="first", storage=open_storage(place))
+    assert count_trials(place) == optunas_count(place) == {"second": 3, "empty": 0}
+    make_trials(place, "first", finished=1, running=1)
+    assert count_trials(place) == optunas_count(place) == {"second": 3, "empty": 0, "first": 1}
+
+
+def test_counting_after_a_trial_for_a_study_that_another_process_deleted() -> None:
+    """Optuna gives such a trial no number; the trials after it must not be taken for others."""
+    doomed = make_trials(JOURNAL, "doomed", finished=1, running=0)
+    make_trials(JOURNAL, "kept", finished=1, running=0)
+    optuna.delete_study(study_name="doomed", storage=open_storage(JOURNAL))
+    with pytest.raises(KeyError):
+        doomed._storage.create_new_trial(doomed._study_id)
+    kept = Stores(JOURNAL).optuna_study("kept")
+    kept.tell(kept.ask(), 1.0)
+    kept.ask()
+    assert count_trials(JOURNAL) == optunas_count(JOURNAL) == {"kept": 2}
+
+
+def test_counting_after_a_finished_trial_was_set_running_by_another_process() -> None:
+    """Optuna leaves a finished trial as it is."""
+    study = make_trials(JOURNAL, finished=1, running=1)
+    stale = Stores(JOURNAL).optuna_study("s")
+    trial = study.trials[1]
+    study.tell(optuna.trial.Trial(study, trial._trial_id), 1.0)
+    with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):
+        stale._storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING)
+    assert count_trials(JOURNAL) == optunas_count(JOURNAL) == {"s": 2}
+
+
+def test_a_journal_is_counted_without_optuna() -> None:
+    make_trials(JOURNAL)
+    code = "import sys, searchlib.stores.storage as s; print(s.count_trials('optuna.journal'), 'optuna' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "{'s': 3} False"
+
+
+def test_counting_what_is_no_journal() -> None:
+    Path("text.txt").write_text("hello\n")
+    with pytest.raises(StorageError, match="no journal of Optuna"):
+        count_trials("text.txt")
+
+
+# ------------------------------------------------------------------------------------------------------------ overlay
+
+
+def test_an_overlay_changes_nothing_below_it() -> None:
+    study = make_trials(JOURNAL)
+    before = Path(JOURNAL).read_bytes()
+    overlay = OverlayStorage(study._storage, study._study_id, study.trials)
+    shadow = optuna.Study("s", overlay)
+    trial = shadow.ask()
+    trial.suggest_float("x", 0, 1)
+    trial.report(0.5, 1)
+    trial.set_user_attr("note", "here")
+    overlay.set_trial_system_attr(trial._trial_id, "a", 1)
+    overlay.set_study_system_attr(study._study_id, "b", 2)
+    overlay.set_trial_intermediate_value(3, 1, 0.25)
+    assert trial.number == 4
+    assert len(shadow.trials) == 5
+    assert shadow.trials[4].intermediate_values == {1: 0.5}
+    assert shadow.trials[3].intermediate_values == {1: 0.25}
+    assert overlay.get_study_system_attrs(study._study_id)["b"] == 2
+    assert Path(JOURNAL).read_bytes() == before
+    assert study.trials[3].intermediate_values == {}
+
+
+def test_an_overlay_with_a_cell_shows_that_cell_only() -> None:
+    study = make_trials(JOURNAL, running=0)
+    overlay = OverlayStorage(study._storage, study._study_id, study.trials)
+    overlay.cell = {"x": 0.1}
+    assert [trial.number for trial in overlay.get_all_trials(study._study_id)] == [1]
+    assert overlay.get_best_trial(study._study_id).number == 1
+    overlay.cell = {}
+    assert overlay.get_best_trial(study._study_id).number == 0
+    assert len(overlay.get_all_trials(study._study_id, states=(TrialState.COMPLETE,))) == 3
+    assert overlay.get_n_trials(study._study_id) == 3

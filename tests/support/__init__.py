@@ -1,0 +1,105 @@
+"""Small real studies, data and stores for the tests."""
+
+from __future__ import annotations
+
+import functools
+import struct
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import optuna
+
+from searchlib import MLP, Choice, LogUniform, Study, idx_dataset
+from searchlib.search import optimize as searching
+from searchlib.stores.mlflow_store import connect
+from searchlib.stores.stores import Stores
+
+STORAGE = "optuna.journal"
+TRAIN, TEST, SIDE, CLASSES = 240, 60, 6, 3
+
+
+def write_idx(root: Path, *, parts: tuple[str, ...] = ("train", "t10k"), title: str = "Blobs") -> None:
+    """IDX files of a small problem: each class is a bright bar at its own height, under noise."""
+    folder = root / title / "raw"
+    folder.mkdir(parents=True, exist_ok=True)
+    for part, count, seed in (("train", TRAIN, 1), ("t10k", TEST, 2)):
+        if part not in parts:
+            continue
+        draw = np.random.default_rng(seed)
+        labels = (np.arange(count) % CLASSES).astype(np.uint8)
+        images = draw.integers(0, 120, (count, SIDE, SIDE)).astype(np.uint8)
+        for image, label in zip(images, labels, strict=True):
+            image[2 * label : 2 * label + 2] += 100
+        header = struct.pack(">4i", 0x803, count, SIDE, SIDE)
+        (folder / f"{part}-images-idx3-ubyte").write_bytes(header + images.tobytes())
+        (folder / f"{part}-labels-idx1-ubyte").write_bytes(struct.pack(">2i", 0x801, count) + labels.tobytes())
+
+
+def blobs():
+    return idx_dataset(
+        name="blobs", title="Blobs", classes=("low", "middle", "high"), shape=(SIDE, SIDE), train=TRAIN, test=TEST
+    )
+
+
+def small_study(**changes) -> Study:
+    """Two initializers by two activations on the blobs, two epochs."""
+    settings = {
+        "name": "small",
+        "question": "Which of two?",
+        "dataset": blobs(),
+        "model": MLP(hidden=(8,)),
+        "scientific": {
+            "initializer": Choice("xavier_normal", "normal"),
+            "activation": Choice("tanh", "relu"),
+        },
+        "nuisance": {"learning_rate": LogUniform(0.01, 1.0), "batch_size": Choice(16, 32)},
+        "fixed": {"momentum": 0.9, "epochs": 2},
+        "trials": 12,
+        "round_size": 4,
+    }
+    return Study(**{**settings, **changes})
+
+
+def search(study: Study, **options):
+    """The search as a generator, on the stores of the working folder."""
+    places = {name: options.pop(name) for name in ("storage", "tracking_uri", "data_root") if name in options}
+    return searching.search(study, Stores(**{"storage": STORAGE, **places}), **options)
+
+
+def prepare(*, parts: tuple[str, ...] = ("train", "t10k"), folder: Path = Path()) -> None:
+    """Data and an empty MLflow store in a working folder."""
+    write_idx(folder / "data", parts=parts)
+    if not (folder / "mlflow.db").exists():
+        (folder / "mlflow.db").write_bytes(empty_mlflow_store())
+
+
+def run(study: Study, **options) -> optuna.Study:
+    """Search to the end; the Optuna study."""
+    prepare()
+    for _ in search(study, **options):
+        pass
+    return stored(study)
+
+
+def stored(study: Study) -> optuna.Study:
+    found = Stores(STORAGE).optuna_study(study.name)
+    assert found is not None
+    return found
+
+
+def table(study: Study) -> list[tuple]:
+    """What must not depend on kills: number, state, parameters, value, curve, outcome."""
+    return [
+        (t.number, t.state.name, t.params, t.values, t.intermediate_values, t.user_attrs["outcome"])
+        for t in stored(study).get_trials(deepcopy=False)
+    ]
+
+
+@functools.cache
+def empty_mlflow_store() -> bytes:
+    """MLflow's database with its tables, made once a session: making it takes seconds."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "mlflow.db"
+        connect(f"sqlite:///{path}")
+        return path.read_bytes()

