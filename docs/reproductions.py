@@ -260,7 +260,7 @@ def runs(studies: Data) -> list[str]:
         "trials + replicates",
         "leads",
         "its fresh seeds: mean (95 % interval)",
-        "not told apart from",
+        "not significantly different from",
         "test (95 % interval)",
         "time",
     )
@@ -551,7 +551,7 @@ def of_initializers(studies: Data) -> Claims:
         (
             "the choice of the initializer matters",
             f"for {len(of['cells']) - 1 - of['not_told_apart']} of {len(of['cells']) - 1}",
-            f"{leader['label']} {shown(leader['mean'])} %, not told apart from {of['not_told_apart']} of "
+            f"{leader['label']} {shown(leader['mean'])} %, not significantly different from {of['not_told_apart']} of "
             f"{len(of['cells']) - 1} others at their own best learning rates; worst is {last['label']}, "
             f"{shown(last['mean'])} %",
         )

@@ -15,8 +15,8 @@ Run time:  13 minutes on two busy cores of an AMD EPYC, most of it for 240 repli
 Result:    27 of the 30 published figures lie inside the 95 % prediction interval of our seeds. The other three are
            above it by at most 0.02 points, and inside once the error of 10,000 test images (0.15 points) is counted as
            well. normal is worse by 5 points with tanh; which of the other four pairs is first changes with the seed.
-           zeros learns (97.2 % with tanh): PyTorch's random biases tell the units apart. pytorch_default, leaky_relu
-           leads with 0.9758 (0.9752 to 0.9765), not told apart from 8 of 23 others; test 0.9767.
+           zeros learns (97.2 % with tanh): PyTorch's random biases make the units differ. pytorch_default, leaky_relu
+           leads with 0.9758 (0.9752 to 0.9765), not significantly different from 8 of 23 others; test 0.9767.
 """
 
 from searchlib import MLP, Choice, Published, Study
