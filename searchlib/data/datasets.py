@@ -1,8 +1,8 @@
 """Data sets: what each one is, how its two parts are read, and how the training part is split.
 
 A data set of IDX files (MNIST and its kin) lives in torchvision's own layout, ``<root>/<title>/raw/``; see
-``searchlib.sources`` for where the files come from. ``load_train`` touches the training files only. ``load_test``
-is for ``searchlib.holdout`` alone.
+``searchlib.data.sources`` for where the files come from. ``load_train`` touches the training files only. ``load_test``
+is for ``searchlib.results.holdout`` alone.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def load_train(dataset: str | Dataset, root: Path, *, fetch: bool = True) -> Exa
 
 
 def load_test(dataset: str | Dataset, root: Path, *, fetch: bool = False) -> Examples:
-    """The held-out test part. Only ``searchlib.holdout`` may call this.
+    """The held-out test part. Only ``searchlib.results.holdout`` may call this.
 
     Reads what is under *root*, and raises DataError (IntegrityError for a damaged file) with the command that
     fetches what is missing; with *fetch* it is fetched first, as by load_train.

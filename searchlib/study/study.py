@@ -1,7 +1,4 @@
-"""A study: one question, its search space and its budget; and how it is found and loaded.
-
-A study file is plain Python that defines ``STUDY = Study(...)``. Loading it costs no heavy import.
-"""
+"""A study: one question, its search space and its budget, checked on construction; and its identity."""
 
 from __future__ import annotations
 
@@ -64,19 +61,21 @@ class Study:
     sampler``.
     pruner: ``none``, ``within_cell``, ``median``, ``hyperband``, ``asha``, or a function ``() -> optuna pruner``.
     Pruning compares trials of one cell only; ``within_cell`` is successive halving among the points of a cell.
-    trials: the target for the study, not a number a call.
-    replicates: fresh seeds for each cell's best configuration, at most; fewer once the winner is told apart.
-    replicate_cells: so many leading cells are replicated; None for all.
+    trials: the target for the study, not a number for each call.
+    replicates: the most fresh seeds for each cell's best configuration; the race ends earlier once one cell is
+    significantly better than all others.
+    replicate_cells: how many leading cells are replicated; None for all.
     replicate_split: whether each of these seeds also draws its own split into training and validation data.
-    replicate_race: whether a cell told apart from the leader gets no more seeds; else all cells get all seeds.
+    replicate_race: whether a cell that is significantly worse than the leader gets no more seeds; if False, all cells
+    get all seeds.
     round_size: trials asked together, so that they can be fused; ``balanced`` rounds it up to whole blocks of cells,
     ``within_cell`` to eight points a cell.
     seed: of the search, the weights and the order of examples.
     split_seed: of the split into training and validation data.
-    eval_every: steps between validations, counted over the whole training; None: after each epoch only. They are
-    recorded; the objective and the pruners see the epochs alone.
+    eval_every: steps between two evaluations on the validation split, counted over the whole training; None: after
+    each epoch only. They are recorded; the objective and the pruners use the epochs only.
     validation_fraction: share of the official training set that is held back for validation.
-    published: figures of others, a ``Published(...)`` each, to stand beside the replicates' in the report.
+    published: published figures, a ``Published(...)`` each, to be shown beside the replicates in the report.
     """
 
     question: str
@@ -337,7 +336,7 @@ def refuse_if_changed(study: Study, stored: Mapping[str, Any]) -> None:
     if changes:
         raise StudyError(
             f"study {study.name!r} has changed since its first trial ({'; '.join(changes)}); save it under a new name "
-            "to start afresh, or restore the old file to go on"
+            "to start again, or restore the old file to resume"
         )
 
 

@@ -145,7 +145,7 @@ class EpochResult:
 
 
 class Watcher(Protocol):
-    """What looks at the networks while they train, and changes nothing (``searchlib.diagnostics.Watch``)."""
+    """What looks at the networks while they train, and changes nothing (``searchlib.training.watch.Watch``)."""
 
     def remember(self, stack: Trainable) -> None: ...
     def measure(self, stack: Trainable) -> list[dict[str, float]]: ...

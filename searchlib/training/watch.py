@@ -1,7 +1,7 @@
 """What goes on inside networks: signals and gradients by layer, at initialization and after each epoch.
 
-``Watch`` measures every network of a stack on a batch of training inputs. ``searchlib.diagnosis`` says what such a
-history means, ``searchlib.meanfield`` what to expect of an initializer and an activation alone.
+``Watch`` measures every network of a stack on a batch of training inputs. ``symptoms`` says what such a
+history means, ``networks.meanfield`` what to expect of an initializer and an activation alone.
 
 Statistics are named ``<statistic>/layer<l>``, l from 1; the output layer has the last l, and no activation.
 """
