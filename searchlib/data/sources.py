@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from searchlib.errors import DataError, IntegrityError
+from searchlib.files import UNFINISHED, write_whole
 
 if TYPE_CHECKING:
     import numpy as np
@@ -254,7 +255,7 @@ def obtain(folder: Path, files: Sequence[IdxFile], sources: Sequence[Source]) ->
                     try:
                         place = source.deliver(missing, Path(scratch))
                         for file in missing:
-                            _replace(folder / file.name, file.find(place), Path(scratch))
+                            _put(folder / file.name, file.find(place))
                             found[file] = FetchedFile(path=folder / file.name, source=str(source), bytes=file.size)
                             log.info("%s: fetched from %s", folder / file.name, source)
                     except DataError as error:
@@ -283,14 +284,10 @@ def _look(folder: Path, files: Sequence[IdxFile]) -> tuple[dict[IdxFile, Fetched
     return found, damaged
 
 
-def _replace(path: Path, content: np.ndarray, scratch: Path) -> None:
-    """Write *content* to *path* whole or not at all; *scratch* is a folder on the same disk."""
-    new = scratch / f"{path.name}.new"
-    with new.open("wb") as stream:
-        stream.write(content.data)
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(new, path)
+def _put(path: Path, content: np.ndarray) -> None:
+    if path.is_symlink():  # to a damaged or missing file, in a folder that may be somebody else's
+        path.unlink()
+    write_whole(path, content.data)
 
 
 @contextmanager
@@ -303,6 +300,8 @@ def _locked(folder: Path) -> Iterator[None]:
         with FileLock(folder / ".lock", timeout=LOCK_SECONDS):
             for stale in folder.glob(f"{_SCRATCH}*"):  # of a process that was killed: the lock is ours
                 shutil.rmtree(stale, ignore_errors=True)
+            for stale in folder.glob(f".*{UNFINISHED}"):
+                stale.unlink()
             yield
     except Timeout:
         raise DataError(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from searchlib.files import output_errors, write_whole
 from searchlib.training import diagnose_words
 
 if TYPE_CHECKING:
@@ -134,7 +135,7 @@ class Diagnosis:
         figure.add_trace(trace, row=1, col=column)
 
     def write(self, path: Path | str) -> Path:
-        """Write the figure and the findings as one HTML file that needs nothing else; returns its path. OSError."""
+        """Write the figure and the findings as one HTML file that needs nothing else; returns its path."""
         import html
 
         found = "".join(f"<p>{html.escape(line)}</p>" for line in self.words)
@@ -142,7 +143,8 @@ class Diagnosis:
         head = f"<!DOCTYPE html><html lang='en'><head><meta charset='utf-8'><title>{html.escape(self.title)}</title>"
         path = Path(path)
         style = "<style>body{background:#fff;color:#222;font-family:sans-serif;margin:1em}</style>"
-        path.write_text(f"{head}{style}</head><body>{page}{found}</body></html>\n", encoding="utf-8")
+        with output_errors(path, "figure"):
+            write_whole(path, f"{head}{style}</head><body>{page}{found}</body></html>\n".encode())
         return path
 
 

@@ -7,7 +7,6 @@ of the test set the report shows what the ledger holds.
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from searchlib.analysis import proportion_interval
-from searchlib.errors import SearchlibError
+from searchlib.files import output_errors, write_whole
 from searchlib.report.material import Material, gather
 from searchlib.stores import Stores, Tracker
 
@@ -52,7 +51,9 @@ def publish(study: Study, stores: Stores, *, output: Path | None = None) -> tupl
     stored = stores.read(study)
     material = gather(study, stores, stored)
     made = exhibits(material)
-    path = _write(render(material, made), output or Path(f"{study.name}.html"))
+    path = output or Path(f"{study.name}.html")
+    with output_errors(path, "report"):
+        write_whole(path, render(material, made).encode())
     titles = {"cells": "Cells", "isolation": "Isolation plot"}
     shown = {
         key: (title, figure)
@@ -64,24 +65,6 @@ def publish(study: Study, stores: Stores, *, output: Path | None = None) -> tupl
         with Tracker(study, stores) as tracker:
             tracker.log_file(material.run_id, path)
     return path, str(material.data["answer"])
-
-
-def _write(page: str, output: Path) -> Path:
-    """A reader of *output* sees the old page or the new one, never a part."""
-    if not output.name or os.path.isdir(output):
-        raise SearchlibError(f"report {str(output)!r} is a folder; give the path of a file with --output")
-    beside = output.with_name(f".{output.name}.{os.getpid()}")
-    try:
-        try:
-            beside.write_text(page, encoding="utf-8")
-            beside.replace(output)
-        finally:
-            beside.unlink(missing_ok=True)
-    except OSError as error:
-        raise SearchlibError(
-            f"report {str(output)!r} can't be written ({error.strerror}); give another path with --output"
-        ) from None
-    return output
 
 
 def exhibits(material: Material) -> dict[str, Exhibit]:

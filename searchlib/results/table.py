@@ -6,13 +6,14 @@ import csv
 import io
 import json
 import math
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from searchlib.analysis import outcome
 from searchlib.errors import StudyError
+from searchlib.files import output_errors, write_whole
 from searchlib.stores import Stores, replicates_name
 from searchlib.text import unknown_name
 
@@ -50,20 +51,22 @@ def export(study: Study, stores: Stores, *, format: str, output: Path | None = N
     parquet: columns of int64, double, boolean or string, with nulls. A hyperparameter's type is that of its
     dimension, whatever was drawn so far; a Choice among strings and numbers is a column of strings, as in csv.
 
-    Raises StudyError for an unknown format, and for an *output* that is a folder or in a folder that isn't there;
-    StorageError where the storage can't be read.
+    Raises StudyError for an unknown format, StorageError where the storage can't be read, SearchlibError where *output*
+    can't be written.
     """
     if format not in FORMATS:
         raise StudyError(unknown_name("export format", format, FORMATS))
-    if output is not None and (output.is_dir() or not output.parent.is_dir()):
-        wrong = "it is a folder" if output.is_dir() else f"the folder {str(output.parent)!r} isn't there"
-        raise StudyError(f"output {str(output)!r}: {wrong}; expected the path of a file, in a folder that exists")
     rows = table(study, stores)
+    content: str | bytes
     if format == "parquet":
         content = _parquet(study, rows)
-        return content if output is None else _write(output, content)
-    text = _csv(_columns(study, rows), rows) if format == "csv" else _json(rows)
-    return text if output is None else _write(output, text.encode())
+    else:
+        content = _csv(_columns(study, rows), rows) if format == "csv" else _json(rows)
+    if output is None:
+        return content
+    with output_errors(output):
+        write_whole(output, content.encode() if isinstance(content, str) else content)
+    return output
 
 
 def table(study: Study, stores: Stores) -> list[dict[str, Any]]:
@@ -113,13 +116,11 @@ def _columns(study: Study, rows: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def _csv(columns: Sequence[str], rows: Iterable[dict[str, Any]]) -> str:
-    return "".join(map(_csv_line, [columns, *(map(_text, row.values()) for row in rows)]))
-
-
-def _csv_line(fields: Iterable[str]) -> str:
-    line = io.StringIO()
-    csv.writer(line, lineterminator="\r\n").writerow(fields)  # Python 3.11 quotes the line ends named here, no others
-    return line.getvalue()[:-2] + "\n"
+    lines: list[str] = []
+    sink = SimpleNamespace(write=lambda line: lines.append(line.removesuffix("\r\n") + "\n"))
+    writer = csv.writer(sink, lineterminator="\r\n")  # Python 3.11 quotes the line ends named here, no others
+    writer.writerows([columns, *(map(_text, row.values()) for row in rows)])
+    return "".join(lines)
 
 
 def _text(value: Any) -> str:
@@ -162,17 +163,3 @@ def _type(study: Study, name: str, values: Iterable[Any]) -> type:
     if kinds == {int, float}:
         return float
     return kinds.pop() if len(kinds) == 1 and kinds < {bool, int, float, str} else str
-
-
-def _write(output: Path, content: bytes) -> Path:
-    if output.exists() and not output.is_file():  # a pipe, /dev/stdout: it must not be replaced
-        output.write_bytes(content)
-        return output
-    place = output.resolve()  # a link stays one
-    new = place.with_name(f".{place.name}.{os.getpid()}.new")
-    try:
-        new.write_bytes(content)
-        os.replace(new, place)
-    finally:
-        new.unlink(missing_ok=True)
-    return output

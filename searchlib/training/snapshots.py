@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import os
 import shutil
 import time
 from collections.abc import Sequence
@@ -13,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from searchlib.errors import StorageError
+from searchlib.files import write_whole
 
 if TYPE_CHECKING:
     from searchlib.training.stack_run import StackRun
@@ -84,17 +83,10 @@ class Shelf:
         }
         # not in the file's header, whose size is limited
         tensors[NOTES] = torch.frombuffer(bytearray(json.dumps(notes).encode()), dtype=torch.uint8)
-        beside = path.with_suffix(".part")
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            with beside.open("wb") as file:
-                file.write(save(tensors))
-                file.flush()
-                os.fsync(file.fileno())
-            beside.replace(path)
+            write_whole(path, save(tensors))
         except OSError as error:
-            with contextlib.suppress(OSError):
-                beside.unlink()
             raise StorageError(
                 f"{str(self.folder)!r}, where stacks are put down between epochs, can't be written "
                 f"({error.strerror}); free some space, then run the same command again"

@@ -29,6 +29,7 @@ from sqlalchemy.engine.default import DefaultDialect
 from benchmarks.comparing import record
 from searchlib import Choice
 from searchlib.errors import BusyError
+from searchlib.files import UNFINISHED
 from searchlib.results import holdout
 from searchlib.stores.mlflow_store import connect
 from searchlib.stores.sqlite_runs import SqliteRuns
@@ -182,7 +183,8 @@ def _half_of_the_lines(backend: Any, logs: list[dict[str, Any]]) -> None:
 
 def _half_put_down(stacks_on: Shelf, stacks: Any) -> None:
     stacks_on.folder.mkdir(exist_ok=True)
-    stacks_on._path(stacks).with_suffix(".part").write_bytes(b"half of")
+    path = stacks_on._path(stacks)
+    path.with_name(f".{path.name}.1-1{UNFINISHED}").write_bytes(b"half of")
 
 
 def _half_of_the_file(repository: Any, local_file: str, artifact_path: str | None = None) -> None:
