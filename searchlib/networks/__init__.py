@@ -1,6 +1,6 @@
 """What networks are made of, by name: activations, initializers, and the theory of both."""
 
-from searchlib.networks.activations import ACTIVATIONS, Activation, get_activation
+from searchlib.networks.activations import ACTIVATIONS, Activation, Kernel, get_activation
 from searchlib.networks.initializers import BIASES, INITIALIZERS, Layer, get_initializer
 from searchlib.networks.meanfield import gaussian_moments, recommended_gain
 
@@ -9,6 +9,7 @@ __all__ = [
     "BIASES",
     "INITIALIZERS",
     "Activation",
+    "Kernel",
     "Layer",
     "gaussian_moments",
     "get_activation",

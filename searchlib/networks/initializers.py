@@ -17,6 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from searchlib.networks.activations import get_activation
 from searchlib.networks.meanfield import critical_point
 
 if TYPE_CHECKING:
@@ -189,8 +190,9 @@ def _kaiming_variance(weight: torch.Tensor, layer: Layer) -> float:
     fan_in, _ = _fans(weight)
     if layer.config.init_gain == "recommended":
         return 1.0 / fan_in
-    slope = layer.config.activation_fields["negative_slope"] if layer.config.activation == "leaky_relu" else 0.0
-    return 2.0 / ((1.0 + slope**2) * fan_in)
+    slope = get_activation(layer.config.activation).slope
+    chosen = layer.config.activation_fields[slope] if isinstance(slope, str) else 0.0  # as torch.nn.init has it
+    return 2.0 / ((1.0 + chosen**2) * fan_in)
 
 
 def kaiming_normal(weight: torch.Tensor, layer: Layer) -> None:

@@ -10,7 +10,7 @@ import functools
 import math
 from collections.abc import Callable
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any
 
 from searchlib.errors import StudyError
 from searchlib.networks.activations import get_activation
@@ -28,35 +28,18 @@ CRITICAL_BIAS_VARIANCE = 0.05  # sigma_b^2 of the critical initializer (Schoenho
 def recommended_gain(activation: str | Callable[..., Any], **fields: Any) -> float:
     """The gain for an activation.
 
-    ``torch.nn.init.calculate_gain`` where it knows the activation (SELU excepted: a self-normalizing network wants
-    1, Klambauer et al. 2017); leaky ReLU's formula with the (mean) slope for PReLU and RReLU; otherwise
-    1/sqrt(E[phi(z)²]) with z standard normal, He's condition for any activation: a unit second moment is kept.
+    sqrt(2/(1+a²)) for a positively homogeneous one of slope a left of 0 (He et al. 2015, equation 15); the entry's own
+    ``gain`` where it has one; otherwise 1/sqrt(E[phi(z)²]) with z standard normal, which keeps a unit second moment as
+    the first does. ``torch.nn.init.calculate_gain`` gives the same where it knows the activation, but for SELU.
     """
-    from torch.nn import init
-
-    if activation == "selu":
-        return 1.0
-    known: tuple[Literal["sigmoid", "tanh", "relu"], ...] = ("sigmoid", "tanh", "relu")
-    for nonlinearity in known:
-        if activation == nonlinearity:
-            return float(init.calculate_gain(nonlinearity))
-    slope = _slope(activation, **fields)
+    entry = get_activation(activation)
+    if entry.gain is not None:
+        return entry.gain
+    slope = entry.left_slope(**fields)
     if slope is not None:
         return math.sqrt(2.0 / (1.0 + slope**2))
     second_moment, _ = gaussian_moments(activation, 1.0, **fields)
     return 1.0 / math.sqrt(second_moment)
-
-
-def _slope(activation: str | Callable[..., Any], *, negative_slope: float = 0.01) -> float | None:
-    """The slope left of 0 of a positively homogeneous activation, or None for any other."""
-    slopes = {
-        "identity": 1.0,
-        "relu": 0.0,
-        "leaky_relu": negative_slope,
-        "prelu": 0.25,
-        "rrelu": (1 / 8 + 1 / 3) / 2,
-    }
-    return slopes.get(activation) if isinstance(activation, str) else None
 
 
 def critical_point(activation: str | Callable[..., Any], **fields: Any) -> tuple[float, float]:
@@ -65,7 +48,7 @@ def critical_point(activation: str | Callable[..., Any], **fields: Any) -> tuple
     A positively homogeneous activation (ReLU and its leaky forms, identity) is critical at sigma_b = 0 only, where
     sigma_w² = 2/(1+a²). For the others sigma_b² is ``CRITICAL_BIAS_VARIANCE``. StudyError where no point is found.
     """
-    slope = _slope(activation, **fields)
+    slope = get_activation(activation).left_slope(**fields)
     if slope is not None:
         return 2.0 / (1.0 + slope**2), 0.0
     return _critical_point(activation, **fields)

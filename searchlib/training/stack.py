@@ -28,7 +28,7 @@ from torch import Tensor
 from searchlib.networks import Activation, get_activation
 from searchlib.seeds import derive_seed
 from searchlib.study import encode
-from searchlib.training.layers import KERNELS, Activations, ByAutograd, FirstLinear, Linear, Part
+from searchlib.training.layers import Activations, ByAutograd, FirstLinear, Linear, Part
 from searchlib.training.network import build_mlp, initialize, layer_sizes
 from searchlib.training.optimizers import OPTIMIZERS
 from searchlib.training.tally import accumulator_dtype
@@ -247,15 +247,16 @@ class Stack:
 
     def _make_parts(self, groups: Sequence[int]) -> list[Part]:
         """The networks in training, from the first linear layer to the last. groups: the trials by order."""
-        kernels = not self.batch_norm and not self.has_dropout and all(type(m) in KERNELS for *_, m in self._slices)
-        slices = [(start, stop, module) for start, stop, _, module in self._slices]
+        found = [(start, stop, entry.build_kernel(), module) for start, stop, entry, module in self._slices]
+        slices = [(start, stop, kernel, module) for start, stop, kernel, module in found if kernel]
+        by_kernel = not self.batch_norm and not self.has_dropout and len(slices) == len(found)
         parts: list[Part] = []
         for index in range(self.depth + 1):
             names = (f"linear{index}.weight", f"linear{index}.bias")
             tensors = [by_name[name] for by_name in (self.parameters, self.gradients) for name in names]
             parts.append(Linear(*tensors) if index else FirstLinear(*tensors, groups=groups))
             if index < self.depth:
-                parts.append(Activations(slices) if kernels else self._by_autograd(index))
+                parts.append(Activations(slices) if by_kernel else self._by_autograd(index))
         return parts
 
     def _by_autograd(self, index: int) -> ByAutograd:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from searchlib.networks.activations import ACTIVATIONS, get_activation
+from searchlib.networks.activations import ACTIVATIONS, Activation, get_activation
 from searchlib.study.config import TrialConfig
 
 NAMED_IN_SCIENCE = {
@@ -21,8 +21,15 @@ NAMED_IN_SCIENCE = {
 X = torch.cat([torch.randn(4000, generator=torch.Generator().manual_seed(0)) * 4, torch.linspace(-6, 6, 25)]).double()
 
 
+OTHERS = {  # formulas of those that torch.nn.functional doesn't have under their name
+    "identity": lambda x: x,
+    "prelu": lambda x: F.leaky_relu(x, 0.25),
+    "threshold": lambda x: torch.where(x > 0.1, x, 0.0),
+}
+
+
 def build(name: str, **fields) -> nn.Module:
-    return get_activation(name).build(TrialConfig(activation=name, **fields)).eval()
+    return TrialConfig(activation=name, **fields).build_activation().eval()
 
 
 def test_the_catalogue_holds_what_science_names() -> None:
@@ -30,10 +37,11 @@ def test_the_catalogue_holds_what_science_names() -> None:
     assert list(ACTIVATIONS) == sorted(ACTIVATIONS)
 
 
-@pytest.mark.parametrize("name", sorted(set(ACTIVATIONS) - {"identity", "prelu", "threshold", "leaky_relu"}))
+@pytest.mark.parametrize("name", ACTIVATIONS)
 def test_each_is_the_function_of_that_name(name: str) -> None:
     module = build(name).double()
-    assert torch.equal(module(X), getattr(F, name)(X))
+    expected = OTHERS.get(name) or getattr(F, name)
+    torch.testing.assert_close(module(X), expected(X), rtol=1e-12 if name in OTHERS else 0, atol=0)
     assert torch.equal(module(X.view(5, -1)), module(X).view(5, -1)), "element by element, whatever the shape"
 
 
@@ -44,9 +52,26 @@ def test_each_has_a_finite_gradient() -> None:
         assert torch.isfinite(x.grad).all(), name
 
 
-def test_identity_and_threshold() -> None:
-    assert torch.equal(build("identity")(X), X)
-    assert torch.equal(build("threshold")(X), torch.where(X > 0.1, X, 0.0))
+@pytest.mark.parametrize("name", [name for name, entry in ACTIVATIONS.items() if entry.kernel])
+def test_a_kernel_is_its_module(name: str) -> None:
+    module, kernel = build(name, negative_slope=0.3), ACTIVATIONS[name].build_kernel()
+    x, y, gradient = X.clone().requires_grad_(), torch.empty_like(X), torch.linspace(-2.0, 2.0, len(X)).double()
+    expected = module(x)
+    (slope,) = torch.autograd.grad(expected, x, gradient)
+    kernel.forward(module, X, y)
+    assert torch.equal(y, expected)
+    kernel.backward(module, gradient, X, y)
+    torch.testing.assert_close(gradient, slope, rtol=1e-14, atol=1e-14)
+
+
+def test_the_positively_homogeneous_ones_have_their_slope() -> None:
+    for name, entry in ACTIVATIONS.items():
+        phi = build(name, negative_slope=0.3).double()
+        slope = entry.left_slope(negative_slope=0.3)
+        if slope is None:
+            assert not torch.allclose(phi(2 * X), 2 * phi(X)), name
+        else:
+            torch.testing.assert_close(phi(X), torch.where(X > 0, X, slope * X), msg=name)
 
 
 @given(slope=st.floats(0.0, 2.0))
@@ -57,7 +82,6 @@ def test_leaky_relu_takes_its_slope(slope: float) -> None:
 def test_prelu_has_a_trained_slope_and_rrelu_draws_while_training() -> None:
     prelu = build("prelu").double()
     assert [parameter.item() for parameter in prelu.parameters()] == [0.25]
-    assert torch.equal(prelu(X), F.leaky_relu(X, 0.25))
     rrelu = build("rrelu")
     assert torch.equal(rrelu(X), F.leaky_relu(X, (1 / 8 + 1 / 3) / 2)), "the mean slope in evaluation"
     slopes = (rrelu.train()(X) / X)[X < 0]
@@ -83,10 +107,16 @@ def my_activation(x: torch.Tensor) -> torch.Tensor:
 
 def test_a_function_of_the_study_is_an_activation() -> None:
     entry = get_activation(my_activation)
-    module = entry.build(TrialConfig(activation=my_activation))
+    module = entry.build()
     assert isinstance(module, nn.Module)
     assert torch.equal(module(X), torch.sin(X) + 0.1 * X)
     assert not entry.trained
     assert not entry.noisy
+    assert entry.left_slope() is None
     network = nn.Sequential(nn.Linear(3, 4), module)
     assert list(network.state_dict()) == ["0.weight", "0.bias"]
+
+
+def test_a_function_takes_its_fields_by_keyword() -> None:
+    entry = Activation(fields=("cap",), function=lambda x, *, cap: x.clamp(-cap, cap))
+    assert torch.equal(entry.build(cap=0.5)(X), X.clamp(-0.5, 0.5))

@@ -13,7 +13,7 @@ from scipy.stats import kstest, truncnorm
 from torch import nn
 
 from searchlib.errors import StudyError
-from searchlib.networks import initializers
+from searchlib.networks import meanfield
 from searchlib.networks.activations import ACTIVATIONS, get_activation
 from searchlib.networks.initializers import INITIALIZERS, Layer
 from searchlib.networks.meanfield import critical_point, recommended_gain
@@ -244,15 +244,19 @@ def test_kaiming_with_a_leaky_slope(slope: float) -> None:
 @pytest.mark.parametrize("name", ["sigmoid", "tanh", "relu", "leaky_relu", "identity"])
 def test_gains_are_torchs_where_it_has_one(name: str) -> None:
     theirs = nn.init.calculate_gain({"identity": "linear"}.get(name, name), 0.2 if name == "leaky_relu" else None)
-    assert recommended_gain(TrialConfig(activation=name, negative_slope=0.2)) == pytest.approx(theirs)
+    assert recommended_gain(name, **fields_of(name, negative_slope=0.2)) == pytest.approx(theirs)
 
 
 def test_selu_wants_one() -> None:
-    assert recommended_gain(TrialConfig(activation="selu")) == 1.0
+    assert recommended_gain("selu") == 1.0
+
+
+def fields_of(name: str, **changes) -> dict:
+    return TrialConfig(activation=name, **changes).activation_fields
 
 
 def second_moment(name: str) -> float:
-    function = get_activation(name).build(TrialConfig(activation=name)).eval().double()
+    function = TrialConfig(activation=name).build_activation().eval().double()
 
     def integrand(z: float) -> float:
         density = math.exp(-z * z / 2) / math.sqrt(2 * math.pi)
@@ -262,12 +266,9 @@ def second_moment(name: str) -> float:
     return quad(integrand, -10.0, 10.0, points=kinks, limit=80, epsabs=1e-8, epsrel=1e-7)[0]
 
 
-@pytest.mark.parametrize(
-    "name", ["celu", "elu", "gelu", "hardshrink", "hardsigmoid", "hardswish", "hardtanh", "logsigmoid", "mish",
-             "relu6", "silu", "softplus", "softshrink", "softsign", "tanhshrink", "threshold", "prelu", "rrelu"],
-)  # fmt: skip
+@pytest.mark.parametrize("name", [name for name, entry in ACTIVATIONS.items() if entry.gain is None])
 def test_other_gains_keep_a_unit_second_moment(name: str) -> None:
-    gain = recommended_gain(TrialConfig(activation=name))
+    gain = recommended_gain(name, **fields_of(name))
     # a jump of phi (hardshrink, threshold) is met by the grid to one step only
     assert gain == pytest.approx(1 / math.sqrt(second_moment(name)), rel=2e-3 if name == "hardshrink" else 1e-4)
 
@@ -277,7 +278,7 @@ def test_other_gains_keep_a_unit_second_moment(name: str) -> None:
     [("softsign", 2.338), ("elu", 1.245), ("gelu", 1.534), ("silu", 1.677), ("mish", 1.487), ("softplus", 1.042)],
 )
 def test_gains_against_the_table(name: str, expected: float) -> None:
-    assert recommended_gain(TrialConfig(activation=name)) == pytest.approx(expected, abs=5e-4)
+    assert recommended_gain(name) == pytest.approx(expected, abs=5e-4)
 
 
 @pytest.mark.parametrize("name", ["kaiming_normal", "kaiming_uniform", "lecun_normal", "xavier_normal"])
@@ -369,9 +370,9 @@ CRITICAL_TABLE = {  # science.md, section 2: sigma_w² at sigma_b² = 0.05 and 0
 @pytest.fixture
 def bias_variance(monkeypatch: pytest.MonkeyPatch):
     """A function that sets sigma_b²; what was computed for another is forgotten, before and after."""
-    initializers._critical_point.cache_clear()
-    yield lambda value: monkeypatch.setattr(initializers, "CRITICAL_BIAS_VARIANCE", value)
-    initializers._critical_point.cache_clear()
+    meanfield._critical_point.cache_clear()
+    yield lambda value: monkeypatch.setattr(meanfield, "CRITICAL_BIAS_VARIANCE", value)
+    meanfield._critical_point.cache_clear()
 
 
 @pytest.mark.parametrize("activation", CRITICAL_TABLE)
@@ -379,15 +380,15 @@ def bias_variance(monkeypatch: pytest.MonkeyPatch):
 def test_critical_points_against_the_table(activation: str, column: int, variance: float, bias_variance) -> None:
     bias_variance(variance)
     expected = CRITICAL_TABLE[activation][column]
-    found = critical_point(TrialConfig(activation=activation))
+    found = critical_point(activation)
     assert found == (pytest.approx(expected, abs=0.1 if expected > 100 else 1.1e-3), variance)
 
 
 @pytest.mark.parametrize("activation", ["tanh", "elu", "softsign"])
 def test_a_critical_point_is_critical(activation: str) -> None:
     """The variance map has a fixed point there, at which chi = 1: by quadrature, independent of the module's grid."""
-    weight_variance, bias_variance = critical_point(TrialConfig(activation=activation))
-    function = get_activation(activation).build(TrialConfig())
+    weight_variance, bias_variance = critical_point(activation)
+    function = get_activation(activation).build()
 
     def moment(q: float, derivative: bool) -> float:
         def integrand(z: float) -> float:
@@ -412,8 +413,7 @@ def test_a_critical_point_is_critical(activation: str) -> None:
     [("relu", 2.0), ("identity", 1.0), ("leaky_relu", 2 / 1.04), ("prelu", 2 / 1.0625)],
 )
 def test_homogeneous_activations_are_critical_without_a_bias(activation: str, expected: float) -> None:
-    config = TrialConfig(activation=activation, negative_slope=0.2)
-    assert critical_point(config) == (pytest.approx(expected), 0.0)
+    assert critical_point(activation, **fields_of(activation, negative_slope=0.2)) == (pytest.approx(expected), 0.0)
 
 
 def test_softplus_has_no_critical_point() -> None:
@@ -424,7 +424,7 @@ def test_softplus_has_no_critical_point() -> None:
 def test_every_activation_has_a_point_or_says_that_it_has_none() -> None:
     for name in ACTIVATIONS:
         try:
-            weight_variance, bias_variance = critical_point(TrialConfig(activation=name))
+            weight_variance, bias_variance = critical_point(name, **fields_of(name))
         except StudyError:
             continue
         assert 0.0 < weight_variance < 1e4
@@ -445,10 +445,10 @@ def squared(x: torch.Tensor) -> torch.Tensor:
 
 def test_the_search_for_a_critical_point_runs_once_an_activation() -> None:
     """Not once for each learning rate of a study."""
-    initializers._critical_point.cache_clear()
+    meanfield._critical_point.cache_clear()
     for number in range(5):
-        critical_point(TrialConfig(activation="tanh", learning_rate=0.01 * (number + 1), batch_size=10 + number))
-    assert initializers._critical_point.cache_info().misses == 1
+        draw((6, 5, 2), initializer="critical", activation="tanh", learning_rate=0.01 * (number + 1))
+    assert meanfield._critical_point.cache_info().misses == 1
 
 
 # ----------------------------------------------------------------------------------------------------- studies' own
@@ -464,8 +464,8 @@ def test_a_function_of_the_study_is_an_initializer() -> None:
     (first, _), (second, _) = draw((30, 20, 3), initializer=halves, init_gain=4.0)
     assert torch.equal(first, torch.full((20, 30), 2.0).double())
     assert torch.equal(second, torch.full((3, 20), 13.0).double())
-    assert recommended_gain(TrialConfig(activation=squared)) == pytest.approx(1.593, abs=1e-3)
-    assert critical_point(TrialConfig(activation=squared))[0] == pytest.approx(1.761, abs=1.1e-3)
+    assert recommended_gain(squared) == pytest.approx(1.593, abs=1e-3)
+    assert critical_point(squared)[0] == pytest.approx(1.761, abs=1.1e-3)
 
 
 @settings(max_examples=30, deadline=None)
