@@ -7,6 +7,11 @@ from pathlib import Path
 
 import pytest
 
+TESTS = Path(__file__).parent
+FOUND = os.environ.get("PYTHONPATH", "")
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    [str(TESTS.parent), str(TESTS), *filter(None, [FOUND])]
+)  # for child processes
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # the tests' networks are small: threads would wait for each other
 
 

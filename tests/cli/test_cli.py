@@ -22,6 +22,7 @@ import pandas
 import pytest
 from click.testing import CliRunner
 from support import STORAGE, prepare, search, write_idx
+from support.command import command, commands, searchlib, start, write_study
 
 from searchlib.analysis.standing import study_status
 from searchlib.cli.main import cli, main
@@ -31,53 +32,6 @@ from searchlib.stores.mlflow_store import connect
 from searchlib.stores.storage import open_storage
 from searchlib.stores.stores import Stores
 from searchlib.study.loading import load_study
-
-STUDY = """
-    from searchlib import MLP, Choice, LogUniform, Study, idx_dataset
-
-    STUDY = Study(
-        question="Which of two?",
-        dataset=idx_dataset(
-            name="blobs", title="Blobs", classes=("low", "middle", "high"), shape=(6, 6), train=240, test=60
-        ),
-        model=MLP(hidden=(8,)),
-        scientific={"initializer": Choice("xavier_normal", "normal"), "activation": Choice("tanh", "relu")},
-        nuisance={"learning_rate": LogUniform(0.01, 1.0), "batch_size": Choice(16, 32)},
-        fixed={"momentum": 0.9, "epochs": 2},
-        trials=12,
-        round_size=4,
-    )
-"""
-
-
-def write_study(*changes: tuple[str, str], name: str = "asked") -> None:
-    text = STUDY.replace("\n    ", "\n")
-    for old, new in changes:
-        assert old in text
-        text = text.replace(old, new)
-    Path("studies").mkdir(exist_ok=True)
-    Path(f"studies/{name}.py").write_text(text)
-
-
-def command(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "searchlib", *arguments]
-
-
-def searchlib(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command(*arguments), capture_output=True, text=True, timeout=240, env={**os.environ, **environment}
-    )
-
-
-def start(*arguments: str, stderr: int = subprocess.PIPE) -> subprocess.Popen[str]:
-    """The command in the background, open to Ctrl-C even where the tests themselves run with SIGINT ignored."""
-    return subprocess.Popen(
-        command(*arguments),
-        stdout=subprocess.PIPE,
-        stderr=stderr,
-        text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
 
 
 def assert_refused(done: subprocess.CompletedProcess[str], *expected: str, status: int = 1) -> None:
@@ -482,13 +436,6 @@ def test_debug_shows_the_traceback() -> None:
     assert "Traceback" in done.stderr
 
 
-def commands(group=cli, prefix=()):
-    for name, found in group.commands.items():
-        yield (*prefix, name), found
-        if hasattr(found, "commands"):
-            yield from commands(found, (*prefix, name))
-
-
 @pytest.mark.parametrize(("path", "found"), [pytest.param(*pair, id=" ".join(pair[0])) for pair in commands()])
 def test_every_command_has_help_with_an_example_and_is_in_the_readme(path, found) -> None:
     assert found.help
@@ -497,19 +444,6 @@ def test_every_command_has_help_with_an_example_and_is_in_the_readme(path, found
     assert f"Example: searchlib {' '.join(path)}" in found.help
     readme = (Path(__file__).parents[2] / "README.md").read_text()
     assert f"searchlib {' '.join(path)}" in readme
-
-
-def test_help_and_list_import_nothing_heavy() -> None:
-    write_study()
-    code = (
-        "import sys; sys.argv[1:] = {!r}\nfrom searchlib.cli.main import main\n"
-        "try: main()\nexcept SystemExit: pass\n"
-        "heavy = {{'torch', 'optuna', 'mlflow', 'numpy', 'sklearn', 'scipy'}} & set(sys.modules)\n"
-        "sys.exit(f'imported {{heavy}}' if heavy else 0)"
-    )
-    for arguments in (["--help"], ["optimize", "--help"], ["list"]):
-        done = subprocess.run([sys.executable, "-c", code.format(arguments)], capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
 
 
 def test_ui_starts_both_dashboards_and_stops_them() -> None:

@@ -26,7 +26,7 @@ from hypothesis import strategies as st
 from optuna.distributions import FloatDistribution
 from optuna.trial import create_trial
 from support import prepare
-from test_cli import commands, write_study
+from support.command import commands, write_study
 
 from searchlib import Study, StudyError, load_study
 from searchlib.cli.main import main

@@ -137,7 +137,7 @@ def test_an_interrupt_that_a_library_calls_an_error_is_one() -> None:
     """As pydantic does when it comes while MLflow is imported."""
     trap = """
 import os, signal
-from searchlib import storage
+from searchlib.stores import storage
 def count(_storage):
     try:
         os.kill(os.getpid(), signal.SIGINT)
@@ -248,7 +248,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
 """
 QUICK_SERVERS = f"""
-from searchlib import servers
+from searchlib.cli import servers
 def start(name, host):
     port = servers._free_port(host)
     return servers._start(name, ["-c", {SERVER!r}, str(port)], host, port, {{}})

@@ -26,8 +26,6 @@ from searchlib.stores.stores import Stores
 from searchlib.stores.tracking import Tracker
 from searchlib.training.loop import input_scale
 
-STORES = {"storage": STORAGE, "tracking_uri": None, "data_root": Path("data")}
-
 
 def wave(x: torch.Tensor) -> torch.Tensor:
     return 0.5 * x + torch.sin(3.0 * x)
@@ -157,14 +155,14 @@ def finished(tmp_path_factory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         run(regression())
-        evaluate(regression(), **STORES)
+        evaluate(regression(), Stores())
     return folder
 
 
 @pytest.fixture
 def material(finished: Path, monkeypatch: pytest.MonkeyPatch) -> Material:
     monkeypatch.chdir(finished)
-    return gather(regression(), **STORES)
+    return gather(regression(), Stores())
 
 
 def test_the_smallest_loss_wins(material: Material) -> None:
@@ -252,14 +250,14 @@ def test_more_than_one_input_without_replicates() -> None:
     plane = function_dataset("plane", lambda x: x[:, :1] - x[:, 1:], inputs=2, train=60, test=20)
     study = regression(dataset=plane, replicates=0, trials=2)
     run(study)
-    material = gather(study, **STORES)
+    material = gather(study, Stores())
     examples = split(load_train(plane, Path("data")), seed=0, fraction=1 / 6).validation
     assert material.fits["target"] == examples.targets.flatten().tolist()
     off = torch.tensor(material.fits["prediction"]) - examples.targets.flatten()
     best = study_status(study, Stores(STORAGE).read(study))["best"]["value"]
     assert float(off.square().mean()) == pytest.approx(best, rel=1e-4), "the champion's best epoch"
     assert material.fits["r2"] == pytest.approx(1.0 - best / float(examples.targets.var(correction=0)), rel=1e-3)
-    publish(study, **STORES)
+    publish(study, Stores())
     page = Path("small.html").read_text()
     assert "prediction against target" in page
     assert json.loads(re.findall(r'id="searchlib-data">(.*?)</script>', page)[0])["published"] == []

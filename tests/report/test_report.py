@@ -7,13 +7,14 @@ import json
 import math
 import shutil
 import subprocess
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 import scipy.stats
 import torch
 from safetensors.torch import load
+from support import STORAGE, blobs, prepare, run, search, small_study, stored
+from support.page import Page
 
 from searchlib import Choice, Dataset, Examples, Published, StudyError
 from searchlib.data.splits import Split
@@ -27,52 +28,8 @@ from searchlib.report.nuisance_figures import stability_width
 from searchlib.report.page import exhibits, publish, render
 from searchlib.stores.stores import Stores
 from searchlib.stores.tracking import Tracker
-from tests.support import STORAGE, blobs, prepare, run, search, small_study, stored
 
 HOSTILE = """<script>alert(1)</script> "quoted" & 'so' </title><img src=x onerror=alert(2)> \u2028 naïve 日本"""
-VOID = {"meta", "link", "br", "img", "hr", "input"}
-
-
-class Page(HTMLParser):
-    """Elements, attributes, visible text and JSON of a page; a tag that isn't closed in order is an error."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__(convert_charrefs=True)
-        self.stack: list[str] = []
-        self.tags: list[str] = []
-        self.attributes: list[tuple[str, str, str]] = []
-        self.ids: list[str] = []
-        self.text = ""
-        self.scripts: dict[str, str] = {}
-        self.script = ""
-        self.feed(text)
-        self.close()
-        assert self.stack == []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self.attributes += [(tag, name, value or "") for name, value in attrs]
-        named = dict(attrs)
-        if "id" in named:
-            self.ids.append(named["id"] or "")
-        if tag not in VOID:
-            self.stack.append(tag)
-        if tag == "script":
-            self.script = named.get("id") or "code"
-            self.scripts.setdefault(self.script, "")
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.stack.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if self.stack and self.stack[-1] == "script":
-            self.scripts[self.script] += data
-        elif "style" not in self.stack:
-            self.text += data
-
-    @property
-    def figures(self) -> set[str]:
-        return {name.removeprefix("figure-") for name in self.ids if name.startswith("figure-")}
 
 
 def page_of(study, material: Material | None = None) -> Page:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from support import STORAGE, prepare, run, search, small_study, stored
+from support import prepare, run, search, small_study, stored
 
 from searchlib.analysis.standing import best_trial
 from searchlib.analysis.statistics import proportion_interval
@@ -21,8 +21,8 @@ from searchlib.stores.mlflow_store import connect
 from searchlib.stores.stores import Stores
 
 
-def evaluate(study, **options) -> holdout.TestResult:
-    return holdout.evaluate(study, **{"storage": STORAGE, "tracking_uri": None, "data_root": Path("data"), **options})
+def evaluate(study, stores: Stores | None = None) -> holdout.TestResult:
+    return holdout.evaluate(study, stores or Stores())
 
 
 def forbid(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
@@ -159,7 +159,7 @@ def test_the_checkpoint_reproduces_its_validation_accuracy() -> None:
     run(study)
     evaluate(study)
     examples = split(load_train(study.dataset, Path("data")), seed=0, fraction=1 / 6).validation
-    decisions = [predict(study, Stores(data_root=Path("data")), index) for index in range(3)]
+    decisions = [predict(study, Stores(), index) for index in range(3)]
     assert [decision.truth for decision in decisions] == [
         study.dataset.classes[int(target)] for target in examples.targets[:3]
     ]
@@ -180,7 +180,7 @@ def test_an_index_outside_the_split_is_refused() -> None:
     study = small_study(trials=4)
     run(study)
     with pytest.raises(StudyError, match="0 to 39"):
-        predict(study, Stores(data_root=Path("data")), 40)
+        predict(study, Stores(), 40)
 
 
 def test_the_test_set_waits_for_the_replicates() -> None:
@@ -193,9 +193,9 @@ def test_the_test_set_waits_for_the_replicates() -> None:
             break
     steps.close()
     with pytest.raises(HoldoutError, match="unfinished replicates.*searchlib optimize --study small.*replicates=0"):
-        evaluate(study, Stores(storage=STORAGE, data_root=Path("data")))
+        evaluate(study)
     assert stored(study).user_attrs.get("test_ledger") is None
-    result = evaluate(small_study(trials=4), Stores(storage=STORAGE, data_root=Path("data")))
+    result = evaluate(small_study(trials=4))
     assert result.replicate is None
 
 
@@ -204,8 +204,8 @@ def test_the_champion_goes_to_the_store_that_was_named() -> None:
     study = small_study(trials=4)
     Path("elsewhere").mkdir()
     uri = "sqlite:///elsewhere/runs.db"
-    run(study, tracking_uri=uri)
-    evaluate(study, Stores(storage=STORAGE, tracking_uri=uri, data_root=Path("data")))
+    run(study, Stores(tracking_uri=uri))
+    evaluate(study, Stores(tracking_uri=uri))
     version = connect(uri).get_model_version_by_alias("small", "champion")
     assert version.tags["searchlib.study"] == "small"
     assert connect(None).search_registered_models() == []

@@ -12,8 +12,8 @@ import optuna
 import pytest
 from optuna.trial import create_trial
 from support import STORAGE, prepare, run, search, small_study, stored
+from support.command import write_study
 from support.watched import watched
-from test_cli import write_study
 
 from searchlib import load_study
 from searchlib.analysis.standing import best_trial
@@ -24,15 +24,15 @@ from searchlib.report.page import publish
 from searchlib.results import holdout
 from searchlib.stores.locks import StudyLock
 from searchlib.stores.mlflow_store import connect
+from searchlib.stores.stores import Stores
 from searchlib.stores.tracking import LEDGER_TAG
 
 ASKED = ("--study", "asked")
-PLACES = {"storage": STORAGE, "tracking_uri": None, "data_root": Path("data")}
 TEST_FILES = ["t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"]
 
 
-def evaluate(study, **options) -> holdout.TestResult:
-    return holdout.evaluate(study, **{**PLACES, **options})
+def evaluate(study) -> holdout.TestResult:
+    return holdout.evaluate(study, Stores())
 
 
 def tags_of(name: str) -> dict[str, str]:
@@ -94,7 +94,7 @@ def test_the_digits_that_are_held_out_are_not_even_made(monkeypatch: pytest.Monk
     monkeypatch.setattr(data.DigitsPart, "__call__", watching)
     study = small_study(dataset="digits", trials=4, replicates=2, fixed={"epochs": 1}, name="numbers")
     run(study)
-    publish(study, **PLACES)
+    publish(study, Stores())
     assert set(made) == {False}
     evaluate(study)
     assert made.count(True) == 1

@@ -127,24 +127,6 @@ def test_the_models_widths_give_way_to_the_studys() -> None:
     assert searched.config({"hidden": "5-4"}).hidden == (5, 4)
 
 
-def test_loading_is_cheap() -> None:
-    """`list` and tab completion load studies: none of the heavy packages may be imported by that."""
-    path = write()
-    code = f"""
-        import sys
-        from pathlib import Path
-        import searchlib
-        loaded = searchlib.load_study({path.stem!r}, Path({str(path.parent)!r}))
-        loaded.identity
-        heavy = {{"torch", "optuna", "mlflow", "torchvision", "plotly", "sklearn", "scipy", "numpy", "click"}}
-        print(sorted(heavy & set(sys.modules)))
-    """
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=True, timeout=60
-    )
-    assert done.stdout.strip() == "[]"
-
-
 def test_any_field_can_take_any_role() -> None:
     for name, spec in FIELDS.items():
         if name == "nesterov":

@@ -61,10 +61,9 @@ def small_study(**changes) -> Study:
     return Study(**{**settings, **changes})
 
 
-def search(study: Study, **options):
-    """The search as a generator, on the stores of the working folder."""
-    places = {name: options.pop(name) for name in ("storage", "tracking_uri", "data_root") if name in options}
-    return searching.search(study, Stores(**{"storage": STORAGE, **places}), **options)
+def search(study: Study, stores: Stores | None = None, **options):
+    """The search as a generator, by default on the stores of the working folder."""
+    return searching.search(study, stores or Stores(), **options)
 
 
 def prepare(*, parts: tuple[str, ...] = ("train", "t10k"), folder: Path = Path()) -> None:
@@ -74,10 +73,10 @@ def prepare(*, parts: tuple[str, ...] = ("train", "t10k"), folder: Path = Path()
         (folder / "mlflow.db").write_bytes(empty_mlflow_store())
 
 
-def run(study: Study, **options) -> optuna.Study:
+def run(study: Study, stores: Stores | None = None, **options) -> optuna.Study:
     """Search to the end; the Optuna study."""
     prepare()
-    for _ in search(study, **options):
+    for _ in search(study, stores, **options):
         pass
     return stored(study)
 

@@ -262,9 +262,7 @@ def context() -> Any:
     """The fork server's."""
     made = multiprocessing.get_context("forkserver")
     made.set_forkserver_preload(["support.killing"])
-    tests = Path(__file__).parent.parent
     wanted = {
-        "PYTHONPATH": os.pathsep.join(filter(None, [str(tests), str(tests.parent), os.environ.get("PYTHONPATH")])),
         "MLFLOW_DISABLE_TELEMETRY": "true",  # or MLflow starts a thread when it is imported
         "JE_ARROW_MALLOC_CONF": "background_thread:false",  # pyarrow does, too
         "OMP_NUM_THREADS": "1",

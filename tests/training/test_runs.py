@@ -12,48 +12,17 @@ import pytest
 import torch
 from support import prepare as prepare_files
 from support import run, search, small_study, stored, table
-from test_workers import curves, some_data
+from support.stacks import curves, digits_study, finish, one_stack, some_data
 
 from searchlib.errors import DeviceError, StorageError
-from searchlib.search.samplers import ask_round
 from searchlib.stores.mlflow_store import connect
 from searchlib.stores.stores import Stores
-from searchlib.study.model import MLP
 from searchlib.study.space import Choice, LogUniform
 from searchlib.study.study import Study
 from searchlib.training.engine import Engine
 from searchlib.training.snapshots import Shelf
 from searchlib.training.stack import Stack
 from searchlib.training.stack_run import StackRun
-
-
-def a_study(**changes) -> Study:
-    settings = {
-        "question": "Does it matter when it was put down?",
-        "dataset": "digits",
-        "model": MLP(hidden=(16,)),
-        "scientific": {"activation": Choice("relu", "tanh", "prelu", "rrelu")},
-        "nuisance": {"learning_rate": LogUniform(0.01, 0.1)},
-        "fixed": {"epochs": 4, "momentum": 0.9, "lr_decay": 0.9},
-        "trials": 8,
-        "eval_every": 4,
-    }
-    return Study(**{**settings, **changes})
-
-
-def one_stack(study: Study) -> StackRun:
-    import optuna
-
-    made = optuna.create_study(direction="maximize")
-    engine = Engine(study, some_data(), "cpu")
-    trials = ask_round(study, made, range(study.trials))
-    return engine.start(trials, order_seed=1, keeps=lambda run, value: True)
-
-
-def finish(stack: StackRun) -> StackRun:
-    while stack.alive:
-        stack.advance()
-    return stack
 
 
 def everything(stack: StackRun) -> dict[int, tuple]:
@@ -83,8 +52,8 @@ SETTINGS = {
 @pytest.mark.parametrize("after", [1, 3])
 def test_a_stack_taken_up_goes_on_to_the_last_bit(name: str, after: int) -> None:
     learning_rate = LogUniform(1e-4, 1e-2) if "optimizer" in SETTINGS[name] else LogUniform(0.01, 0.1)
-    study = a_study(nuisance={"learning_rate": learning_rate})
-    study = a_study(nuisance=study.nuisance, fixed={**study.fixed, **SETTINGS[name]})
+    study = digits_study(nuisance={"learning_rate": learning_rate})
+    study = digits_study(nuisance=study.nuisance, fixed={**study.fixed, **SETTINGS[name]})
     expected = everything(finish(one_stack(study)))
     stopped = one_stack(study)
     for _ in range(after):
@@ -115,7 +84,9 @@ def test_modules_of_a_study_are_taken_up_too() -> None:
             torch.nn.Linear(64, 5), torch.nn.Tanh(), torch.nn.Dropout(0.3), torch.nn.Linear(5, 10)
         )
 
-    study = a_study(model=module, scientific={}, trials=1, sampler="random", fixed={"epochs": 4, "optimizer": "adam"})
+    study = digits_study(
+        model=module, scientific={}, trials=1, sampler="random", fixed={"epochs": 4, "optimizer": "adam"}
+    )
     expected = everything(finish(one_stack(study)))
     stopped = one_stack(study)
     stopped.advance()
@@ -128,20 +99,20 @@ def test_modules_of_a_study_are_taken_up_too() -> None:
 
 def test_only_the_same_stack_takes_it_up() -> None:
     shelf = Shelf(Path("shelf"))
-    stopped = one_stack(a_study())
+    stopped = one_stack(digits_study())
     stopped.advance()
     shelf.put([stopped])
-    assert not shelf.take([one_stack(a_study(seed=1))])
-    assert not shelf.take([one_stack(a_study(trials=4))])
+    assert not shelf.take([one_stack(digits_study(seed=1))])
+    assert not shelf.take([one_stack(digits_study(trials=4))])
     file = next(Path("shelf").iterdir())
     file.write_bytes(file.read_bytes()[:-100])
-    assert not shelf.take([one_stack(a_study())])
-    shelf.remove([one_stack(a_study())])
+    assert not shelf.take([one_stack(digits_study())])
+    shelf.remove([one_stack(digits_study())])
     assert list(Path("shelf").iterdir()) == []
 
 
 def test_notes_may_be_large() -> None:
-    shelf, stopped, resumed = Shelf(Path("shelf")), one_stack(a_study()), one_stack(a_study())
+    shelf, stopped, resumed = Shelf(Path("shelf")), one_stack(digits_study()), one_stack(digits_study())
     stopped.advance()
     stopped.runs[0].notes = {"much": "x" * 120_000_000}  # more than the header of the file may hold
     shelf.put([stopped])
@@ -150,8 +121,8 @@ def test_notes_may_be_large() -> None:
 
 
 def test_what_cannot_be_taken_up_is_trained_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    expected = everything(finish(one_stack(a_study())))
-    shelf, stopped, resumed = Shelf(Path("shelf")), one_stack(a_study()), one_stack(a_study())
+    expected = everything(finish(one_stack(digits_study())))
+    shelf, stopped, resumed = Shelf(Path("shelf")), one_stack(digits_study()), one_stack(digits_study())
     stopped.advance()
     shelf.put([stopped])
     with monkeypatch.context() as short:
@@ -166,7 +137,7 @@ def noisy(x: torch.Tensor) -> torch.Tensor:
 
 
 def test_what_a_study_draws_is_the_same_after_a_kill() -> None:
-    study = a_study(scientific={"activation": Choice(noisy, "tanh")}, trials=4)
+    study = digits_study(scientific={"activation": Choice(noisy, "tanh")}, trials=4)
     expected = everything(finish(one_stack(study)))
     torch.randn(7)  # whatever was drawn before
     stopped, shelf = one_stack(study), Shelf(Path("shelf"))
@@ -198,7 +169,7 @@ def test_evaluation_by_step_changes_nothing_else(kind: str) -> None:
         "own function": {"scientific": {"activation": Choice(noisy, "tanh")}, "trials": 4},
         "own module": {"model": lambda config, dataset: Drawing(), "scientific": {}, "trials": 1, "sampler": "random"},
     }[kind]
-    often, seldom = (finish(one_stack(a_study(**{**changes, "eval_every": each}))) for each in (4, None))
+    often, seldom = (finish(one_stack(digits_study(**{**changes, "eval_every": each}))) for each in (4, None))
     for number, found in everything(often).items():
         expected = everything(seldom)[number]
         assert (found[0], *found[2:]) == (expected[0], *expected[2:])
@@ -209,7 +180,7 @@ def test_evaluation_by_step_changes_nothing_else(kind: str) -> None:
 
 
 def test_a_full_disk_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    stack = one_stack(a_study())
+    stack = one_stack(digits_study())
     stack.advance()
     Path("shelf").write_text("a file where a folder should be")
     with pytest.raises(StorageError, match="'shelf', where stacks are put down.*free some space"):
@@ -217,7 +188,7 @@ def test_a_full_disk_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_nothing_is_put_down_before_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    shelf, stack = Shelf(Path("shelf")), one_stack(a_study())
+    shelf, stack = Shelf(Path("shelf")), one_stack(digits_study())
     shelf.take([stack])
     stack.advance()
     assert not shelf.is_due([stack])
@@ -274,7 +245,7 @@ def test_an_interrupted_search_trains_no_epoch_twice(variant: str, monkeypatch: 
 def replicates(study: Study) -> list[tuple]:
     from searchlib.stores.storage import replicates_name
 
-    found = Stores("optuna.journal").optuna_study(replicates_name(study))
+    found = Stores("optuna.journal").optundigits_study(replicates_name(study))
     return [(trial.number, trial.params, trial.values) for trial in found.trials] if found else []
 
 
@@ -294,7 +265,7 @@ def evaluations(study: Study) -> dict[tuple[str, str], list[tuple[int, float]]]:
 
 
 def test_short_of_memory_a_stack_trains_in_halves(monkeypatch: pytest.MonkeyPatch) -> None:
-    study = a_study(scientific={"activation": Choice("relu", "tanh")})
+    study = digits_study(scientific={"activation": Choice("relu", "tanh")})
     expected = curves([finish(one_stack(study))])
     step = Stack.step
 
@@ -321,13 +292,13 @@ def test_short_of_memory_a_stack_trains_in_halves(monkeypatch: pytest.MonkeyPatc
 SHORT = """
 import resource
 import torch
-from test_runs import a_study, finish, one_stack
+from support.stacks import digits_study, finish, one_stack
 from searchlib import MLP, Choice
 
 torch.set_num_threads(1)
-study = a_study(model=MLP(hidden=(10_000,)), scientific={"activation": Choice("relu", "tanh")},
+study = digits_study(model=MLP(hidden=(10_000,)), scientific={"activation": Choice("relu", "tanh")},
     fixed={"epochs": 1, "batch_size": 150})
-finish(one_stack(a_study(trials=4)))  # what torch itself needs is there before the limit
+finish(one_stack(digits_study(trials=4)))  # what torch itself needs is there before the limit
 stack = one_stack(study)
 size = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (size + 140 * 2**20,) * 2)  # one trial takes about 30 MB

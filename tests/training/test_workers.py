@@ -10,11 +10,10 @@ from dataclasses import replace
 import optuna
 import pytest
 import torch
+from support.stacks import curves, digits_study, some_data, stacks_of
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from searchlib.data.dataset import Examples
-from searchlib.data.splits import Split
 from searchlib.errors import DeviceError
 from searchlib.search.samplers import ask_round
 from searchlib.study.config import TrialConfig
@@ -32,44 +31,13 @@ from searchlib.training.workers import Workers
 
 def a_study(**changes) -> Study:
     settings = {
-        "question": "Does it matter who trains first?",
-        "dataset": "digits",
-        "model": MLP(hidden=(16,)),
         "scientific": {"activation": Choice("relu", "tanh", "gelu")},
         "nuisance": {"learning_rate": LogUniform(0.01, 0.3), "batch_size": Choice(16, 32, 64)},
         "fixed": {"epochs": 3, "momentum": 0.9},
         "trials": 18,
+        "eval_every": None,
     }
-    return Study(**{**settings, **changes})
-
-
-def some_data(inputs: int = 64) -> Split:
-    generator = torch.Generator().manual_seed(1)
-    examples = torch.rand(400, inputs, generator=generator)
-    targets = (examples @ torch.randn(inputs, 10, generator=generator)).argmax(dim=1)
-    return Split(
-        train=Examples(inputs=examples[:300], targets=targets[:300]),
-        validation=Examples(inputs=examples[300:], targets=targets[300:]),
-        seed=0,
-        fraction=0.25,
-    )
-
-
-def stacks_of(study: Study, data: Split | None = None) -> Iterator[StackRun]:
-    import optuna
-
-    made = optuna.create_study(direction="maximize")
-    engine = Engine(study, data or some_data(), "cpu")
-    for group in engine.group(list(ask_round(study, made, range(study.trials)))):
-        yield engine.start(group, order_seed=1, keeps=lambda run, value: False)
-
-
-def curves(stacks: list[StackRun]) -> dict[int, list[tuple[float, ...]]]:
-    return {
-        run.number: [(point["train_loss"], point["val_loss"], point["val_accuracy"]) for point in run.curves]
-        for stack in stacks
-        for run in stack.runs.values()
-    }
+    return digits_study(**{**settings, **changes})
 
 
 @pytest.mark.parametrize("count", [2, 3])

@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 from support import STORAGE, blobs, prepare, run, search, small_study, stored
+from support.command import write_study
+from support.packages import TREES, short
+from support.page import Page
 from support.watched import Watched, watched
-from test_cli import write_study
-from test_imports import TREES, short
-from test_report import Page
 
 from searchlib import Choice, Dataset, Study, StudyError, load_study
 from searchlib.cli import servers
@@ -36,7 +36,6 @@ from searchlib.stores.tracking import Tracker
 from searchlib.text import mask
 
 ASKED = ("--study", "asked")
-PLACES = {"storage": STORAGE, "tracking_uri": None, "data_root": Path("data")}
 
 # ------------------------------------------------------------------------------------------------------------ names
 
@@ -130,12 +129,12 @@ def test_a_study_full_of_hostile_words() -> None:
         replicates=2,
     )  # fmt: skip
     run(study)
-    evaluate(study, **PLACES)
-    path, _ = publish(study, **PLACES)
+    evaluate(study, Stores())
+    path, _ = publish(study, Stores())
     text = path.read_text(encoding="utf-8")
     assert_harmless(text)
     assert "{{ 7*7 }}" in Page(text).text
-    words = note(gather(study, **PLACES).data)
+    words = note(gather(study, Stores()).data)
     assert not re.search(r"(?<!\\)[<>]", words), "Markdown may hold HTML"
     assert not Path("NAME.html").exists()
     runner = CliRunner()
@@ -156,7 +155,7 @@ def test_an_error_full_of_hostile_words() -> None:
     client = connect(None)
     artifact = client.download_artifacts(trials[0].user_attrs["mlflow_run_id"], "traceback.txt")
     assert HOSTILE in Path(artifact).read_text()
-    page = Page(render(gather(study, **PLACES)))
+    page = Page(render(gather(study, Stores())))
     assert "img" not in page.tags
     assert [name for _, name, _ in page.attributes if name.startswith("on")] == []
 

@@ -112,7 +112,7 @@ def place(store: str, folder: Path) -> dict[str, str | None]:
 
 
 def finish(**places) -> None:
-    for _ in search(STUDY, **places):
+    for _ in search(STUDY, Stores(**places)):
         pass
 
 

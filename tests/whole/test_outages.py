@@ -24,7 +24,7 @@ from support.children import CHILDREN, preload, serve_mlflow
 from support.faults import STUDY, assert_nothing_lost, assert_one_line, before_batch, rows, uninterrupted
 
 from searchlib.errors import BusyError, StorageError, TrackingError
-from searchlib.stores import databases, storage, tracking
+from searchlib.stores import databases, locks, tracking
 from searchlib.stores.locks import StudyLock
 from searchlib.stores.storage import open_storage
 from searchlib.stores.stores import Stores
@@ -210,7 +210,7 @@ def test_postgresql_that_is_restarted_costs_nothing(shared: Postgres, monkeypatc
         shared.stop()
         threading.Timer(AWAY, shared.start).start()
 
-    monkeypatch.setattr(storage, "CHECK_SECONDS", 0.0)
+    monkeypatch.setattr(locks, "CHECK_SECONDS", 0.0)
     before_batch(monkeypatch, 2, restart)
     for _ in search(STUDY, Stores(storage=shared.url)):
         pass
@@ -221,7 +221,7 @@ def test_connections_that_break_again_and_again_cost_nothing(shared: Postgres, m
     """In the middle of whatever is asked or written just then."""
     import psycopg
 
-    monkeypatch.setattr(storage, "CHECK_SECONDS", 0.0)
+    monkeypatch.setattr(locks, "CHECK_SECONDS", 0.0)
     before_batch(monkeypatch, -1, lambda: None)
     over, broken = threading.Event(), 0
 
@@ -321,13 +321,13 @@ def test_postgresql_that_stays_away_ends_the_search(shared: Postgres, monkeypatc
 def on_host(name: str, patch: pytest.MonkeyPatch, url: str, study: str = "s") -> StudyLock:
     """A lock as another host would have it: with a folder of its own."""
     Path(name).mkdir(exist_ok=True)
-    patch.setattr(storage, "LOCK_FOLDER", Path(name))
+    patch.setattr(locks, "LOCK_FOLDER", Path(name))
     patch.setattr(socket, "gethostname", lambda: name)
     return StudyLock(url, study, "optimize")
 
 
 def test_one_coordinator_a_study_across_hosts(shared: Postgres, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(storage, "CHECK_SECONDS", 0.0)
+    monkeypatch.setattr(locks, "CHECK_SECONDS", 0.0)
     url = shared.url
     with on_host("ada", monkeypatch, url) as first:
         holder = rf"process {os.getpid()} on ada \(optimize\) since \d{{4}}-\d\d-\d\dT[\d:+-]+; wait for it"
@@ -349,7 +349,7 @@ def test_one_coordinator_a_study_across_hosts(shared: Postgres, monkeypatch: pyt
 
 
 def test_the_search_ends_when_another_host_has_taken_over(shared: Postgres, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(storage, "CHECK_SECONDS", 0.0)
+    monkeypatch.setattr(locks, "CHECK_SECONDS", 0.0)
     steps = search(STUDY, Stores(storage=shared.url))
     next(steps)
     shared.stop()

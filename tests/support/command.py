@@ -1,0 +1,65 @@
+"""The command line as a process, and the study file that it gets."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from searchlib.cli.main import cli
+
+STUDY = """
+    from searchlib import MLP, Choice, LogUniform, Study, idx_dataset
+
+    STUDY = Study(
+        question="Which of two?",
+        dataset=idx_dataset(
+            name="blobs", title="Blobs", classes=("low", "middle", "high"), shape=(6, 6), train=240, test=60
+        ),
+        model=MLP(hidden=(8,)),
+        scientific={"initializer": Choice("xavier_normal", "normal"), "activation": Choice("tanh", "relu")},
+        nuisance={"learning_rate": LogUniform(0.01, 1.0), "batch_size": Choice(16, 32)},
+        fixed={"momentum": 0.9, "epochs": 2},
+        trials=12,
+        round_size=4,
+    )
+"""
+
+
+def write_study(*changes: tuple[str, str], name: str = "asked") -> None:
+    text = STUDY.replace("\n    ", "\n")
+    for old, new in changes:
+        assert old in text
+        text = text.replace(old, new)
+    Path("studies").mkdir(exist_ok=True)
+    Path(f"studies/{name}.py").write_text(text)
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "searchlib", *arguments]
+
+
+def searchlib(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(*arguments), capture_output=True, text=True, timeout=240, env={**os.environ, **environment}
+    )
+
+
+def start(*arguments: str, stderr: int = subprocess.PIPE) -> subprocess.Popen[str]:
+    """The command in the background, open to Ctrl-C even where the tests themselves run with SIGINT ignored."""
+    return subprocess.Popen(
+        command(*arguments),
+        stdout=subprocess.PIPE,
+        stderr=stderr,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+
+
+def commands(group=cli, prefix=()):
+    for name, found in group.commands.items():
+        yield (*prefix, name), found
+        if hasattr(found, "commands"):
+            yield from commands(found, (*prefix, name))
