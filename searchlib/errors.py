@@ -16,17 +16,17 @@ with status 1; a library user can catch ``SearchlibError``.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    pass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 __all__ = [
     "BusyError",
+    "Command",
     "DataError",
     "DeviceError",
     "HoldoutError",
     "IntegrityError",
+    "Message",
     "SearchlibError",
     "StorageError",
     "StudyError",
@@ -34,8 +34,66 @@ __all__ = [
 ]
 
 
+@dataclass(frozen=True)
+class Command:
+    """A command that a message names. The command line adds the options that it was itself given.
+
+    name: of the command. study: its ``--study``. arguments: the other words that belong to it.
+
+    >>> str(Command("verify", "init_vs_act", ("--repair",)))
+    'searchlib verify --study init_vs_act --repair'
+    """
+
+    name: str
+    study: str = ""
+    arguments: tuple[str, ...] = ()
+
+    def line(self, options: Mapping[str, str]) -> str:
+        """The command with *options* ahead of its own arguments; its own value of an option wins, but for --study."""
+        import shlex
+
+        named = {"--study": self.study} if self.study else {}
+        added = {option: value for option, value in options.items() if option not in self.arguments}
+        words = [word for option, value in (named | added).items() for word in (option, value)]
+        return " ".join(["searchlib", self.name, *map(shlex.quote, [*words, *self.arguments])])
+
+    def __str__(self) -> str:
+        return self.line({})
+
+
+class Message(str):
+    """A text that names commands. It is plain text; ``shown`` writes the commands in another way.
+
+    >>> Message("no trials yet; run ", Command("optimize", "init_vs_act"))
+    'no trials yet; run searchlib optimize --study init_vs_act'
+    """
+
+    parts: tuple[str | Command, ...]
+
+    def __new__(cls, *parts: str | Command) -> Message:
+        message = super().__new__(cls, "".join(map(str, parts)))
+        message.parts = parts
+        return message
+
+    def shown(self, command: Callable[[Command], str]) -> str:
+        """The text with each of its commands as *command* writes it."""
+        return "".join(
+            command(part) if isinstance(part, Command) else part.shown(command) if isinstance(part, Message) else part
+            for part in self.parts
+        )
+
+
 class SearchlibError(Exception):
-    """Base class of searchlib's own errors."""
+    """Base class of searchlib's own errors. Its arguments are the parts of its message: text and commands."""
+
+    def __init__(self, *parts: str | Command) -> None:
+        super().__init__(Message(*parts))
+
+    @property
+    def message(self) -> Message:
+        """The message, which names its commands as such."""
+        message: Message = self.args[0]
+        return message
 
 
 class StudyError(SearchlibError):

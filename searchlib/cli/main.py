@@ -9,8 +9,6 @@ import contextlib
 import io
 import json
 import os
-import re
-import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -19,14 +17,13 @@ from typing import Any, NoReturn, TypeVar
 import click
 
 from searchlib.cli.signals import INTERRUPTED, interrupt_on_signals
-from searchlib.errors import SearchlibError
+from searchlib.errors import Command, Message, SearchlibError
 
 DEBUG = "searchlib.debug"
 GIVEN = "searchlib.given"
 PORT = click.IntRange(1, 65535)
-COMMAND = re.compile(r"searchlib (\w+) (--study|fetch) ([\w.-]+)([^;,()`]*)")  # as messages name one
 
-Command = TypeVar("Command", bound=Callable[..., Any])
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def _note_debug(context: click.Context, _parameter: click.Parameter, value: bool) -> None:
@@ -97,10 +94,10 @@ OPTIONS: dict[str, Callable[[Any], Any]] = {
 }
 
 
-def options(*names: str) -> Callable[[Command], Command]:
+def options(*names: str) -> Callable[[Function], Function]:
     """Add shared options, and --debug, to a command."""
 
-    def add(command: Command) -> Command:
+    def add(command: Function) -> Function:
         for name in reversed((*names, "debug")):
             command = OPTIONS[name](command)
         return command
@@ -221,8 +218,8 @@ def _places(name: str, storage: str, tracking_uri: str | None) -> list[tuple[str
     return [
         ("optuna", f"{mask(storage)} (optuna-dashboard {mask(storage)})"),
         ("mlflow", f"{shown} (mlflow ui --backend-store-uri {shown})" if shown else "mlflow.db, mlruns/ (mlflow ui)"),
-        ("status", _pasteable(f"searchlib status --study {name}")),
-        ("browse", _pasteable(f"searchlib ui --study {name}")),
+        ("status", _shown(Message(Command("status", name)))),
+        ("browse", _shown(Message(Command("ui", name)))),
     ]
 
 
@@ -307,7 +304,7 @@ def verify(
         click.echo(json.dumps(found.to_json(), indent=2))
     else:
         for line in found.lines():
-            click.echo(_pasteable(line))
+            click.echo(_shown(line))
     if found.differences:
         raise SearchlibError(found.verdict())
 
@@ -500,30 +497,26 @@ def ui(
             _say("stopped", err=False)
 
 
-def _pasteable(text: str, context: click.Context | None = None) -> str:
-    """A message in which the commands that it names have the options that were given on this command line.
+def _with_options(command: Command, context: click.Context) -> str:
+    """A command that a message names, with the options of this command line that it takes.
 
-    Those from the environment they have anyway. A password is masked, as in all messages.
+    What the environment gives it has anyway. A password is masked, as in all messages.
     """
     from searchlib.text import mask
 
-    given: dict[str, str] = (context or click.get_current_context()).meta.get(GIVEN, {})
+    found: click.Command = cli
+    for word in command.name.split():
+        assert isinstance(found, click.Group)
+        found = found.commands[word]
+    taken = {parameter.opts[0] for parameter in found.params}
+    given = context.meta.get(GIVEN, {})
+    return command.line({option: mask(value) for option, value in given.items() if option in taken})
 
-    def complete(found: re.Match[str]) -> str:
-        name, how, what, rest = found.groups()
-        command = cli.commands.get(name)
-        if isinstance(command, click.Group):
-            command = command.commands.get(how)
-        taken = {parameter.opts[0] for parameter in command.params} if command else set()
-        if how == "--study":
-            what = shlex.quote(given.get(how, what))
-        added = {
-            option: value for option, value in given.items() if option in taken and option not in (how, *rest.split())
-        }
-        more = "".join(f" {option} {shlex.quote(mask(value))}" for option, value in added.items())
-        return f"searchlib {name} {how} {what}{more}{rest}"
 
-    return COMMAND.sub(complete, text)
+def _shown(message: Message, context: click.Context | None = None) -> str:
+    """A message whose commands can be pasted: with the options that were given here."""
+    here = context or click.get_current_context()
+    return message.shown(lambda command: _with_options(command, here))
 
 
 def _say(message: str, *, err: bool = True) -> None:
@@ -567,8 +560,9 @@ def main() -> NoReturn:
             code = _interrupted("what was recorded is saved")
         else:
             code = 1
-            line = _one_line(error)
-            _say(f"Error: {_pasteable(line, context) if context else line}")
+            message = _message(error)
+            line = _shown(message, context) if context else str(message)
+            _say(f"Error: {' '.join(line.split())}")
     for stream in filter(None, (sys.stdout, sys.stderr)):
         try:
             stream.flush()
@@ -578,17 +572,19 @@ def main() -> NoReturn:
     sys.exit(code)
 
 
-def _one_line(error: Exception) -> str:
+def _message(error: Exception) -> Message:
     from searchlib.text import mask
 
-    text = " ".join(str(error).split())
     if isinstance(error, SearchlibError):
-        return text
+        return error.message
+    text = " ".join(str(error).split())
     if isinstance(error, OSError) and error.strerror:
         place = f" {mask(str(error.filename))}" if error.filename else ""
-        return f"{error.strerror}{place}; mend that and run the same command again: what was recorded stays"
+        return Message(f"{error.strerror}{place}; mend that and run the same command again: what was recorded stays")
     if type(error).__module__.startswith("optuna"):
         from searchlib.stores import why
 
-        return f"the storage fails ({why(error)}); mend that and run the same command again: what was recorded stays"
-    return f"{type(error).__name__}: {mask(text)}; run again with --debug for the traceback"
+        return Message(
+            f"the storage fails ({why(error)}); mend that and run the same command again: what was recorded stays"
+        )
+    return Message(f"{type(error).__name__}: {mask(text)}; run again with --debug for the traceback")

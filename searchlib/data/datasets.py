@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from searchlib.data.dataset import PARTS, Dataset, Examples
 from searchlib.data.idx import idx_dataset
 from searchlib.data.sources import ELSEWHERE, DebianPackage, FetchedFile, Folder, NpmPackage, Torchvision
-from searchlib.errors import DataError, IntegrityError, StudyError
+from searchlib.errors import Command, DataError, IntegrityError, Message, StudyError
 from searchlib.text import unknown_name
 
 if TYPE_CHECKING:
@@ -64,9 +64,10 @@ def _load(dataset: Dataset, part: Part, root: Path, *, fetch: bool) -> Examples:
     try:
         examples = (dataset.train if part == "train" else dataset.test)(root)
     except (DataError, OSError) as error:
-        remedy = f"get it with `searchlib data fetch {dataset.name}`, put it there, unpacked or as .gz, or {ELSEWHERE}"
+        fetching = Command("data fetch", arguments=(dataset.name,))
+        remedy = Message("; get it with `", fetching, f"`, put it there, unpacked or as .gz, or {ELSEWHERE}")
         kind = IntegrityError if isinstance(error, IntegrityError) else DataError
-        raise kind(f"{dataset.name}: {error}" + (f"; {remedy}" if dataset.fetch else "")) from error
+        raise kind(f"{dataset.name}: {error}", remedy if dataset.fetch else "") from error
     return _matching(dataset, examples)
 
 

@@ -14,7 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from searchlib.analysis import champion, outcome
-from searchlib.errors import StudyError
+from searchlib.errors import Command, Message, StudyError
 from searchlib.results.champion import champion_checkpoint
 from searchlib.results.holdout import published, republish
 from searchlib.seeds import replicate_seed, trial_seed
@@ -57,11 +57,11 @@ class Difference:
     remedy: str
     repairable: bool
 
-    def line(self, by: str = "--repair ") -> str:
+    def line(self, by: str = "--repair ") -> Message:
         """The difference for a terminal. by: who does what mends it."""
         home = f" of {self.study}" if self.study.endswith(".replicates") else ""
         where = "" if self.trial is None else f"trial {self.trial}{home}: "
-        return f"{self.what}: {where}{self.told}; {by if self.repairable else ''}{self.remedy}"
+        return Message(f"{self.what}: {where}{self.told}; {by if self.repairable else ''}", self.remedy)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,18 +108,19 @@ class Audit:
         todo = [(difference, mend) for difference, mend in self.found if mend is not None]
         return [each for each in todo if each[0].what == "parent run"] or todo
 
-    def notes(self) -> list[str]:
+    def notes(self) -> list[Message]:
         """What is unfinished, which is no difference."""
-        command = f"searchlib optimize --study {self.study.name} goes on with"
         notes = []
         for home, trials in ((self.study.name, self.trials), (self.repeats, self.replicates)):
             numbers = [trial.number for trial in trials if not trial.state.is_finished()]
             if numbers:
                 one = len(numbers) == 1
-                ahead = f"{command} {'it' if one else 'them'}"
+                ahead = Message(Command("optimize", self.study.name), f" resumes {'it' if one else 'them'}")
                 if self.ledger:
-                    ahead = f"{'it stays' if one else 'they stay'} so, as the test set was opened"
-                notes.append(f"{counted(len(numbers), 'trial')} of {home} unfinished ({_listed(numbers)}): {ahead}")
+                    ahead = Message(f"{'it stays' if one else 'they stay'} so, as the test set was opened")
+                notes.append(
+                    Message(f"{counted(len(numbers), 'trial')} of {home} unfinished ({_listed(numbers)}): ", ahead)
+                )
         return notes
 
     def _differs(
@@ -465,7 +466,7 @@ class Audit:
             differs("champion", told, f"nothing mends it, and the result is of that trial; {RENAME}")
         if not self.ledger.get("result"):
             told = f"the test set was claimed for it at {self.ledger['claimed_at']}, and there is no result"
-            remedy = f"searchlib evaluate --study {self.study.name} finishes it, with the same checkpoint"
+            remedy = Message(Command("evaluate", self.study.name), " finishes it, with the same checkpoint")
             differs("ledger", told, remedy)
             return
         possible = registered == claimed or claimed in self.intact
@@ -498,7 +499,8 @@ class Audit:
                 self._differs("ledger", told, f"nothing mends it: restore Optuna's storage from a backup, or {RENAME}")
         if registered is not None:
             told = "MLflow has a registered champion, and Optuna's ledger knows of no test"
-            self._differs("champion", told, f"searchlib evaluate --study {self.study.name} registers the study's own")
+            remedy = Message(Command("evaluate", self.study.name), " registers the study's own")
+            self._differs("champion", told, remedy)
 
 
 def _without_others(runs: dict[str, StoredRun], uid: str | None) -> dict[str, StoredRun]:

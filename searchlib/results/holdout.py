@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from searchlib.analysis import champion, proportion_interval, study_status
 from searchlib.data import get_dataset, load_test
-from searchlib.errors import DataError, HoldoutError, SearchlibError, TrackingError
+from searchlib.errors import Command, DataError, HoldoutError, SearchlibError, TrackingError
 from searchlib.results.champion import champion_version, register_champion
 from searchlib.stores import LEDGER_TAG, StoredStudy, Stores, StudyLock, Tracker, code_version, now
 from searchlib.study import refuse_if_changed
@@ -85,14 +85,15 @@ def evaluate(study: Study, stores: Stores, *, fetch: bool = False) -> TestResult
             except SearchlibError as error:
                 measured = result.loss if result.accuracy is None else result.accuracy
                 raise HoldoutError(
-                    f"the test set was evaluated ({measured:.4f}, stored), but MLflow can't show it yet: {error}"
+                    f"the test set was evaluated ({measured:.4f}, stored), but MLflow can't show it yet: ",
+                    error.message,
                 ) from error
             return result
 
 
 def _nothing_to_evaluate(study: Study) -> HoldoutError:
     return HoldoutError(
-        f"study {study.name!r} has no completed trial to evaluate; run searchlib optimize --study {study.name}"
+        f"study {study.name!r} has no completed trial to evaluate; run ", Command("optimize", study.name)
     )
 
 
@@ -102,8 +103,9 @@ def _refuse_unfinished(study: Study, stored: StoredStudy) -> None:
     if seeds and not seeds["finished"]:
         raise HoldoutError(
             f"study {study.name!r} has unfinished replicates ({seeds['total'] - seeds['running']} runs so far), which "
-            f"opening the test set would end; run searchlib optimize --study {study.name} first, or set replicates=0 "
-            "in its file to evaluate the best trial of the search"
+            "opening the test set would end; run ",
+            Command("optimize", study.name),
+            " first, or set replicates=0 in its file to evaluate the best trial of the search",
         )
 
 

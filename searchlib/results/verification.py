@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from searchlib.errors import TrackingError
+from searchlib.errors import Command, Message, TrackingError
 from searchlib.results.audit import Audit, Difference, counted
 from searchlib.stores import Stores, StudyLock, Tracker
 from searchlib.text import mask
@@ -39,26 +39,26 @@ class Verification:
     checkpoints: int
     seal: str
 
-    def lines(self) -> Iterator[str]:
+    def lines(self) -> Iterator[Message]:
         """What was found for a terminal, a difference a line."""
-        yield from (f"mended: {difference.line(by='')}" for difference in self.mended)
+        yield from (Message("mended: ", difference.line(by="")) for difference in self.mended)
         yield from (difference.line() for difference in self.differences)
-        yield from (f"note: {note}" for note in self.notes)
+        yield from (Message("note: ", note) for note in self.notes)
         if not self.differences:
             kinds = {"trial": self.trials, "replicate": self.replicates, "run": self.runs}
             kinds["checkpoint"] = self.checkpoints
             things = ", ".join(counted(number, thing) for thing, number in kinds.items() if number)
             ends = {"evaluated": ", the champion and the ledger agree", "sealed": " agree; the test set is sealed"}
-            yield (things or "0 trials") + ends[self.seal]
+            yield Message((things or "0 trials") + ends[self.seal])
 
-    def verdict(self) -> str:
+    def verdict(self) -> Message:
         """How many differences there are, and what to do, in one line."""
         found = f"{counted(len(self.differences), 'difference')} in study {self.study!r}"
         mendable = sum(difference.repairable for difference in self.differences)
         if not mendable:
-            return f"{found}, which --repair can't mend; do what is said of each"
+            return Message(f"{found}, which --repair can't mend; do what is said of each")
         mended = f"{mendable} of them" if mendable < len(self.differences) else "it" if mendable == 1 else "them"
-        return f"{found}; searchlib verify --study {self.study} --repair mends {mended}"
+        return Message(f"{found}; ", Command("verify", self.study, ("--repair",)), f" mends {mended}")
 
     def to_json(self) -> dict[str, Any]:
         """The same as plain JSON."""
@@ -89,8 +89,8 @@ def repair(study: Study, stores: Stores, *, anew: bool = False) -> Verification:
             uri = mask(tracker.client.tracking_uri)
             raise TrackingError(
                 f"MLflow store {uri!r} has no run of study {study.name!r}; give the one that has them with "
-                f"--tracking-uri, or name this one to have them made anew in it: searchlib verify --study {study.name} "
-                f"--repair --tracking-uri {uri}"
+                "--tracking-uri, or name this one to have them made anew in it: ",
+                Command("verify", study.name, ("--repair", "--tracking-uri", uri)),
             )
         for _ in range(ROUNDS):
             todo = audit.mendable()

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from searchlib.data import load_train, split
-from searchlib.errors import StorageError
+from searchlib.errors import Command, StorageError
 from searchlib.stores.journal import DEFAULT_STORAGE
 from searchlib.stores.storage import open_storage, replicates_name, storage_exists
 from searchlib.study import refuse_if_changed
@@ -115,7 +115,9 @@ class Stores:
         if found is None or "definition" not in found.user_attrs:
             raise StorageError(
                 f"study {study.name!r} has not begun: storage {self.shown!r} holds nothing that searchlib made of it; "
-                f"run searchlib optimize --study {study.name}, or give another --storage"
+                "run ",
+                Command("optimize", study.name),
+                ", or give another --storage",
             )
         refuse_if_changed(study, found.user_attrs["definition"])
         return found

@@ -20,7 +20,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from searchlib.data import get_dataset
-from searchlib.errors import HoldoutError, SearchlibError, TrackingError
+from searchlib.errors import Command, HoldoutError, SearchlibError, TrackingError
 from searchlib.stores.mlflow_store import check_uri, is_gone, missing_file
 from searchlib.stores.provenance import git_state
 from searchlib.stores.sqlite_runs import FinishedRun, store_of
@@ -94,10 +94,11 @@ class Tracker:
         self._left = False
         with self.errors("can't be opened"):
             if not self.create and (missing := missing_file(self.uri)):
+                place = mask(self.uri or f"sqlite:///{missing}")
                 raise TrackingError(
                     f"MLflow store {mask(str(missing))!r} isn't there; give the one of study {self.study.name!r} with "
-                    "--tracking-uri, or, if it is lost, have its runs made anew: searchlib verify --study "
-                    f"{self.study.name} --repair --tracking-uri {mask(self.uri or f'sqlite:///{missing}')}"
+                    "--tracking-uri, or, if it is lost, have its runs made anew: ",
+                    Command("verify", self.study.name, ("--repair", "--tracking-uri", place)),
                 )
             self.client = self.stores.mlflow_client(create=self.create)
             self.experiment = self._experiment()

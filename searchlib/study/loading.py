@@ -94,7 +94,7 @@ def load_study_file(path: Path) -> Study:
         file = error.filename or path  # it may be in a module that the study file imports
         raise StudyError(f"{file}:{error.lineno or 1}: {error.msg}; mend the syntax of the file") from None
     except StudyError as error:
-        raise StudyError(f"{path}:{_line(error, path)}: {error}") from None
+        raise StudyError(f"{path}:{_line(error, path)}: ", error.message) from None
     except BaseException as error:  # SystemExit, say: the file may raise whatever it likes
         raise StudyError(f"{path}:{_line(error, path)}: {_plain(error)}") from None
     found = "defines no STUDY" if study is None else f"STUDY is a {type(study).__name__}"

@@ -626,7 +626,7 @@ def test_an_interrupted_study_is_no_fault() -> None:
     assert [each.remedy for each in found.mended] == ["sets it to KILLED"]
     assert found.differences == []
     assert "unfinished" in found.notes[0]
-    assert found.notes[0].endswith("): searchlib optimize --study small goes on with them")
+    assert found.notes[0].endswith("): searchlib optimize --study small resumes them")
     run(study)
     after = look(study)
     assert (after.differences, after.notes, after.runs) == ([], [], 12)
