@@ -49,13 +49,13 @@ class Command:
     arguments: tuple[str, ...] = ()
 
     def line(self, options: Mapping[str, str]) -> str:
-        """The command with *options* ahead of its own arguments; its own value of an option wins, but for --study."""
+        """The command with *options* behind its own arguments, which win; --study is taken from *options*, if there."""
         import shlex
 
-        named = {"--study": self.study} if self.study else {}
-        added = {option: value for option, value in options.items() if option not in self.arguments}
-        words = [word for option, value in (named | added).items() for word in (option, value)]
-        return " ".join(["searchlib", self.name, *map(shlex.quote, [*words, *self.arguments])])
+        study = ("--study", options.get("--study", self.study)) if self.study else ()
+        taken = ("--study", *self.arguments)
+        added = [word for option, value in options.items() if option not in taken for word in (option, value)]
+        return " ".join(["searchlib", self.name, *map(shlex.quote, [*study, *self.arguments, *added])])
 
     def __str__(self) -> str:
         return self.line({})

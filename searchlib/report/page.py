@@ -288,7 +288,7 @@ def render(material: Material, made: Mapping[str, Exhibit] | None = None) -> str
     data = material.data
     accuracy = data["metric"] == "val_accuracy"
     environment = Environment(
-        loader=PackageLoader("searchlib"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+        loader=PackageLoader("searchlib.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
     )  # fmt: skip
     environment.filters |= {

@@ -373,7 +373,7 @@ def test_a_store_that_knows_nothing_of_the_study_is_left_alone_unless_it_is_name
     before = Path("other.db").read_bytes()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///other.db")  # which may have been meant for other work
     assert command(study, monkeypatch, "--repair", "--storage", STORAGE) == 1
-    remedy = f"searchlib verify --study small --storage {STORAGE} --repair --tracking-uri sqlite:///other.db"
+    remedy = f"searchlib verify --study small --repair --tracking-uri sqlite:///other.db --storage {STORAGE}"
     said = capsys.readouterr().err
     assert said.startswith("Error: MLflow store 'sqlite:///other.db' has no run of study 'small'; ")
     assert said.endswith(f"{remedy}\n")
@@ -664,7 +664,7 @@ def test_what_is_refused() -> None:
 
 
 def command(study: Study, monkeypatch: pytest.MonkeyPatch, *options: str) -> int | str | None:
-    monkeypatch.setattr("searchlib.study.loading.load_study", lambda name, folder: study)
+    monkeypatch.setattr("searchlib.study.load_study", lambda name, folder: study)
     monkeypatch.setattr(sys, "argv", ["searchlib", "verify", "--study", "small", *options])
     with pytest.raises(SystemExit) as done:
         cli.main()
@@ -689,7 +689,7 @@ def test_the_command(study: Study, monkeypatch: pytest.MonkeyPatch, capsys: pyte
     )
     assert command(study, monkeypatch, "--storage", STORAGE, "--data-root", "my data") == 1
     assert capsys.readouterr().err.endswith(
-        f"; searchlib verify --study small --storage {STORAGE} --data-root 'my data' --repair mends 1 of them\n"
+        f"; searchlib verify --study small --repair --storage {STORAGE} --data-root 'my data' mends 1 of them\n"
     )
     assert command(study, monkeypatch, "--repair") == 1
     printed = capsys.readouterr()
