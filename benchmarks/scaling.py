@@ -178,18 +178,20 @@ def _command(folder: Path, *arguments: str) -> dict[str, float]:
 
 def _optuna_answers(folder: Path) -> float:
     from searchlib.cli import servers
+    from searchlib.stores import Stores
 
     def start() -> servers.Server:
-        return servers._start_optuna("optuna.journal")
+        return servers._start_optuna(Stores())
 
     return _answers(folder, start, "/api/studies/0?after=0")
 
 
 def _mlflow_answers(folder: Path) -> float:
     from searchlib.cli import servers
+    from searchlib.stores import Stores
 
     def start() -> servers.Server:
-        return servers._start_mlflow(None)
+        return servers._start_mlflow(Stores())
 
     query = json.dumps({"experiment_ids": ["1"], "max_results": 100}).encode()
     return _answers(folder, start, "/ajax-api/2.0/mlflow/runs/search", query)

@@ -197,7 +197,7 @@ CHEAP = {
     **{f"import searchlib.{room}": f"import searchlib.{room}" for room in sorted(ROOMS - {"search"})},
     "the catalogue of data sets": "from searchlib.data import DATASETS; list(DATASETS)",
     "a study's identity": "import searchlib; searchlib.load_study('asked').identity",
-    "the count of a journal's trials": "from searchlib.stores import count_trials; count_trials('optuna.journal')",
+    "the count of a journal's trials": "from searchlib.stores import Stores; Stores('optuna.journal').count_trials()",
     **{" ".join(words): COMMAND.format(words) for words in (["--help"], ["optimize", "--help"], ["list"])},
 }
 

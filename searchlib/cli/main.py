@@ -12,12 +12,15 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
 from searchlib.cli.signals import INTERRUPTED, interrupt_on_signals
 from searchlib.errors import Command, Message, SearchlibError
+
+if TYPE_CHECKING:
+    from searchlib.stores import Stores
 
 DEBUG = "searchlib.debug"
 GIVEN = "searchlib.given"
@@ -121,10 +124,10 @@ def list_command(studies: Path, storage: str) -> None:
 
     Example: searchlib list
     """
-    from searchlib.stores import count_trials
+    from searchlib.stores import Stores
     from searchlib.study import list_studies, load_study
 
-    counts = count_trials(storage)
+    counts = Stores(storage).count_trials()
     names = list_studies(studies)
     wide = max(map(len, names), default=0)
     for name in names:
@@ -203,7 +206,7 @@ def optimize(
     if complete and evaluate and after["best"]:
         result = holdout.evaluate(loaded, stores, fetch=True)
     page, answer = publish(loaded, stores)
-    places = [*_places(loaded.name, storage, tracking_uri), ("report", str(page))]
+    places = [*_places(loaded.name, stores), ("report", str(page))]
     show_summary(loaded, after, result, answer, places, console)
     if not complete:
         console.print("stopped by --timeout; the same command goes on", highlight=False)
@@ -211,12 +214,12 @@ def optimize(
         console.print("no trial completed, so the test set stays sealed; see the diverged trials in the dashboards")
 
 
-def _places(name: str, storage: str, tracking_uri: str | None) -> list[tuple[str, str]]:
+def _places(name: str, stores: Stores) -> list[tuple[str, str]]:
     from searchlib.text import mask
 
-    shown = mask(tracking_uri or "")
+    shown = mask(stores.tracking_uri or "")
     return [
-        ("optuna", f"{mask(storage)} (optuna-dashboard {mask(storage)})"),
+        ("optuna", f"{stores.shown} (optuna-dashboard {stores.shown})"),
         ("mlflow", f"{shown} (mlflow ui --backend-store-uri {shown})" if shown else "mlflow.db, mlruns/ (mlflow ui)"),
         ("status", _shown(Message(Command("status", name)))),
         ("browse", _shown(Message(Command("ui", name)))),
@@ -232,12 +235,13 @@ def status(study: str, studies: Path, storage: str, as_json: bool) -> None:
     Example: searchlib status --study init_vs_act --json
     """
     from searchlib.analysis import study_status
-    from searchlib.stores import Stores, at_work
+    from searchlib.stores import Stores
     from searchlib.study import load_study
 
     loaded = load_study(study, studies)
-    searching = at_work(storage, loaded.name)  # before the trials: one that ends in between isn't called interrupted
-    found = study_status(loaded, Stores(storage).read(loaded))
+    stores = Stores(storage)
+    searching = stores.at_work(loaded.name)  # before the trials: one that ends in between isn't called interrupted
+    found = study_status(loaded, stores.read(loaded))
     if as_json:
         click.echo(json.dumps(found, indent=2))
         return
@@ -472,11 +476,11 @@ def ui(
     from searchlib.cli.servers import dashboards, is_private, study_pages, watch
     from searchlib.stores import Stores
 
-    pages = ("", "")
+    stores, pages = Stores(storage, tracking_uri), ("", "")
     if study is not None:
         from searchlib.study import load_study
 
-        pages = study_pages(load_study(study, studies), Stores(storage, tracking_uri))
+        pages = study_pages(load_study(study, studies), stores)
     if not is_private(host):
         click.echo(
             f"Warning: both dashboards will listen on {host}, and neither asks for a password: whoever reaches this "
@@ -484,7 +488,7 @@ def ui(
             err=True,
         )
     click.echo("starting both dashboards ...")
-    with dashboards(storage, tracking_uri, host, optuna_port=optuna_port, mlflow_port=mlflow_port) as servers:
+    with dashboards(stores, host, optuna_port=optuna_port, mlflow_port=mlflow_port) as servers:
         for server, page in zip(servers, pages, strict=True):
             for name, address in zip(
                 (server.name, *[""] * len(server.also)), (server.address, *server.also), strict=True
@@ -581,10 +585,4 @@ def _message(error: Exception) -> Message:
     if isinstance(error, OSError) and error.strerror:
         place = f" {mask(str(error.filename))}" if error.filename else ""
         return Message(f"{error.strerror}{place}; mend that and run the same command again: what was recorded stays")
-    if type(error).__module__.startswith("optuna"):
-        from searchlib.stores import why
-
-        return Message(
-            f"the storage fails ({why(error)}); mend that and run the same command again: what was recorded stays"
-        )
     return Message(f"{type(error).__name__}: {mask(text)}; run again with --debug for the traceback")

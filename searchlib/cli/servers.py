@@ -49,8 +49,7 @@ class Server:
 
 @contextlib.contextmanager
 def dashboards(
-    storage: str,
-    tracking_uri: str | None,
+    stores: Stores,
     host: str = HOST,
     *,
     optuna_port: int | None = None,
@@ -68,8 +67,8 @@ def dashboards(
         for option, port in (("--optuna-port", optuna_port), ("--mlflow-port", mlflow_port)):
             if port is not None:
                 _refuse_if_taken(host, port, option)
-        running.append(_start_optuna(storage, host, optuna_port))
-        running.append(_start_mlflow(tracking_uri, host, mlflow_port))
+        running.append(_start_optuna(stores, host, optuna_port))
+        running.append(_start_mlflow(stores, host, mlflow_port))
         for server, probe in zip(running, ("/api/meta", "/health"), strict=True):
             _wait(server, probe)
         yield running
@@ -94,15 +93,15 @@ def watch(servers: Sequence[Server]) -> None:
         time.sleep(0.5)
 
 
-def _start_optuna(storage: str, host: str = HOST, port: int | None = None) -> Server:
+def _start_optuna(stores: Stores, host: str = HOST, port: int | None = None) -> Server:
     port = port or _free_port(host)
-    place = storage if is_url(storage) else os.path.abspath(storage)
+    place = stores.storage if is_url(stores.storage) else os.path.abspath(stores.storage)
     command = ["-c", DASHBOARD, "--host", host, "--port", str(port), "--server", "wsgiref"]
     return _start("Optuna Dashboard", command, host, port, {"SEARCHLIB_STORAGE": place})
 
 
-def _start_mlflow(tracking_uri: str | None, host: str = HOST, port: int | None = None) -> Server:
-    uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI", "")
+def _start_mlflow(stores: Stores, host: str = HOST, port: int | None = None) -> Server:
+    uri = stores.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI", "")
     if uri.startswith(("http://", "https://")):
         if port is not None:
             raise SearchlibError(f"--mlflow-port {port}: MLflow runs already, at {mask(uri)}; leave the option out")

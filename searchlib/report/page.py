@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from searchlib.analysis import proportion_interval
 from searchlib.files import output_errors, write_whole
 from searchlib.report.material import Material, gather
-from searchlib.stores import Stores, Tracker
+from searchlib.stores import Stores, Tracker, log_file
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -60,10 +60,11 @@ def publish(study: Study, stores: Stores, *, output: Path | None = None) -> tupl
         for key, title in titles.items()
         if key in made and (figure := made[key].figure) is not None
     }
-    dashboard.show(stored, material.data, shown)
+    with stores.storage_errors():
+        dashboard.show(stored, material.data, shown)
     if material.run_id:
         with Tracker(study, stores) as tracker:
-            tracker.log_file(material.run_id, path)
+            log_file(tracker, material.run_id, path)
     return path, str(material.data["answer"])
 
 

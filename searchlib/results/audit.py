@@ -18,7 +18,22 @@ from searchlib.errors import Command, Message, StudyError
 from searchlib.results.champion import champion_checkpoint
 from searchlib.results.holdout import published, republish
 from searchlib.seeds import replicate_seed, trial_seed
-from searchlib.stores import FIGURES, REPAIRED, REPLACES, UID_TAG, StoredRun, StoredStudy, Tracker, replicates_name
+from searchlib.stores import (
+    FIGURES,
+    REPAIRED,
+    REPLACES,
+    UID_TAG,
+    StoredRun,
+    StoredStudy,
+    Tracker,
+    amend_run,
+    delete_run,
+    make_parent,
+    replicates_name,
+    restore_run,
+    run_of,
+    write_again,
+)
 from searchlib.study import TrialRecord
 
 if TYPE_CHECKING:
@@ -147,17 +162,19 @@ class Audit:
             if any(trial.state.is_finished() for trial in self.trials):
                 told = f"MLflow has no run {noted}" if noted else "Optuna notes none"
                 remedy = "finds it by its tags, or makes it again without its data inputs; check --tracking-uri first"
-                self._differs("parent run", told, remedy, partial(self.tracker.make_parent, self.search))
+                self._differs("parent run", told, remedy, partial(make_parent, self.tracker, self.search))
             return None
         if run.deleted:
             told = f"run {noted} was deleted in MLflow"
-            self._differs("parent run", told, "restores it", partial(self.tracker.restore, noted))
+            self._differs("parent run", told, "restores it", partial(restore_run, self.tracker, noted))
             return None
         if run.status == "RUNNING":
             done = len(self.trials) >= self.search.user_attrs.get("target", 0) and not self.notes()
             status = "FINISHED" if done else "KILLED"
             told = "the parent run is RUNNING in MLflow, and no process is at work on the study"
-            self._differs("status", told, f"sets it to {status}", partial(self.tracker.amend, noted, status=status))
+            self._differs(
+                "status", told, f"sets it to {status}", partial(amend_run, self.tracker, noted, status=status)
+            )
         for other in self._active("study"):
             if other.run_id != noted:
                 self._delete(other, f"run {other.run_id} is a second parent run")
@@ -169,7 +186,7 @@ class Audit:
                 yield run
 
     def _delete(self, run: StoredRun, told: str, *, home: str = "", trial: int | None = None) -> None:
-        mend = partial(self.tracker.delete, run.run_id)
+        mend = partial(delete_run, self.tracker, run.run_id)
         self._differs("extra run", told, "deletes it in MLflow, which can restore it", mend, home=home, trial=trial)
 
     # ------------------------------------------------------------------------------------------- Optuna's side
@@ -267,7 +284,7 @@ class Audit:
             factor=1.0,
             offset=0.0,
         )
-        run = self.tracker.run_of(record, home)
+        run = run_of(self.study, record, home, self.tracker.parent)
         tags = {**run.tags, "searchlib.signature": noted.get("signature", config.signature)}
         return replace(run, tags={name: value for name, value in tags.items() if value})
 
@@ -296,14 +313,14 @@ class Audit:
         told = f"MLflow has no run {noted}" if noted else "Optuna notes no run"
         remedy = "writes it again from Optuna, without what MLflow alone had (losses, diagnostics, files)"
         again = replace(expected, tags={**expected.tags, REPAIRED: LOST})
-        mend: Mend = partial(self.tracker.write_again, again, noted)
+        mend: Mend = partial(write_again, self.tracker, again, noted)
         if run is not None:
             told, remedy = f"its run {noted} was deleted in MLflow", "restores it"
-            mend = partial(self.tracker.restore, noted)
+            mend = partial(restore_run, self.tracker, noted)
         elif namesakes:
             other = namesakes[0].run_id
             told, remedy = f"{told}, but run {other} of the same number", "takes that in its place"
-            mend = partial(self.tracker.amend, other, tags={REPLACES: noted})
+            mend = partial(amend_run, self.tracker, other, tags={REPLACES: noted})
             self.owned.add(other)
         self._differs("run", told, remedy, mend, home=home, trial=trial.number)
         return None
@@ -367,8 +384,8 @@ class Audit:
         ]
         own = {name: value for name, value in one.run.tags.items() if name not in ("mlflow.runName", REPLACES)}
         new = replace(one.expected, tags={**own, **one.expected.tags}, metrics=[*kept, *one.expected.metrics])
-        self.tracker.write_again(new, one.trial.user_attrs.get("mlflow_run_id") or "")
-        self.tracker.delete(old)
+        write_again(self.tracker, new, one.trial.user_attrs.get("mlflow_run_id") or "")
+        delete_run(self.tracker, old)
 
     def _check_curves(self, one: _Recorded, history: Mapping[str, Sequence[tuple[int, float]]]) -> None:
         """Whether the curves are whole."""
@@ -378,7 +395,7 @@ class Audit:
         if lacking := sorted(set(curve) - there):
             told = f"{metric} of run {run.run_id} lacks {counted(len(lacking), 'epoch')} that Optuna has"
             points = [(metric, curve[epoch], expected.ended, epoch) for epoch in lacking]
-            differs(told, "completes it", partial(self.tracker.amend, run.run_id, metrics=points))
+            differs(told, "completes it", partial(amend_run, self.tracker, run.run_id, metrics=points))
         if more := sorted(there - set(curve)):
             differs(f"{metric} of run {run.run_id} has epochs that Optuna lacks ({_listed(more)})", FIXED)
         epochs = one.trial.user_attrs.get("epochs_run") or 0
@@ -398,7 +415,7 @@ class Audit:
         summary = [point for point in expected.metrics if point[0] in (f"best_{metric}", "best_epoch")]
         if wrong := [point for point in summary if run.metrics.get(point[0]) != point[1]]:
             told = f"run {run.run_id} hasn't Optuna's {' and '.join(name for name, *_ in wrong)}"
-            differs(told, "writes it", partial(self.tracker.amend, run.run_id, metrics=wrong))
+            differs(told, "writes it", partial(amend_run, self.tracker, run.run_id, metrics=wrong))
 
     def _check_labels(self, one: _Recorded) -> None:
         """Whether status and tags are Optuna's, and no parameter is missing."""
@@ -406,7 +423,7 @@ class Audit:
         differs = partial(self._differs, home=one.home, trial=one.trial.number)
         params = {name: value for name, value in expected.params.items() if name not in run.params}
         if params:
-            mend = partial(self.tracker.amend, run.run_id, params=params)
+            mend = partial(amend_run, self.tracker, run.run_id, params=params)
             differs("parameters", f"run {run.run_id} lacks {', '.join(params)}", "adds it", mend)
         tags = {name: value for name, value in expected.tags.items() if run.tags.get(name) != value}
         wrong = [f"tag {name} {run.tags.get(name, 'missing')}, not {value}" for name, value in tags.items()]
@@ -414,7 +431,7 @@ class Audit:
             wrong.insert(0, f"status {run.status}, not {expected.status}")
         if wrong:
             ended = run.ended or expected.ended
-            mend = partial(self.tracker.amend, run.run_id, status=expected.status, ended=ended, tags=tags)
+            mend = partial(amend_run, self.tracker, run.run_id, status=expected.status, ended=ended, tags=tags)
             differs("status", f"run {run.run_id} has {', '.join(wrong)}", "sets what Optuna says", mend)
 
     # ----------------------------------------------------------------------- checkpoints, champion and ledger

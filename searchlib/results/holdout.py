@@ -16,7 +16,17 @@ from searchlib.analysis import champion, proportion_interval, study_status
 from searchlib.data import get_dataset, load_test
 from searchlib.errors import Command, DataError, HoldoutError, SearchlibError, TrackingError
 from searchlib.results.champion import champion_version, register_champion
-from searchlib.stores import LEDGER_TAG, StoredStudy, Stores, StudyLock, Tracker, code_version, now
+from searchlib.stores import (
+    LEDGER_TAG,
+    StoredStudy,
+    Stores,
+    Tracker,
+    code_version,
+    log_summary,
+    now,
+    open_parent,
+    remove_tags,
+)
 from searchlib.study import refuse_if_changed
 from searchlib.training import restore
 
@@ -66,7 +76,7 @@ def evaluate(study: Study, stores: Stores, *, fetch: bool = False) -> TestResult
     optuna_study = stores.optuna_study(study.name)
     if optuna_study is None:  # the lock would be a file where there is nothing
         raise _nothing_to_evaluate(study)
-    with StudyLock(stores.storage, study.name, "evaluate"):
+    with stores.storage_errors(), stores.lock(study.name, "evaluate"):
         stored = stores.read(study)
         best = champion(study, stored)
         if best is None:
@@ -133,15 +143,15 @@ def _open_test_set(
 ) -> TestResult:
     refuse_if_changed(study, optuna_study.user_attrs["definition"])
     network = _champion(study, optuna_study, tracker, ledger, soft=False)
-    tracker.open_parent(optuna_study)
+    open_parent(tracker, optuna_study)
     fresh = optuna_study.user_attrs.get("test_ledger") != ledger
     optuna_study.set_user_attr("test_ledger", ledger)
     try:
-        tracker.log_summary({}, tags=ledger_tags(ledger))
+        log_summary(tracker, {}, tags=ledger_tags(ledger))
         examples = load_test(study.dataset, tracker.stores.data_root, fetch=fetch)
     except (DataError, TrackingError):
         if fresh:  # under a claim of an earlier call the test set may have been seen: that one stands
-            tracker.remove_tags(ledger_tags(ledger))  # where that fails, too, the claim stands
+            remove_tags(tracker, ledger_tags(ledger))  # where that fails, too, the claim stands
             optuna_study.set_user_attr("test_ledger", None)
         raise
     measured = _measure(network, examples.inputs, examples.targets)
@@ -226,9 +236,9 @@ def republish(study: Study, optuna_study: optuna.Study, tracker: Tracker) -> Non
 def _publish(study: Study, optuna_study: optuna.Study, tracker: Tracker, result: TestResult) -> None:
     """Put result and champion where MLflow shows them. Repeats itself harmlessly after a crash."""
     ledger = optuna_study.user_attrs["test_ledger"]
-    tracker.open_parent(optuna_study)
+    open_parent(tracker, optuna_study)
     metrics, tags = published(ledger)
-    tracker.log_summary(metrics, tags=tags)
+    log_summary(tracker, metrics, tags=tags)
     if champion_version(tracker, result.checkpoint_sha256) is None:
         examples = tracker.stores.examples(study)
         register_champion(

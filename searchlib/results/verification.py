@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from searchlib.errors import Command, Message, TrackingError
 from searchlib.results.audit import Audit, Difference, counted
-from searchlib.stores import Stores, StudyLock, Tracker
+from searchlib.stores import Stores, Tracker
 from searchlib.text import mask
 
 if TYPE_CHECKING:
@@ -106,7 +106,11 @@ def repair(study: Study, stores: Stores, *, anew: bool = False) -> Verification:
 @contextlib.contextmanager
 def _opened(study: Study, stores: Stores, anew: bool = False) -> Iterator[Tracker]:
     stores.begun(study)
-    with StudyLock(stores.storage, study.name, "verify"), Tracker(study, stores, create=anew) as tracker:
+    with (
+        stores.storage_errors(),
+        stores.lock(study.name, "verify"),
+        Tracker(study, stores, create=anew) as tracker,
+    ):
         yield tracker
 
 

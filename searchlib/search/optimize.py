@@ -20,7 +20,7 @@ from searchlib.search.race import Race
 from searchlib.search.recorder import Recorder
 from searchlib.search.rounds import _Search
 from searchlib.search.samplers import warm_up
-from searchlib.stores import Stores, StudyLock, Tracker, environment, storage_errors
+from searchlib.stores import Stores, Tracker, discard_runs, end_parent, environment, recording
 from searchlib.study import Progress, Study, refuse_if_changed
 from searchlib.training import Deadline, Engine, OutOfTimeError, Shelf, check_precision, resolve_device
 
@@ -55,7 +55,7 @@ def search(
     device = resolve_device(device)
     for precision in _possible(study, "precision"):
         check_precision(precision, device)
-    with denormals_flushed(), storage_errors(stores.storage), StudyLock(stores.storage, study.name, "optimize") as lock:
+    with denormals_flushed(), stores.storage_errors(), stores.lock(study.name, "optimize") as lock:
         optuna_study = _open_study(study, stores)
         shelf = Shelf(lock.path.with_suffix(".stacks"))
         race = Race(study, optuna_study)
@@ -64,7 +64,8 @@ def search(
         searched = existing >= target and not unfinished
         if searched and (race.finished or optuna_study.user_attrs.get("test_ledger")):
             if parent := optuna_study.user_attrs.get("mlflow_run_id"):
-                tracker.end_parent(parent)
+                with tracker:
+                    end_parent(tracker, parent)
             shelf.clear()
             return
         _refuse_if_closed(study, optuna_study, existing, target)
@@ -78,8 +79,9 @@ def search(
 
             def open_tracker() -> None:  # seconds, in which the first stack trains
                 opened.enter_context(tracker)
-                tracker.start(optuna_study, examples, tags={f"searchlib.{key}": value for key, value in tags.items()})
-                tracker.discard_runs_of(study.name, [trial.number for trial in unfinished])
+                named = {f"searchlib.{key}": value for key, value in tags.items()}
+                opened.enter_context(recording(tracker, optuna_study, examples, tags=named))
+                discard_runs(tracker, study.name, [trial.number for trial in unfinished])
 
             guard = functools.partial(lock.check, now=True)
             with contextlib.suppress(OutOfTimeError), engine.workers() as workers:
@@ -103,29 +105,24 @@ def _open_study(study: Study, stores: Stores) -> optuna.Study:
     """Create or load the Optuna study; StudyError where the stored one was defined otherwise."""
     import optuna
 
-    try:
-        made = optuna.create_study(
-            study_name=study.name, storage=stores.optuna_storage, direction=study.direction, load_if_exists=True
-        )
-        stored = made.user_attrs.get("definition")
-        if stored is None and made.get_trials(deepcopy=False):
-            raise StorageError(
-                f"the storage holds a study {study.name!r} that searchlib did not make; rename the study file or give "
-                "another --storage"
-            )
-        if stored is None:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-                made.set_metric_names([study.metric])
-            made.set_user_attr("question", study.question)
-            made.set_user_attr("uid", uuid.uuid4().hex)
-            made.set_user_attr("definition", study.definition())
-        else:
-            refuse_if_changed(study, stored)
-    except OSError as error:
+    made = optuna.create_study(
+        study_name=study.name, storage=stores.optuna_storage, direction=study.direction, load_if_exists=True
+    )
+    stored = made.user_attrs.get("definition")
+    if stored is None and made.get_trials(deepcopy=False):
         raise StorageError(
-            f"storage {stores.shown!r} can't be written ({error.strerror}); free some space or give another --storage"
-        ) from None
+            f"the storage holds a study {study.name!r} that searchlib did not make; rename the study file or give "
+            "another --storage"
+        )
+    if stored is None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            made.set_metric_names([study.metric])
+        made.set_user_attr("question", study.question)
+        made.set_user_attr("uid", uuid.uuid4().hex)
+        made.set_user_attr("definition", study.definition())
+    else:
+        refuse_if_changed(study, stored)
     return made
 
 

@@ -20,7 +20,7 @@ from searchlib.data import redraw
 from searchlib.search.recorder import Recorder
 from searchlib.search.samplers import distribution
 from searchlib.seeds import replicate_seed
-from searchlib.stores import replicates_name
+from searchlib.stores import discard_runs, replicates_name
 from searchlib.study import Progress
 from searchlib.training import Deadline, Engine, Run, Shelf, StackRun, Workers
 
@@ -65,8 +65,8 @@ class Race:
         stored = self._open(create=True)
         assert stored is not None
         self.stored, self.engine, self.workers, self.shelf, self.deadline = stored, engine, workers, shelf, deadline
-        tracker.discard_runs_of(
-            stored.study_name, [trial.number for trial in self._trials() if not trial.state.is_finished()]
+        discard_runs(
+            tracker, stored.study_name, [trial.number for trial in self._trials() if not trial.state.is_finished()]
         )
         self.best = self._best_by_source()
         self.engines: dict[StackRun, Engine] = {}  # of the stacks in training

@@ -14,7 +14,7 @@ import optuna
 from optuna.trial import TrialState
 
 from searchlib.errors import BusyError, StorageError
-from searchlib.stores import why, written_together
+from searchlib.stores import log_trials, written_together
 from searchlib.training import OutOfTimeError
 
 if TYPE_CHECKING:
@@ -131,23 +131,17 @@ class Recorder:
         if not records:
             return
         self.guard()
-        stored = self.tracker.log_trials(records, self.optuna_study.study_name)
+        stored = log_trials(self.tracker, records, self.optuna_study.study_name)
         self.guard()
         if self.error is not None:  # it was ended while this waited for a server
             raise self.error
         storage = self.optuna_study._storage
-        try:
-            with written_together(storage):
-                for record, (run_id, checkpoint) in zip(records, stored, strict=True):
-                    self._describe(record, run_id, checkpoint)
-            with written_together(storage):  # Optuna reads what was reported when it is told of a pruned trial
-                for record in records:
-                    self._tell(record)
-        except Exception as error:  # a journal raises OSError, each database its driver's own kinds
-            raise StorageError(
-                f"trial {records[0].number} can't be stored ({why(error)}); mend the storage or free some space, "
-                "then run the same command again: everything before it is saved"
-            ) from error
+        with written_together(storage):
+            for record, (run_id, checkpoint) in zip(records, stored, strict=True):
+                self._describe(record, run_id, checkpoint)
+        with written_together(storage):  # Optuna reads what was reported when it is told of a pruned trial
+            for record in records:
+                self._tell(record)
 
     def _describe(self, record: TrialRecord, run_id: str, checkpoint: str | None) -> None:
         """Report the curve and set the attributes, as far as a killed recorder hasn't."""

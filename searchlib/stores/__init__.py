@@ -1,12 +1,32 @@
 """Where studies are kept: Optuna's storage, MLflow, locks."""
 
 from searchlib.stores.journal import written_together
-from searchlib.stores.locks import LOCK_FOLDER, StudyLock, at_work
+from searchlib.stores.locks import LOCK_FOLDER, StudyLock
+from searchlib.stores.mending import (
+    REPAIRED,
+    REPLACES,
+    amend_run,
+    delete_run,
+    make_parent,
+    restore_run,
+    write_again,
+)
+from searchlib.stores.parent_run import (
+    LEDGER_TAG,
+    UID_TAG,
+    end_parent,
+    log_file,
+    log_summary,
+    open_parent,
+    recording,
+    remove_tags,
+)
 from searchlib.stores.provenance import code_version, environment, now
 from searchlib.stores.sqlite_runs import FinishedRun
-from searchlib.stores.storage import count_trials, is_url, replicates_name, storage_errors, why
+from searchlib.stores.storage import is_url, replicates_name
 from searchlib.stores.stores import StoredStudy, Stores
-from searchlib.stores.tracking import FIGURES, LEDGER_TAG, REPAIRED, REPLACES, UID_TAG, StoredRun, Tracker
+from searchlib.stores.tracking import StoredRun, Tracker
+from searchlib.stores.trial_runs import FIGURES, discard_runs, log_trials, run_of
 
 __all__ = [
     "FIGURES",
@@ -21,14 +41,24 @@ __all__ = [
     "Stores",
     "StudyLock",
     "Tracker",
-    "at_work",
+    "amend_run",
     "code_version",
-    "count_trials",
+    "delete_run",
+    "discard_runs",
+    "end_parent",
     "environment",
     "is_url",
+    "log_file",
+    "log_summary",
+    "log_trials",
+    "make_parent",
     "now",
+    "open_parent",
+    "recording",
+    "remove_tags",
     "replicates_name",
-    "storage_errors",
-    "why",
+    "restore_run",
+    "run_of",
+    "write_again",
     "written_together",
 ]

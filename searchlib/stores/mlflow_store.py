@@ -1,4 +1,4 @@
-"""MLflow's store: opening it, making its file whole, and telling a server that is away from one that refuses."""
+"""MLflow's store: opening it, making its file, and its errors as one line each."""
 
 from __future__ import annotations
 
@@ -7,26 +7,42 @@ import logging
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
-from searchlib.errors import TrackingError
+from searchlib.errors import SearchlibError, TrackingError
 from searchlib.stores.locks import LOCK_FOLDER
 from searchlib.text import ESCAPE, mask, misread
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-__all__ = [
-    "connect",
-]
+__all__ = ["check_uri", "connect", "is_gone", "missing_file", "tracking_errors"]
+
+
+@contextlib.contextmanager
+def tracking_errors(uri: str | None, what: str) -> Iterator[None]:
+    """What MLflow and the libraries below it raise, as a TrackingError of one line. what: the store can't do."""
+    try:
+        yield
+    except SearchlibError:
+        raise
+    except Exception as error:
+        reason = str(error).strip() or type(error).__name__
+        if uri:
+            reason = reason.replace(uri, mask(uri))
+        raise TrackingError(
+            f"MLflow store {mask(uri or 'mlflow.db')!r} {what} ({mask(reason.splitlines()[0])[:300]}); check "
+            "--tracking-uri, the server or the disk, then run the same command again: what was recorded stays"
+        ) from None
 
 
 def connect(uri: str | None, *, create: bool = True) -> MlflowClient:
-    """A client of the store at *uri*. Creating MLflow's database takes seconds and happens once, under a lock.
+    """A client of the store at *uri*; whatever MLflow raises where it can't be opened.
 
-    create: make its file where it isn't there; without it the file must be there.
+    create: make the store's file where it isn't there, which takes seconds, under a lock; otherwise it must be there.
     """
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")

@@ -1,17 +1,19 @@
-"""The three places in which a study lives, each opened once, and what Optuna's holds of a study, read once."""
+"""The three places in which a study lives, each opened once, and what Optuna's storage holds of a study."""
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from searchlib.data import load_train, split
-from searchlib.errors import Command, StorageError
+from searchlib.errors import Command, StorageError, TrackingError
 from searchlib.stores.journal import DEFAULT_STORAGE
-from searchlib.stores.storage import open_storage, replicates_name, storage_exists
+from searchlib.stores.locks import StudyLock, at_work
+from searchlib.stores.storage import count_trials, open_storage, replicates_name, storage_errors, storage_exists
 from searchlib.study import refuse_if_changed
 from searchlib.text import mask
 
@@ -25,6 +27,24 @@ if TYPE_CHECKING:
     from searchlib.study import Study
 
 __all__ = ["StoredStudy", "Stores"]
+
+Opened = TypeVar("Opened")
+
+
+class _Once(Generic[Opened]):
+    """Something that is opened when it is first needed, by whichever thread needs it first."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._key: object = None
+        self._value: Opened | None = None
+
+    def __call__(self, opening: Callable[[], Opened], key: object = None) -> Opened:
+        """What *opening* gave at the first call; it is called again only for another *key* than last time."""
+        with self._lock:
+            if self._value is None or self._key != key:
+                self._value, self._key = opening(), key
+            return self._value
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +81,8 @@ class StoredStudy:
 class Stores:
     """Optuna's storage, MLflow's store and the folder of data sets. Each is opened when it is first needed, once.
 
+    Threads may share one. What only reads creates nothing.
+
     storage: the path of a journal file, or a database URL of Optuna's.
     tracking_uri: None is MLflow's own default, ``mlflow.db`` and ``mlruns/`` in the working folder.
     data_root: the folder of data sets, in torchvision's layout.
@@ -69,17 +91,38 @@ class Stores:
     storage: str = DEFAULT_STORAGE
     tracking_uri: str | None = None
     data_root: Path = Path("data")
-    _opened: dict[Any, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _optuna: _Once[BaseStorage] = field(default_factory=_Once, init=False, repr=False, compare=False)
+    _mlflow: _Once[MlflowClient] = field(default_factory=_Once, init=False, repr=False, compare=False)
+    _split: _Once[Split] = field(default_factory=_Once, init=False, repr=False, compare=False)
 
-    @functools.cached_property
+    @property
     def optuna_storage(self) -> BaseStorage:
         """Optuna's storage, created where it is missing. StorageError where it can't be opened."""
-        return open_storage(self.storage)
+        return self._optuna(lambda: open_storage(self.storage))
 
     @property
     def shown(self) -> str:
         """The storage as it may be shown: without a password."""
         return mask(self.storage)
+
+    def storage_errors(self) -> AbstractContextManager[None]:
+        """What the file system, a database or Optuna raise while the storage is in use, as a StorageError."""
+        return storage_errors(self.storage)
+
+    def lock(self, study: str, purpose: str) -> StudyLock:
+        """The lock of a study, to hold while its trials or its test set are worked on; see ``StudyLock``.
+
+        purpose: ``optimize``, ``evaluate`` or ``verify``, which a second process is shown.
+        """
+        return StudyLock(self.storage, study, purpose)
+
+    def at_work(self, study: str) -> bool | None:
+        """Whether a search is at work on the study; None where that can't be known. Creates nothing."""
+        return at_work(self.storage, study)
+
+    def count_trials(self) -> dict[str, int]:
+        """The number of finished trials of each study in the storage, by its name. Creates nothing."""
+        return count_trials(self.storage)
 
     def optuna_study(self, name: str) -> optuna.Study | None:
         """The Optuna study of that name, or None where it (or the storage) doesn't exist. Creates nothing."""
@@ -87,56 +130,71 @@ class Stores:
             return None
         import optuna
 
-        try:
-            return optuna.load_study(study_name=name, storage=self.optuna_storage)
-        except KeyError:
-            return None
+        with self.storage_errors():
+            try:
+                return optuna.load_study(study_name=name, storage=self.optuna_storage)
+            except KeyError:
+                return None
 
     def read(self, study: Study) -> StoredStudy:
-        """What the storage holds of *study* now. Creates nothing."""
-        search = self.optuna_study(study.name)
-        if search is None:
-            return StoredStudy()
-        replicated = self.optuna_study(replicates_name(study))
-        return StoredStudy(
-            search=search,
-            trials=search.get_trials(deepcopy=False),
-            replicates=replicated.get_trials(deepcopy=False) if replicated else (),
-            race=dict(replicated.user_attrs.get("race") or {}) if replicated else {},
-            attributes=search.user_attrs,
-        )
+        """What the storage holds of *study* now. Creates nothing. StorageError where it can't be read."""
+        with self.storage_errors():
+            search = self.optuna_study(study.name)
+            if search is None:
+                return StoredStudy()
+            replicated = self.optuna_study(replicates_name(study))
+            return StoredStudy(
+                search=search,
+                trials=search.get_trials(deepcopy=False),
+                replicates=replicated.get_trials(deepcopy=False) if replicated else (),
+                race=dict(replicated.user_attrs.get("race") or {}) if replicated else {},
+                attributes=search.user_attrs,
+            )
 
     def begun(self, study: Study) -> optuna.Study:
         """The Optuna study that was begun with *study*. Creates nothing.
 
         StorageError where there is none, StudyError where the study has changed since.
         """
-        found = self.optuna_study(study.name)
-        if found is None or "definition" not in found.user_attrs:
+        with self.storage_errors():
+            found = self.optuna_study(study.name)
+            attributes = found.user_attrs if found else {}
+        if found is None or "definition" not in attributes:
             raise StorageError(
                 f"study {study.name!r} has not begun: storage {self.shown!r} holds nothing that searchlib made of it; "
                 "run ",
                 Command("optimize", study.name),
                 ", or give another --storage",
             )
-        refuse_if_changed(study, found.user_attrs["definition"])
+        refuse_if_changed(study, attributes["definition"])
         return found
 
-    def mlflow_client(self, *, create: bool = False) -> MlflowClient:
-        """A client of MLflow's store. create: make its file where it isn't there; without it the file must be there."""
-        from searchlib.stores.mlflow_store import connect
+    def mlflow_client(self, study: Study, *, create: bool = False) -> MlflowClient:
+        """A client of MLflow's store. TrackingError where it can't be opened.
 
-        if "mlflow" not in self._opened:
-            self._opened["mlflow"] = connect(self.tracking_uri, create=create)
-        client: MlflowClient = self._opened["mlflow"]
-        return client
+        create: make the store's file where it isn't there; otherwise that is a TrackingError, which says how the runs
+        of *study* can be written again.
+        """
+        from searchlib.stores.mlflow_store import connect, missing_file, tracking_errors
+
+        def opening() -> MlflowClient:
+            with tracking_errors(self.tracking_uri, "can't be opened"):
+                if not create and (missing := missing_file(self.tracking_uri)):
+                    uri = mask(self.tracking_uri or f"sqlite:///{missing}")
+                    raise TrackingError(
+                        f"MLflow store {mask(str(missing))!r} isn't there; give the one that holds study "
+                        f"{study.name!r} with --tracking-uri or, if it is lost, have the runs written again: ",
+                        Command("verify", study.name, ("--repair", "--tracking-uri", uri)),
+                    )
+                return connect(self.tracking_uri, create=create)
+
+        return self._mlflow(opening)
 
     def examples(self, study: Study, *, fetch: bool = True) -> Split:
         """The training data of *study*, split for it. fetch: get them from their sources where they aren't there."""
-        key = (study.dataset, study.split_seed, study.validation_fraction)
-        if self._opened.get("split key") != key:
+
+        def opening() -> Split:
             examples = load_train(study.dataset, self.data_root, fetch=fetch)
-            self._opened["split"] = split(examples, seed=study.split_seed, fraction=study.validation_fraction)
-            self._opened["split key"] = key
-        found: Split = self._opened["split"]
-        return found
+            return split(examples, seed=study.split_seed, fraction=study.validation_fraction)
+
+        return self._split(opening, key=(study.dataset, study.split_seed, study.validation_fraction))

@@ -137,14 +137,14 @@ def test_an_interrupt_that_a_library_calls_an_error_is_one() -> None:
     """As pydantic does when it comes while MLflow is imported."""
     trap = """
 import os, signal
-from searchlib.stores import storage
-def count(_storage):
+from searchlib.stores import Stores
+def count(_stores):
     try:
         os.kill(os.getpid(), signal.SIGINT)
         while True: pass
     except KeyboardInterrupt:
         raise ValueError("Error building a serializer") from None
-storage.count_trials = count
+Stores.count_trials = count
 """
     process = start(["list"], trap=trap)
     assert status_of_interrupted(process) == 130
@@ -186,7 +186,7 @@ def test_a_signal_that_is_ignored_stays_ignored_and_sigterm_works() -> None:
 
 def test_a_second_signal_ends_it_at_once() -> None:
     """In the middle of saving, which takes a minute here; nothing that was recorded is lost."""
-    trap = "import time; from searchlib.stores.tracking import Tracker; Tracker._end_parent = lambda *_: time.sleep(60)"
+    trap = "import time; from searchlib.stores import parent_run; parent_run._terminate = lambda *_: time.sleep(60)"
     process = start(OPTIMIZE, trap=trap)
     until(recorded, process)
     send(process, signal.SIGTERM)
@@ -252,8 +252,8 @@ from searchlib.cli import servers
 def start(name, host):
     port = servers._free_port(host)
     return servers._start(name, ["-c", {SERVER!r}, str(port)], host, port, {{}})
-servers._start_optuna = lambda storage, host, port: start("Optuna Dashboard", host)
-servers._start_mlflow = lambda uri, host, port: start("MLflow", host)
+servers._start_optuna = lambda stores, host, port: start("Optuna Dashboard", host)
+servers._start_mlflow = lambda stores, host, port: start("MLflow", host)
 """
 
 

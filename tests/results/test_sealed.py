@@ -22,10 +22,9 @@ from searchlib.data import datasets as data
 from searchlib.errors import BusyError, DataError, HoldoutError, StudyError
 from searchlib.report.page import publish
 from searchlib.results import holdout
-from searchlib.stores.locks import StudyLock
 from searchlib.stores.mlflow_store import connect
+from searchlib.stores.parent_run import LEDGER_TAG
 from searchlib.stores.stores import Stores
-from searchlib.stores.tracking import LEDGER_TAG
 
 ASKED = ("--study", "asked")
 TEST_FILES = ["t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"]
@@ -243,15 +242,15 @@ def test_two_spellings_of_one_database_are_one_study(monkeypatch: pytest.MonkeyP
     """Two evaluations of it can't run side by side, from wherever they are started."""
     place = Path("study.db").resolve()
     Path("elsewhere").mkdir()
-    with StudyLock("sqlite:///study.db", "s", "evaluate"):
+    with Stores("sqlite:///study.db").lock("s", "evaluate"):
         monkeypatch.chdir("elsewhere")
         for spelling in (f"sqlite:///{place}", "sqlite:///../study.db?timeout=30"):
-            with pytest.raises(BusyError, match="evaluate"), StudyLock(spelling, "s", "optimize"):
+            with pytest.raises(BusyError, match="evaluate"), Stores(spelling).lock("s", "optimize"):
                 pass
-    with StudyLock("mysql://ann:one@host/db", "s", "evaluate"):
-        with pytest.raises(BusyError), StudyLock("mysql://ann:two@host/db", "s", "optimize"):
+    with Stores("mysql://ann:one@host/db").lock("s", "evaluate"):
+        with pytest.raises(BusyError), Stores("mysql://ann:two@host/db").lock("s", "optimize"):
             pass
-        with StudyLock("mysql://ann:one@host/other", "s", "optimize"):
+        with Stores("mysql://ann:one@host/other").lock("s", "optimize"):
             pass
 
 

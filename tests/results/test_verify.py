@@ -27,10 +27,9 @@ from searchlib.errors import BusyError, StorageError
 from searchlib.results import holdout
 from searchlib.results.verification import Verification, repair, verify
 from searchlib.stores import tracking
-from searchlib.stores.locks import StudyLock
+from searchlib.stores.mending import REPAIRED, REPLACES
 from searchlib.stores.mlflow_store import connect
 from searchlib.stores.stores import Stores
-from searchlib.stores.tracking import REPAIRED, REPLACES
 
 
 @pytest.fixture(scope="module")
@@ -656,7 +655,7 @@ def test_what_is_refused() -> None:
     run(study)
     with pytest.raises(StudyError, match="momentum.*0.9.*0.5"):
         look(small_study(fixed={"momentum": 0.5, "epochs": 2}))
-    with StudyLock(STORAGE, "small", "optimize"), pytest.raises(BusyError, match="process"):
+    with Stores(STORAGE).lock("small", "optimize"), pytest.raises(BusyError, match="process"):
         look(study)
 
 

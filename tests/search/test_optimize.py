@@ -7,6 +7,7 @@ import math
 import threading
 from collections import deque
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,11 +17,10 @@ from support import STORAGE, prepare, run, search, small_study, stored, table
 from searchlib import Choice, Dataset, Examples, LogUniform, StudyError
 from searchlib.analysis.standing import best_trial, cells, study_status
 from searchlib.errors import BusyError, DeviceError, TrackingError
+from searchlib.search import optimize
 from searchlib.search.optimize import search as run_search
-from searchlib.stores.locks import StudyLock
 from searchlib.stores.mlflow_store import connect
 from searchlib.stores.stores import Stores
-from searchlib.stores.tracking import Tracker
 from searchlib.study.record import Progress
 from searchlib.training.precision import resolve_device
 
@@ -261,7 +261,7 @@ def test_the_search_runs_without_the_test_files() -> None:
 
 
 def test_one_coordinator_a_study() -> None:
-    with StudyLock("optuna.journal", "small", "optimize"), pytest.raises(BusyError, match="process"):
+    with Stores("optuna.journal").lock("small", "optimize"), pytest.raises(BusyError, match="process"):
         run(small_study())
 
 
@@ -358,14 +358,14 @@ def test_a_folder_that_is_not_there_is_refused_before_anything_is_made() -> None
 def test_nothing_is_recorded_before_the_parent_run_is_open(monkeypatch: pytest.MonkeyPatch) -> None:
     """A store that opens slowly: the stacks train on, and their trials are recorded once it is open."""
     prepare()
-    start = Tracker.start
+    recording = optimize.recording
     waited = threading.Event()
 
-    def slowly(self: Tracker, *arguments: object, **settings: object) -> None:
+    def slowly(*arguments: Any, **settings: Any) -> Any:
         assert waited.wait(60)
-        start(self, *arguments, **settings)
+        return recording(*arguments, **settings)
 
-    monkeypatch.setattr(Tracker, "start", slowly)
+    monkeypatch.setattr(optimize, "recording", slowly)
     study, done = small_study(trials=12), 0
     for progress in search(study):
         done += len(progress.finished)

@@ -7,6 +7,7 @@ import math
 import sqlite3
 import threading
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import optuna
@@ -21,10 +22,12 @@ from searchlib.search.recorder import Recorder
 from searchlib.search.samplers import ask_round
 from searchlib.stores.journal import written_together
 from searchlib.stores.mlflow_store import connect
+from searchlib.stores.parent_run import open_parent
 from searchlib.stores.sqlite_runs import store_of
 from searchlib.stores.storage import open_storage
 from searchlib.stores.stores import Stores
 from searchlib.stores.tracking import Tracker
+from searchlib.stores.trial_runs import log_trials, run_of
 from searchlib.study.record import TrialRecord
 from searchlib.study.study import Study
 
@@ -122,14 +125,14 @@ def test_a_run_written_into_the_file_equals_one_of_the_client() -> None:
     optuna_study = optuna.create_study(study_name=study.name, direction="maximize")
     records = records_of(study, optuna_study)
     with Tracker(study, Stores()) as tracker:
-        tracker.open_parent(optuna_study)
-        assert tracker._sqlite is not None, "MLflow's tables have changed: see searchlib.sqlite_runs"
-        stored = tracker.log_trials(records, study.name)
+        open_parent(tracker, optuna_study)
+        assert tracker.sqlite is not None, "MLflow's tables have changed: see searchlib.stores.sqlite_runs"
+        stored = log_trials(tracker, records, study.name)
         written = runs_of(study)
         for run_id, _ in stored:
             tracker.client.delete_run(run_id)
-        tracker._sqlite = None
-        again = tracker.log_trials(records, study.name)
+        tracker.sqlite = None
+        again = log_trials(tracker, records, study.name)
     for calls in (stored, again):
         assert [checkpoint is not None for _, checkpoint in calls] == [False, False, False, False, True]
         ids = [run_id for run_id, _ in again]
@@ -161,11 +164,11 @@ def test_runs_are_written_all_or_none() -> None:
     optuna_study = optuna.create_study(study_name=study.name, direction="maximize")
     records = records_of(study, optuna_study)
     with Tracker(study, Stores()) as tracker:
-        tracker.open_parent(optuna_study)
-        runs = [tracker.run_of(record, study.name) for record in records]
+        open_parent(tracker, optuna_study)
+        runs = [run_of(study, record, study.name, tracker.parent) for record in records]
         runs[-1].tags["searchlib.outcome"] = object()  # type: ignore[index]
         with pytest.raises(sqlite3.Error):
-            tracker._sqlite.add(runs, tracker.parent)
+            tracker.sqlite.add(runs, tracker.parent)
     assert runs_of(study) == {}
 
 
@@ -195,12 +198,19 @@ def former_write(optuna_study: optuna.Study, record: TrialRecord, run_id: str) -
         optuna_study.tell(trial, record.value)
 
 
+@dataclass
 class NoTracker:
-    def __init__(self, study: Study) -> None:
-        self.study = study
+    """Of a store in which nothing is recorded; see ``no_runs``."""
 
-    def log_trials(self, records, study_name):
-        return [(f"run{record.number}", None) for record in records]
+    study: Study
+
+
+@pytest.fixture
+def no_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every trial gets the id of a run and no checkpoint."""
+    monkeypatch.setattr(
+        recorder, "log_trials", lambda tracker, records, home: [(f"run{one.number}", None) for one in records]
+    )
 
 
 def test_training_waits_for_a_recorder_that_is_behind_and_an_interrupt_does_not(
@@ -253,6 +263,7 @@ def test_an_error_reaches_who_waits_for_his_turn(monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.parametrize("place", ["optuna.journal", "sqlite:///optuna.db"])
 @pytest.mark.parametrize("killed", [False, True])
+@pytest.mark.usefixtures("no_runs")
 def test_a_recorded_trial_equals_one_told_by_optunas_own_calls(place: str, killed: bool) -> None:
     study = small_study()
     told = []
@@ -280,6 +291,7 @@ def test_a_recorded_trial_equals_one_told_by_optunas_own_calls(place: str, kille
     assert told[0][1][2] == [0.2], "a pruned trial has its last report as its value"
 
 
+@pytest.mark.usefixtures("no_runs")
 def test_trials_that_wait_are_written_by_two_appends_and_in_order() -> None:
     study = small_study()
     optuna_study = optuna.create_study(storage=open_storage("optuna.journal"), direction="maximize")
@@ -297,22 +309,23 @@ def test_trials_that_wait_are_written_by_two_appends_and_in_order() -> None:
     assert all(trial.state.is_finished() for trial in optuna_study.trials)
 
 
-def test_without_its_run_no_trial_is_finished() -> None:
+def test_without_its_run_no_trial_is_finished(monkeypatch: pytest.MonkeyPatch) -> None:
     study = small_study()
     optuna_study = optuna.create_study(storage=open_storage("optuna.journal"), direction="maximize")
     records = records_of(study, optuna_study)
 
-    class Broken(NoTracker):
-        def log_trials(self, records, study_name):
-            raise OSError("no space")
+    def broken(tracker, records, home):
+        raise OSError("no space")
 
-    recorder = Recorder(optuna_study, Broken(study))  # type: ignore[arg-type]
-    with pytest.raises(OSError, match="no space"), recorder:
-        recorder.put(records[0])
+    monkeypatch.setattr(recorder, "log_trials", broken)
+    made = Recorder(optuna_study, NoTracker(study))  # type: ignore[arg-type]
+    with pytest.raises(OSError, match="no space"), made:
+        made.put(records[0])
     assert not any(trial.state.is_finished() for trial in optuna_study.trials)
 
 
-def test_a_storage_that_fails_is_one_line_and_leaves_no_trial_half_told() -> None:
+@pytest.mark.usefixtures("no_runs")
+def test_a_storage_that_fails_leaves_no_trial_half_told() -> None:
     study = small_study()
     optuna_study = optuna.create_study(storage=open_storage("optuna.journal"), direction="maximize")
     records = records_of(study, optuna_study)
@@ -323,7 +336,7 @@ def test_a_storage_that_fails_is_one_line_and_leaves_no_trial_half_told() -> Non
 
     backend.append_logs = full
     recorder = Recorder(optuna_study, NoTracker(study))  # type: ignore[arg-type]
-    with pytest.raises(StorageError, match="trial 0 can't be stored .*No space left"), recorder:
+    with pytest.raises(OSError, match="No space left"), recorder:
         recorder.put(records[0])
     again = optuna.load_study(study_name=optuna_study.study_name, storage=open_storage("optuna.journal"))
     assert not any(trial.state.is_finished() or trial.intermediate_values for trial in again.trials)

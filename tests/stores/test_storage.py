@@ -27,8 +27,8 @@ from searchlib.errors import BusyError, StorageError
 from searchlib.search.overlay import OverlayStorage
 from searchlib.stores import journal, locks
 from searchlib.stores.journal import JournalLock
-from searchlib.stores.locks import StudyLock, at_work
-from searchlib.stores.storage import count_trials, open_storage, storage_exists
+from searchlib.stores.locks import StudyLock
+from searchlib.stores.storage import open_storage, storage_exists
 from searchlib.stores.stores import Stores
 from searchlib.text import mask
 
@@ -85,7 +85,7 @@ def test_optunas_own_backend_reads_the_journal() -> None:
 def test_asking_for_a_study_creates_nothing() -> None:
     for place in (JOURNAL, SQLITE, "nowhere/optuna.journal"):
         assert Stores(place).optuna_study("s") is None
-        assert count_trials(place) == {}
+        assert Stores(place).count_trials() == {}
         assert not storage_exists(place)
     assert list(Path().iterdir()) == []
 
@@ -143,7 +143,7 @@ def test_a_password_is_never_shown(url: str, shown: str | None) -> None:
 def test_an_sqlite_url_may_have_options() -> None:
     make_trials(SQLITE)
     assert storage_exists("sqlite:///study.db?timeout=30")
-    assert count_trials("sqlite:///study.db?timeout=30") == {"s": 3}
+    assert Stores("sqlite:///study.db?timeout=30").count_trials() == {"s": 3}
 
 
 @pytest.mark.parametrize("torn", ['{"op_code": 5, "worker_id": "', "{", '{"op_code": 4, "study_id": 0}'])
@@ -151,7 +151,7 @@ def test_a_torn_last_line_is_dropped_and_all_before_it_is_kept(torn: str) -> Non
     make_trials(JOURNAL)
     whole = Path(JOURNAL).read_bytes()
     Path(JOURNAL).write_bytes(whole + torn.encode())
-    assert count_trials(JOURNAL) == {"s": 3}
+    assert Stores(JOURNAL).count_trials() == {"s": 3}
     study = make_trials(JOURNAL, finished=1, running=0)
     assert Path(JOURNAL).read_bytes().startswith(whole)
     assert len(study.trials) == 5
@@ -187,7 +187,7 @@ def test_a_journal_broken_in_its_middle_is_refused() -> None:
     with pytest.raises(StorageError, match="can't be opened"):
         open_storage(JOURNAL)
     with pytest.raises(StorageError, match="can't be opened"):
-        count_trials(JOURNAL)
+        Stores(JOURNAL).count_trials()
 
 
 # -------------------------------------------------------------------------------------------------------------- locks
@@ -271,15 +271,15 @@ def test_many_writers_lose_nothing() -> None:
 def hold_study(purpose: str) -> str:
     return f"""
         import sys
-        from searchlib.stores.locks import StudyLock
-        with StudyLock("optuna.journal", "s", {purpose!r}):
+        from searchlib.stores import Stores
+        with Stores("optuna.journal").lock("s", {purpose!r}):
             print("ready", flush=True)
             sys.stdin.read()
     """
 
 
 def test_a_second_coordinator_is_told_who_is_at_work() -> None:
-    lock = StudyLock(JOURNAL, "s", "optimize")
+    lock = Stores(JOURNAL).lock("s", "optimize")
     with other_process(hold_study("optimize")) as holder:
         with pytest.raises(BusyError) as caught, lock:
             pass
@@ -288,9 +288,9 @@ def test_a_second_coordinator_is_told_who_is_at_work() -> None:
         assert "'s'" in message
         assert "optimize" in message
         assert "wait for it, or end it first" in message
-        with StudyLock(JOURNAL, "other", "optimize"), StudyLock("other.journal", "s", "optimize"):
+        with Stores(JOURNAL).lock("other", "optimize"), Stores("other.journal").lock("s", "optimize"):
             pass
-        with pytest.raises(BusyError), StudyLock("./optuna.journal", "s", "optimize"):
+        with pytest.raises(BusyError), Stores("./optuna.journal").lock("s", "optimize"):
             pass
     started = time.monotonic()
     with lock:
@@ -304,7 +304,7 @@ def test_a_second_evaluation_waits_for_the_first() -> None:
         entered = threading.Event()
 
         def evaluate() -> None:
-            with StudyLock(JOURNAL, "s", "evaluate"):
+            with Stores(JOURNAL).lock("s", "evaluate"):
                 entered.set()
 
         waiter = threading.Thread(target=evaluate)
@@ -324,23 +324,23 @@ def killed(lock: StudyLock) -> None:
 
 
 def test_whether_a_search_is_at_work() -> None:
-    assert at_work(JOURNAL, "s") is False
+    assert Stores(JOURNAL).at_work("s") is False
     assert not Path(".searchlib").exists()
-    with StudyLock(JOURNAL, "s", "verify"):
-        assert at_work(JOURNAL, "s") is False
-    with StudyLock(JOURNAL, "s", "optimize"):
-        assert at_work(JOURNAL, "s") is True
-        assert at_work(JOURNAL, "other") is False
+    with Stores(JOURNAL).lock("s", "verify"):
+        assert Stores(JOURNAL).at_work("s") is False
+    with Stores(JOURNAL).lock("s", "optimize"):
+        assert Stores(JOURNAL).at_work("s") is True
+        assert Stores(JOURNAL).at_work("other") is False
         with pytest.raises(BusyError):
-            StudyLock(JOURNAL, "s", "optimize").__enter__()
-    killed(StudyLock(JOURNAL, "s", "optimize"))
-    assert at_work(JOURNAL, "s") is False
-    assert at_work("mysql://host/database", "s") is None, "another host may be at it"
+            Stores(JOURNAL).lock("s", "optimize").__enter__()
+    killed(Stores(JOURNAL).lock("s", "optimize"))
+    assert Stores(JOURNAL).at_work("s") is False
+    assert Stores("mysql://host/database").at_work("s") is None, "another host may be at it"
 
 
 def test_who_looks_for_a_search_refuses_none(monkeypatch: pytest.MonkeyPatch) -> None:
     """A search begins, over the name of one that was killed, at the moment in which somebody looks."""
-    lock = StudyLock(JOURNAL, "s", "optimize")
+    lock = Stores(JOURNAL).lock("s", "optimize")
     killed(lock)
     with lock.path.open() as look:
         fcntl.flock(look, fcntl.LOCK_SH)
@@ -351,7 +351,7 @@ def test_who_looks_for_a_search_refuses_none(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_a_working_folder_that_cannot_be_written() -> None:
     Path(".searchlib").write_text("a file in the way")
-    with pytest.raises(StorageError, match="can't be written"), StudyLock(JOURNAL, "s", "optimize"):
+    with pytest.raises(StorageError, match="can't be written"), Stores(JOURNAL).lock("s", "optimize"):
         pass
 
 
@@ -374,11 +374,11 @@ def test_count_trials_equals_optunas_own(place: str) -> None:
     for trial, state in zip(first.trials[2:], (TrialState.PRUNED, TrialState.FAIL), strict=True):
         first.tell(optuna.trial.Trial(first, trial._trial_id), state=state)
     second.enqueue_trial({"x": 0.5})
-    assert count_trials(place) == optunas_count(place) == {"first": 4, "second": 3, "empty": 0}
+    assert Stores(place).count_trials() == optunas_count(place) == {"first": 4, "second": 3, "empty": 0}
     optuna.delete_study(study_name="first", storage=open_storage(place))
-    assert count_trials(place) == optunas_count(place) == {"second": 3, "empty": 0}
+    assert Stores(place).count_trials() == optunas_count(place) == {"second": 3, "empty": 0}
     make_trials(place, "first", finished=1, running=1)
-    assert count_trials(place) == optunas_count(place) == {"second": 3, "empty": 0, "first": 1}
+    assert Stores(place).count_trials() == optunas_count(place) == {"second": 3, "empty": 0, "first": 1}
 
 
 def test_counting_after_a_trial_for_a_study_that_another_process_deleted() -> None:
@@ -391,7 +391,7 @@ def test_counting_after_a_trial_for_a_study_that_another_process_deleted() -> No
     kept = Stores(JOURNAL).optuna_study("kept")
     kept.tell(kept.ask(), 1.0)
     kept.ask()
-    assert count_trials(JOURNAL) == optunas_count(JOURNAL) == {"kept": 2}
+    assert Stores(JOURNAL).count_trials() == optunas_count(JOURNAL) == {"kept": 2}
 
 
 def test_counting_after_a_finished_trial_was_set_running_by_another_process() -> None:
@@ -402,13 +402,13 @@ def test_counting_after_a_finished_trial_was_set_running_by_another_process() ->
     study.tell(optuna.trial.Trial(study, trial._trial_id), 1.0)
     with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):
         stale._storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING)
-    assert count_trials(JOURNAL) == optunas_count(JOURNAL) == {"s": 2}
+    assert Stores(JOURNAL).count_trials() == optunas_count(JOURNAL) == {"s": 2}
 
 
 def test_counting_what_is_no_journal() -> None:
     Path("text.txt").write_text("hello\n")
     with pytest.raises(StorageError, match="no journal of Optuna"):
-        count_trials("text.txt")
+        Stores("text.txt").count_trials()
 
 
 # ------------------------------------------------------------------------------------------------------------ overlay

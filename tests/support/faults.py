@@ -41,15 +41,15 @@ def uninterrupted() -> list[tuple]:
 
 def before_batch(patch: pytest.MonkeyPatch, number: int, fault: Callable[[], Any]) -> None:
     """Have *fault* happen as the recorder is about to write the batch with this number, each of four trials or less."""
-    log_trials, batches = Tracker.log_trials, itertools.count(1)
+    log_trials, batches = recorder.log_trials, itertools.count(1)
 
-    def log(self: Tracker, records: Any, study_name: str) -> Any:
+    def log(tracker: Tracker, records: Any, home: str) -> Any:
         if next(batches) == number:
             fault()
-        return log_trials(self, records, study_name)
+        return log_trials(tracker, records, home)
 
     patch.setattr(recorder, "MOST", 4)
-    patch.setattr(Tracker, "log_trials", log)
+    patch.setattr(recorder, "log_trials", log)
 
 
 def assert_one_line(error: SearchlibError, *expected: str) -> None:

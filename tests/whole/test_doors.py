@@ -504,13 +504,13 @@ def test_an_address_that_is_none_of_this_machine(host: str) -> None:
 def test_the_process_list_shows_no_secret(started) -> None:
     """Anybody on the machine can read the arguments of a process; its environment is its owner's."""
     storage, tracking = "postgresql://ann:zqx1@host/db", "postgresql://ann:zqx2@host/mlflow"
-    with pytest.raises(SearchlibError), servers.dashboards(storage, tracking):
+    with pytest.raises(SearchlibError), servers.dashboards(Stores(storage, tracking)):
         pass
     assert len(started) == 2
     for arguments, _ in started:
         assert MARK not in " ".join(arguments)
     assert started[0][1]["SEARCHLIB_STORAGE"] == storage
     assert started[1][1]["MLFLOW_BACKEND_STORE_URI"] == started[1][1]["MLFLOW_REGISTRY_STORE_URI"] == tracking
-    assert servers._start_mlflow("https://ann:zqx@mlflow.example.org", servers.HOST).address == (
+    assert servers._start_mlflow(Stores(tracking_uri="https://ann:zqx@mlflow.example.org"), servers.HOST).address == (
         "https://ann:***@mlflow.example.org"
     )

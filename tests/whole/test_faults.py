@@ -29,10 +29,10 @@ from searchlib.data.idx import idx_dataset
 from searchlib.data.idx_files import IdxFile
 from searchlib.data.sources import Folder
 from searchlib.errors import BusyError, DataError, IntegrityError, SearchlibError, StorageError
-from searchlib.search import optimize
+from searchlib.search import rounds as search_rounds
 from searchlib.search.recorder import Recorder
-from searchlib.stores.locks import StudyLock
 from searchlib.stores.mlflow_store import connect
+from searchlib.stores.parent_run import log_summary, open_parent
 from searchlib.stores.stores import Stores
 from searchlib.stores.tracking import Tracker
 
@@ -137,7 +137,7 @@ def test_a_disk_that_fills_up(store: str, small_disk: SmallDisk) -> None:
 def test_a_disk_that_is_full_when_trials_are_asked(store: str, small_disk: SmallDisk) -> None:
     """They are created on another thread than they are recorded on."""
     places = place(store, small_disk.folder)
-    ask_round, rounds = optimize.ask_round, itertools.count(1)
+    ask_round, rounds = search_rounds.ask_round, itertools.count(1)
 
     def ask(*arguments):
         if next(rounds) == 2:
@@ -145,7 +145,7 @@ def test_a_disk_that_is_full_when_trials_are_asked(store: str, small_disk: Small
         return ask_round(*arguments)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(optimize, "ask_round", ask)
+        patch.setattr(search_rounds, "ask_round", ask)
         patch.setattr(Recorder, "put", lambda recorder, record: recorder.check())  # it would be the first to fail
         with pytest.raises(StorageError) as caught:
             finish(**places)
@@ -201,15 +201,15 @@ def test_files_that_grow_no_more(store: str) -> None:
 def test_a_study_is_locked_on_a_full_disk_too(small_disk: SmallDisk) -> None:
     """Who holds it can't be noted; that costs the holder nothing, and the next one either."""
     journal = str(small_disk.folder / "optuna.journal")
-    with StudyLock(journal, "s", "optimize"):
+    with Stores(journal).lock("s", "optimize"):
         pass
     small_disk.fill()
-    with StudyLock(journal, "s", "optimize") as lock:
+    with Stores(journal).lock("s", "optimize") as lock:
         assert lock.path.read_text() == ""
-        with pytest.raises(BusyError), StudyLock(journal, "s", "optimize"):
+        with pytest.raises(BusyError), Stores(journal).lock("s", "optimize"):
             pass
     small_disk.free()
-    with StudyLock(journal, "s", "optimize") as lock:
+    with Stores(journal).lock("s", "optimize") as lock:
         assert str(os.getpid()) in lock.path.read_text()
 
 
@@ -370,10 +370,10 @@ def test_a_clock_that_is_set_back(monkeypatch: pytest.MonkeyPatch) -> None:
             assert all(found.info.start_time <= point.timestamp <= found.info.end_time for point in points)
             assert found.info.end_time - found.info.start_time < 1000 * (clock() - began)
     with Tracker(STUDY, Stores()) as tracker:
-        parent = tracker.open_parent(stored(STUDY))
-        tracker.log_summary({"figure": 1.0}, tags={})
+        parent = open_parent(tracker, stored(STUDY))
+        log_summary(tracker, {"figure": 1.0}, tags={})
         set_back()
-        tracker.log_summary({"figure": 2.0}, tags={})
+        log_summary(tracker, {"figure": 2.0}, tags={})
         assert tracker.client.get_run(parent).data.metrics["figure"] == 2.0
 
 

@@ -24,7 +24,7 @@ from support.children import CHILDREN, preload, serve_mlflow
 from support.faults import STUDY, assert_nothing_lost, assert_one_line, before_batch, rows, uninterrupted
 
 from searchlib.errors import BusyError, StorageError, TrackingError
-from searchlib.stores import databases, locks, tracking
+from searchlib.stores import databases, locks, trial_runs
 from searchlib.stores.locks import StudyLock
 from searchlib.stores.storage import open_storage
 from searchlib.stores.stores import Stores
@@ -82,15 +82,16 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[TrackingServer]:
 
 def in_the_middle_of_run(patch: pytest.MonkeyPatch, number: int, fault: Callable[[], Any]) -> None:
     """Have *fault* happen when the server has half of the run with this number."""
-    add, runs = Tracker._add, itertools.count(1)
+    add, runs = trial_runs.add_run, itertools.count(1)
 
-    def broken(self: Tracker, run: Any) -> str:
+    def broken(tracker: Tracker, run: Any) -> str:
         if next(runs) == number:
-            self.client.create_run(self.experiment, start_time=run.started, run_name=run.name, tags=dict(run.tags))
+            client, tags = tracker.client, dict(run.tags)
+            client.create_run(tracker.experiment, start_time=run.started, run_name=run.name, tags=tags)
             fault()
-        return add(self, run)
+        return add(tracker, run)
 
-    patch.setattr(Tracker, "_add", broken)
+    patch.setattr(trial_runs, "add_run", broken)
 
 
 def test_a_tracking_server_that_goes_and_comes_back_costs_nothing(
@@ -112,7 +113,7 @@ def test_a_tracking_server_that_goes_and_comes_back_costs_nothing(
 def test_a_tracking_server_that_stays_away_ends_the_search(
     server: TrackingServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tracking, "PATIENCE", 1.0)
+    monkeypatch.setattr(trial_runs, "PATIENCE", 1.0)
     with monkeypatch.context() as patch:
         in_the_middle_of_run(patch, 6, server.kill)
         before_batch(patch, -1, lambda: None)
@@ -323,7 +324,7 @@ def on_host(name: str, patch: pytest.MonkeyPatch, url: str, study: str = "s") ->
     Path(name).mkdir(exist_ok=True)
     patch.setattr(locks, "LOCK_FOLDER", Path(name))
     patch.setattr(socket, "gethostname", lambda: name)
-    return StudyLock(url, study, "optimize")
+    return Stores(url).lock(study, "optimize")
 
 
 def test_one_coordinator_a_study_across_hosts(shared: Postgres, monkeypatch: pytest.MonkeyPatch) -> None:
