@@ -206,6 +206,7 @@ CHEAP = {
 def test_what_is_cheap_imports_nothing_heavy(what: str) -> None:
     """Completion, ``--help`` and ``list`` pay for what is imported; a room's modules of torch wait until they train."""
     write_study()
+    write_study(("from searchlib", "import torch\nfrom searchlib"), name="imports_torch")
     Path("optuna.journal").write_text('{"op_code": 0, "worker_id": "w", "study_name": "asked", "directions": [1]}\n')
     code = f"import sys\ntry: {CHEAP[what]}\nfinally: print(sorted({HEAVY} & set(sys.modules)), file=sys.stderr)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)

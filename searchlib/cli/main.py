@@ -125,14 +125,14 @@ def list_command(studies: Path, storage: str) -> None:
     Example: searchlib list
     """
     from searchlib.stores import Stores
-    from searchlib.study import list_studies, load_study
+    from searchlib.study import list_studies, preview_study
 
     counts = Stores(storage).count_trials()
     names = list_studies(studies)
     wide = max(map(len, names), default=0)
     for name in names:
         try:
-            study = load_study(name, studies)
+            study = preview_study(name, studies)
         except SearchlibError as error:
             click.echo(f"{name:{wide}}  {'broken':>14}  {' '.join(str(error).split())}")
             continue

@@ -3,6 +3,7 @@
 from searchlib.study.config import TrialConfig, check_field
 from searchlib.study.loading import list_studies, load_study
 from searchlib.study.model import MLP, ModuleFactory
+from searchlib.study.preview import preview_study
 from searchlib.study.published import Published
 from searchlib.study.record import Progress, TrialRecord
 from searchlib.study.space import (
@@ -36,5 +37,6 @@ __all__ = [
     "enumerate_points",
     "list_studies",
     "load_study",
+    "preview_study",
     "refuse_if_changed",
 ]

@@ -68,17 +68,22 @@ def find_study(name: str, folder: Path) -> Path:
     return folder / f"{name}.py"
 
 
-def load_study_file(path: Path) -> Study:
-    """Run one study file and return its STUDY, named after the file."""
+def read_source(path: Path) -> str:
+    """The text of a study file. StudyError where its name can't be a study's, or it can't be read."""
     if not NAME.fullmatch(path.stem) or path.stem.endswith(".replicates"):
         rule = "names that end in .replicates are taken, for the replicates of a study"
         raise StudyError(
             f"study file {str(path)!r}: {rule if NAME.fullmatch(path.stem) else NAME_RULE}; rename the file"
         )
     try:
-        source = path.read_text(encoding="utf-8-sig")
+        return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise StudyError(f"study file {str(path)!r} can't be read: {error}") from None
+
+
+def load_study_file(path: Path) -> Study:
+    """Run one study file and return its STUDY, named after the file."""
+    source = read_source(path)
     module = types.ModuleType(f"searchlib_study_{path.stem}")
     module.__file__ = str(path)
     sys.modules[module.__name__] = module  # dataclasses and inspect look the module of a class up there
