@@ -121,10 +121,11 @@ def simulate(row: Row, rng: np.random.Generator) -> dict[str, float]:
 
     plan, means = looks(row.replicates), truth(row)
     values, remaining = race(draw(row, rng), plan)
-    winner, found = compare(values, "maximize", plan)
+    winner, compared = compare(values, "maximize", plan)
+    found = compared.values()
     assert winner is not None
     declared = bool(resolved(found))
-    false = [means[one.against] >= means[winner] for one in found]
+    false = [means[other] >= means[winner] for other in compared]
     plain = [1.0 if one.p is None else min(1.0, one.p / share(one.n, plan)) for one in found]
     holm = multipletests(plain, ALPHA, method="holm")[0]
     adjusted = [one.adjusted_p is not None and one.adjusted_p <= ALPHA for one in found]

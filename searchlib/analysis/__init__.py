@@ -1,15 +1,47 @@
-"""What finished trials say: statistics, the race, the answer. Pure: data in, findings out."""
+"""What finished trials say: statistics, the race, findings, the answer. Pure: trials in, findings out."""
 
-from searchlib.analysis.findings import analyze
+from searchlib.analysis.analysis import analyze
+from searchlib.analysis.comparison import Comparison
+from searchlib.analysis.edges import Edge
+from searchlib.analysis.findings import Budget, CellComparison, CellFinding, Findings, Optimism, RaceState, Winner
 from searchlib.analysis.race import looks, next_runs
-from searchlib.analysis.standing import best_trial, cells, champion, outcome, study_status
-from searchlib.analysis.statistics import mean_interval, prediction_interval, proportion_interval
+from searchlib.analysis.standing import (
+    Cell,
+    Stored,
+    TrialCounts,
+    best_trial,
+    cells,
+    champion,
+    claimed_or_leading,
+    outcome,
+)
+from searchlib.analysis.statistics import Effect, mean_interval, prediction_interval, proportion_interval
+from searchlib.analysis.status import BestTrial, CellStatus, ReplicateStatus, SearchStatus, Status, study_status
 
 __all__ = [
+    "BestTrial",
+    "Budget",
+    "Cell",
+    "CellComparison",
+    "CellFinding",
+    "CellStatus",
+    "Comparison",
+    "Edge",
+    "Effect",
+    "Findings",
+    "Optimism",
+    "RaceState",
+    "ReplicateStatus",
+    "SearchStatus",
+    "Status",
+    "Stored",
+    "TrialCounts",
+    "Winner",
     "analyze",
     "best_trial",
     "cells",
     "champion",
+    "claimed_or_leading",
     "looks",
     "mean_interval",
     "next_runs",

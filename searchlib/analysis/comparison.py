@@ -7,13 +7,16 @@ are paired across cells. Cells that race on have more replicates than others.
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from searchlib.analysis.statistics import ROUND_OFF
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from searchlib.analysis.statistics import Direction
 
 __all__ = [
     "ALPHA",
@@ -31,14 +34,12 @@ __all__ = [
 ALPHA = 0.05
 EARLY_SHARE = 0.2  # of alpha, for all looks before the last together
 WORTHWHILE = 0.75  # P(A>B) that the interval must reach beyond: gamma of Bouthillier 2021
-ROUND_OFF = 1e-12  # relative: 0.90 - 0.89 and 0.80 - 0.79 differ by less, and are the same difference
 NOT_TOLD_APART = "not told apart"
-Direction = Literal["maximize", "minimize"]
 Key = TypeVar("Key", bound=Hashable)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Comparison(Generic[Key]):
+class Comparison:
     """The winner against one other cell, over the n replicates that both have.
 
     difference: mean improvement by the winner, positive where it is better, with a 95 % paired t interval.
@@ -47,7 +48,6 @@ class Comparison(Generic[Key]):
     the comparison's own level, which is what ``resolved`` asks of all. None where n is too small.
     """
 
-    against: Key
     n: int
     difference: float | None
     low: float | None
@@ -89,7 +89,7 @@ def leader(values: Mapping[Key, Mapping[int, float]], direction: Direction) -> K
     return max(means, key=lambda cell: sign * means[cell])
 
 
-def resolved(comparisons: Sequence[Comparison[Key]]) -> bool | None:
+def resolved(comparisons: Collection[Comparison]) -> bool | None:
     """Whether the winner is shown to be better than every other cell; None where there is no other.
 
     The claim is that all of several things hold, and is rejected if one of them may not: an intersection-union test
@@ -103,11 +103,11 @@ def resolved(comparisons: Sequence[Comparison[Key]]) -> bool | None:
 
 def compare(
     values: Mapping[Key, Mapping[int, float]], direction: Direction, looks: Sequence[int], alpha: float = ALPHA
-) -> tuple[Key | None, list[Comparison[Key]]]:
-    """The leader, and its comparisons with all other cells that have replicates, closest rival first."""
+) -> tuple[Key | None, dict[Key, Comparison]]:
+    """The leader, and its comparisons with all other cells that have replicates, by cell, the closest rival first."""
     winner = leader(values, direction)
     if winner is None:
-        return None, []
+        return None, {}
     others = [cell for cell in values if cell != winner and values[cell]]
     tests = paired_tests({cell: values[cell] for cell in (winner, *others)}, winner, direction)
     adjusted = adjusted_p_values([tests[cell].p for cell in others], [share(tests[cell].n, looks) for cell in others])
@@ -115,27 +115,25 @@ def compare(
     paired = [
         [(own[replicate], value) for replicate, value in values[cell].items() if replicate in own] for cell in others
     ]
-    found = []
+    found = {}
     chances = probability_of_improvement(paired, direction)
     for cell, p, (probability, low, high) in zip(others, adjusted, chances, strict=True):
         test = tests[cell]
-        found.append(
-            Comparison(
-                against=cell,
-                n=test.n,
-                difference=test.difference,
-                low=test.low,
-                high=test.high,
-                p=test.p,
-                adjusted_p=p,
-                probability=probability,
-                probability_low=low,
-                probability_high=high,
-                verdict=verdict(low, high) if p is not None and p <= alpha else NOT_TOLD_APART,
-                told_apart=differs_from_leader(test, looks, alpha),
-            )
+        found[cell] = Comparison(
+            n=test.n,
+            difference=test.difference,
+            low=test.low,
+            high=test.high,
+            p=test.p,
+            adjusted_p=p,
+            probability=probability,
+            probability_low=low,
+            probability_high=high,
+            verdict=verdict(low, high) if p is not None and p <= alpha else NOT_TOLD_APART,
+            told_apart=differs_from_leader(test, looks, alpha),
         )
-    return winner, sorted(found, key=lambda one: -math.inf if one.difference is None else one.difference)
+    closest = sorted(found.items(), key=lambda one: -math.inf if one[1].difference is None else one[1].difference)
+    return winner, dict(closest)
 
 
 @dataclass(frozen=True)

@@ -7,23 +7,37 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from searchlib.errors import StudyError
 from searchlib.study import Choice, Dimension, IntUniform, LogUniform, Uniform, check_field
 
-__all__ = ["edges"]
+__all__ = ["Edge", "edges"]
 
 OUTER = 0.1  # of the range, in its own scale: nearer to an end than this is at the edge
 
 
-def edges(dimensions: Mapping[str, Dimension], best: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The dimensions on whose edge the point *best* lies.
+@dataclass(frozen=True, kw_only=True)
+class Edge:
+    """A nuisance hyperparameter whose best value lies at an end of its range.
 
-    Each: name, side (low or high), value, low and high (the ends of the range) and ``try``, left out where the
-    hyperparameter takes no value further out: a range as [low, high], the same width moved outward by half of it (in
-    the logarithm for logarithmic ranges); for a Choice the next value as [value], by the ratio of the last two.
+    side: ``low`` or ``high``. low, high: the ends of the range. further: what to try next, None where the
+    hyperparameter takes no value further out (``try`` in JSON, left out then): a range (low, high), the same width
+    moved outward by half of it (in the logarithm for logarithmic ranges); for a Choice the next value (value,), by the
+    ratio of the last two.
     """
+
+    name: str
+    side: str
+    value: float
+    low: float
+    high: float
+    further: tuple[float, ...] | None = field(default=None, metadata={"json": "try", "optional": True})
+
+
+def edges(dimensions: Mapping[str, Dimension], best: Mapping[str, Any]) -> tuple[Edge, ...]:
+    """The numeric dimensions at whose edge, a tenth of the range, the point *best* lies."""
     found = []
     for name, dimension in dimensions.items():
         value: Any = best.get(name)
@@ -36,11 +50,8 @@ def edges(dimensions: Mapping[str, Dimension], best: Mapping[str, Any]) -> list[
         further = _next_value(name, dimension, side) if isinstance(dimension, Choice) else None
         if not isinstance(dimension, Choice):
             further = _next_range(name, dimension, side, *ends)
-        found.append(
-            {"name": name, "side": side, "value": value, "low": ends[0], "high": ends[1]}
-            | ({"try": further} if further else {})
-        )
-    return found
+        found.append(Edge(name=name, side=side, value=value, low=ends[0], high=ends[1], further=further))
+    return tuple(found)
 
 
 def _number(value: Any) -> bool:
@@ -71,15 +82,15 @@ def _side(dimension: Dimension, value: float, low: float, high: float) -> str | 
     return "low" if place <= OUTER else "high" if place >= 1.0 - OUTER else None
 
 
-def _next_value(name: str, dimension: Choice, side: str) -> list[Any] | None:
+def _next_value(name: str, dimension: Choice, side: str) -> tuple[float, ...] | None:
     values: list[Any] = sorted(dimension.values(), key=lambda value: value if _number(value) else 0)
     last, before = (values[0], values[1]) if side == "low" else (values[-1], values[-2])
     further = last * (last / before) if values[0] > 0 else last + (last - before)
     further = round(further) if all(isinstance(value, int) for value in values) else _rounded(further)
-    return [further] if further != last and _accepts(name, further) else None
+    return (further,) if further != last and _accepts(name, further) else None
 
 
-def _next_range(name: str, dimension: Dimension, side: str, low: float, high: float) -> list[Any] | None:
+def _next_range(name: str, dimension: Dimension, side: str, low: float, high: float) -> tuple[float, ...] | None:
     whole = isinstance(dimension, IntUniform)
     up = 1 if side == "high" else -1
     if _logarithmic(dimension):
@@ -94,7 +105,7 @@ def _next_range(name: str, dimension: Dimension, side: str, low: float, high: fl
     ends[outer] = _reach(name, bound, ends[outer], whole=whole)
     if ends[outer] is None or (ends[outer] - bound) * up <= 0 or not ends[0] < ends[1]:
         return None
-    return ends if all(_accepts(name, end) for end in ends) else None
+    return tuple(ends) if all(_accepts(name, end) for end in ends) else None
 
 
 def _rounded(value: float, digits: int = 2) -> float:

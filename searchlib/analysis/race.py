@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from searchlib.analysis.comparison import ALPHA, differs_from_leader, leader, paired_tests
 
 if TYPE_CHECKING:
-    from searchlib.analysis.comparison import Direction, Key
+    from searchlib.analysis.comparison import Key
+    from searchlib.analysis.statistics import Direction
 
 __all__ = [
     "contenders",

@@ -1,15 +1,16 @@
-"""Where a study stands: its outcomes, its cells, its champion, its status."""
+"""Where a study stands: the outcomes of its trials, its cells, its champion."""
 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from searchlib.analysis.comparison import leader
 from searchlib.analysis.race import looks
-from searchlib.study import Primitive
+from searchlib.study import Ledger, Primitive
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
@@ -18,15 +19,23 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Cell",
+    "CellKey",
+    "Stored",
+    "TrialCounts",
     "best_trial",
     "cells",
     "champion",
-    "study_status",
+    "claimed_or_leading",
+    "ledger_of",
+    "outcome",
+    "outcome_counts",
+    "planned_looks",
+    "race_is_over",
+    "replicate_values",
+    "trials_by_cell",
 ]
 
-
-Key = tuple[tuple[str, Primitive], ...]  # of a cell: its scientific values
-OUTCOMES = ("completed", "pruned", "diverged", "failed")
+CellKey = tuple[tuple[str, Primitive], ...]  # the scientific values of a cell
 
 
 class Stored(Protocol):
@@ -48,15 +57,38 @@ class Stored(Protocol):
 class Cell:
     """One combination of the scientific values, with its best trial.
 
-    points: finished trials; diverged: those of them that did. best is None where no trial completed.
+    points: finished trials; diverged: those of them that diverged. best: the value of the best completed trial, of
+    number *trial* and with the searched values *nuisance*; None where no trial completed.
     """
 
-    scientific: Mapping[str, Any]
+    scientific: Mapping[str, Primitive]
     points: int
     diverged: int
     best: float | None
     trial: int | None
-    nuisance: Mapping[str, Any]
+    nuisance: Mapping[str, Primitive]
+
+    @property
+    def key(self) -> CellKey:
+        """The scientific values, hashable."""
+        return tuple(self.scientific.items())
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialCounts:
+    """Trials by outcome. total: all that began, those that are running included."""
+
+    total: int
+    completed: int
+    pruned: int
+    diverged: int
+    failed: int
+    running: int
+
+    @property
+    def ended(self) -> int:
+        """The trials that aren't running any more, whatever their outcome."""
+        return self.total - self.running
 
 
 def outcome(trial: FrozenTrial) -> str:
@@ -98,8 +130,8 @@ def cells(study: Study, trials: Sequence[FrozenTrial]) -> list[Cell]:
     )
 
 
-def trials_by_cell(study: Study, trials: Sequence[FrozenTrial]) -> dict[Key, list[FrozenTrial]]:
-    grouped: dict[Key, list[FrozenTrial]] = {}
+def trials_by_cell(study: Study, trials: Sequence[FrozenTrial]) -> dict[CellKey, list[FrozenTrial]]:
+    grouped: dict[CellKey, list[FrozenTrial]] = {}
     for trial in trials:
         if trial.state.is_finished():
             grouped.setdefault(study.cell_of(trial.params), []).append(trial)
@@ -123,6 +155,23 @@ def champion(study: Study, stored: Stored) -> FrozenTrial | None:
     return best_trial(study, stored.trials)
 
 
+def claimed_or_leading(study: Study, stored: Stored) -> FrozenTrial | None:
+    """The trial, or replicate, that the ledger names; before the claim the champion as of now.
+
+    None where no trial completed, or where Optuna's storage lost the claimed one.
+    """
+    ledger = ledger_of(stored)
+    if ledger is None:
+        return champion(study, stored)
+    trials = (*stored.trials, *stored.replicates)
+    return next((trial for trial in trials if trial.user_attrs.get("mlflow_run_id") == ledger.run_id), None)
+
+
+def ledger_of(stored: Stored) -> Ledger | None:
+    """The ledger of the test set; None where nobody claimed it."""
+    return Ledger.read(stored.ledger) if stored.ledger else None
+
+
 def _race_finished(study: Study, race: Mapping[str, Any], sources: Mapping[int, Any]) -> bool:
     """Whether the race is over, and still about the cells' best trials: the search may have found better ones since."""
     wanted = list(sources)[: study.replicate_cells]
@@ -141,54 +190,17 @@ def replicate_values(
     return found
 
 
-def study_status(study: Study, stored: Stored, *, target: int | None = None) -> dict[str, Any]:
-    """The object that ``status --json`` prints; all zero and null for a study that has not begun."""
-    trials, replicates, race, ledger = stored.trials, stored.replicates, stored.race, stored.ledger
-    best = best_trial(study, trials)
-    found = cells(study, trials)
-    sources = {cell.trial: cell.trial for cell in found if cell.trial is not None}
-    values = replicate_values(sources, replicates)
-    return {
-        "study": study.name,
-        "question": study.question,
-        "trials": {
-            "target": target or stored.target or study.trials,
-            **outcome_counts(trials),
-        },
-        "best": best and {"number": best.number, "value": best.values[0], "params": best.params},
-        "cells": [
-            {
-                "scientific": dict(cell.scientific),
-                "points": cell.points,
-                "diverged": cell.diverged,
-                "best": cell.best,
-                "trial": cell.trial,
-                "nuisance": dict(cell.nuisance),
-                "replicates": list(values.get(cell.trial, {}).values()),
-            }
-            for cell in found
-        ],
-        "replicates": {
-            "target": study.replicates,
-            **outcome_counts(replicates),
-            "race": study.replicate_race,
-            "reached": race.get("reached", 0) if study.replicate_race else _complete(study, sources, replicates),
-            "finished": race_is_over(study, race, sources),
-        }
-        if study.replicates
-        else None,
-        "test": ledger["result"] if ledger and ledger.get("result") else None,
-        "test_ledger": ledger,
-    }
-
-
-def outcome_counts(trials: Sequence[FrozenTrial]) -> dict[str, int]:
-    outcomes = [outcome(trial) for trial in trials]
-    return {
-        "total": len(trials),
-        **{name: outcomes.count(name) for name in OUTCOMES},
-        "running": outcomes.count("running"),
-    }
+def outcome_counts(trials: Sequence[FrozenTrial]) -> TrialCounts:
+    """How many of *trials* have each outcome."""
+    outcomes = Counter(map(outcome, trials))
+    return TrialCounts(
+        total=len(trials),
+        completed=outcomes["completed"],
+        pruned=outcomes["pruned"],
+        diverged=outcomes["diverged"],
+        failed=outcomes["failed"],
+        running=outcomes["running"],
+    )
 
 
 def planned_looks(study: Study) -> tuple[int, ...]:
@@ -199,11 +211,3 @@ def planned_looks(study: Study) -> tuple[int, ...]:
 def race_is_over(study: Study, race: Mapping[str, Any], sources: Mapping[int, Any]) -> bool:
     """Whether the race is over for the study as its file has it now."""
     return _race_finished(study, race, sources) and tuple(race.get("looks", ())) == planned_looks(study)
-
-
-def _complete(study: Study, sources: Mapping[int, Any], replicates: Sequence[FrozenTrial]) -> int:
-    """The seeds of the present target that all cells to be replicated have behind them."""
-    ran = {(t.user_attrs.get("source"), t.params["replicate"]) for t in replicates if t.state.is_finished()}
-    wanted = list(sources)[: study.replicate_cells]
-    seeds = range(1, study.replicates + 1)
-    return sum(all((source, seed) in ran for source in wanted) for seed in seeds) if wanted else 0

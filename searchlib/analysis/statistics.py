@@ -1,23 +1,44 @@
-"""Intervals, expected bests and effects, from libraries. Numbers only."""
+"""Intervals, expected bests and effects of numbers, computed by scipy and statsmodels."""
 
 from __future__ import annotations
 
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
-
-from searchlib.analysis.comparison import ROUND_OFF
-
-if TYPE_CHECKING:
-    from searchlib.analysis.comparison import Direction
+from dataclasses import dataclass
+from typing import Any, Literal
 
 __all__ = [
+    "ROUND_OFF",
+    "Direction",
+    "Effect",
     "effects",
     "expected_best",
     "mean_interval",
+    "prediction_interval",
     "proportion_interval",
 ]
+
+ROUND_OFF = 1e-12  # relative: 0.90 - 0.89 and 0.80 - 0.79 differ by less, and are the same difference
+Direction = Literal["maximize", "minimize"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Effect:
+    """One term of the analysis of variance over the replicates; see ``effects``.
+
+    term: the name of a hyperparameter, or two names joined by a colon for their interaction. df: degrees of freedom.
+    f, p: of the F test; p is approximate. partial_eta_squared: SS / (SS + SS residual), from 0 to 1. omega_squared: the
+    share of the variance with the small-sample bias removed, at least 0.
+    """
+
+    term: str
+    df: int
+    sum_sq: float
+    f: float
+    p: float
+    partial_eta_squared: float
+    omega_squared: float
 
 
 def mean_interval(
@@ -76,7 +97,7 @@ def expected_best(values: Sequence[float], direction: Direction) -> tuple[list[f
 
 def effects(
     cells: Sequence[Mapping[str, Any]], values: Sequence[Mapping[int, float]], factors: Sequence[str]
-) -> tuple[list[dict[str, Any]], str | None]:
+) -> tuple[list[Effect], str | None]:
     """Main effects and two-way interactions of the *factors*: (terms, None), or ([], why there are none).
 
     cells: the factors' values of each cell; values: its values by replicate. Analysis of variance (type II) by
@@ -109,7 +130,7 @@ def effects(
     return _anova(rows, varied)
 
 
-def _anova(rows: list[dict[str, Any]], factors: Sequence[str]) -> tuple[list[dict[str, Any]], str | None]:
+def _anova(rows: list[dict[str, Any]], factors: Sequence[str]) -> tuple[list[Effect], str | None]:
     import pandas
     from statsmodels.formula.api import ols
     from statsmodels.stats.anova import anova_lm
@@ -125,15 +146,15 @@ def _anova(rows: list[dict[str, Any]], factors: Sequence[str]) -> tuple[list[dic
     for code, name in terms.items():
         df, sum_sq = float(table.loc[code, "df"]), float(table.loc[code, "sum_sq"])
         found.append(
-            {
-                "term": name,
-                "df": round(df),
-                "sum_sq": sum_sq,
-                "f": float(table.loc[code, "F"]),
-                "p": float(table.loc[code, "PR(>F)"]),
-                "partial_eta_squared": sum_sq / (sum_sq + float(model.ssr)),
-                "omega_squared": max(0.0, (sum_sq - df * mean_square) / (float(model.centered_tss) + mean_square)),
-            }
+            Effect(
+                term=name,
+                df=round(df),
+                sum_sq=sum_sq,
+                f=float(table.loc[code, "F"]),
+                p=float(table.loc[code, "PR(>F)"]),
+                partial_eta_squared=sum_sq / (sum_sq + float(model.ssr)),
+                omega_squared=max(0.0, (sum_sq - df * mean_square) / (float(model.centered_tss) + mean_square)),
+            )
         )
     return found, None
 

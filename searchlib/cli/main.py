@@ -195,22 +195,22 @@ def optimize(
         done = "what was recorded is"
         with contextlib.suppress(Exception):  # a storage that is away for the moment
             saved = study_status(loaded, stores.read(loaded))
-            seeds = f" and {saved['replicates']['completed']} replicates" if saved["replicates"] else ""
-            done = f"{saved['trials']['total'] - saved['trials']['running']} of {target} trials{seeds} are"
+            seeds = f" and {saved.replicates.completed} replicates" if saved.replicates else ""
+            done = f"{saved.trials.ended} of {target} trials{seeds} are"
         raise click.exceptions.Exit(_interrupted(f"{done} saved; the same command trains the rest")) from None
-    after = study_status(loaded, stores.read(loaded), target=max(target, before["trials"]["total"]))
-    complete = after["trials"]["total"] >= target and not after["trials"]["running"]
-    if after["replicates"] and not after["test_ledger"]:
-        complete = complete and after["replicates"]["finished"]
+    after = study_status(loaded, stores.read(loaded), target=max(target, before.trials.total))
+    complete = after.trials.total >= target and not after.trials.running
+    if after.replicates and not after.test_ledger:
+        complete = complete and after.replicates.finished
     result = None
-    if complete and evaluate and after["best"]:
+    if complete and evaluate and after.best:
         result = holdout.evaluate(loaded, stores, fetch=True)
     page, answer = publish(loaded, stores)
     places = [*_places(loaded.name, stores), ("report", str(page))]
     show_summary(loaded, after, result, answer, places, console)
     if not complete:
         console.print("stopped by --timeout; the same command goes on", highlight=False)
-    elif evaluate and not after["best"]:
+    elif evaluate and not after.best:
         console.print("no trial completed, so the test set stays sealed; see the diverged trials in the dashboards")
 
 
@@ -243,7 +243,7 @@ def status(study: str, studies: Path, storage: str, as_json: bool) -> None:
     searching = stores.at_work(loaded.name)  # before the trials: one that ends in between isn't called interrupted
     found = study_status(loaded, stores.read(loaded))
     if as_json:
-        click.echo(json.dumps(found, indent=2))
+        click.echo(json.dumps(found.to_json(), indent=2))
         return
     from rich.console import Console
 

@@ -6,7 +6,7 @@ import errno
 import os
 import textwrap
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +19,8 @@ from rich.text import Text
 from searchlib.text import describe, number
 
 if TYPE_CHECKING:
-    from searchlib.results import TestResult
-    from searchlib.study import Progress, Study
+    from searchlib.analysis import Status
+    from searchlib.study import Progress, Study, TestResult
 
 __all__ = ["Output", "show_progress", "show_status", "show_summary"]
 
@@ -44,24 +44,22 @@ def duration(seconds: float) -> str:
 class _Board:
     """The running tally behind both kinds of display."""
 
-    def __init__(self, study: Study, status: Mapping[str, Any]) -> None:
+    def __init__(self, study: Study, status: Status) -> None:
         self.study = study
         self.started = time.monotonic()
         self.phase = ""
         self.fraction_before: float | None = None
         self.fraction = 0.0
         self.seeds: dict[tuple[tuple[str, Any], ...], list[float]] = {
-            tuple(cell["scientific"].items()): list(cell["replicates"])
-            for cell in status["cells"]
-            if cell["replicates"]
+            cell.key: list(cell.replicates) for cell in status.cells if cell.replicates
         }
         self.best: dict[tuple[tuple[str, Any], ...], float] = {
-            tuple(cell["scientific"].items()): cell["best"] for cell in status["cells"] if cell["best"] is not None
+            cell.key: cell.best for cell in status.cells if cell.best is not None
         }
         self.leader: tuple[float, str] | None = (
-            (status["best"]["value"], describe(status["best"]["params"])) if status["best"] else None
+            (status.best.value, describe(status.best.params)) if status.best else None
         )
-        self.failures = status["trials"]["diverged"] + status["trials"]["failed"]
+        self.failures = status.trials.diverged + status.trials.failed
 
     def add(self, progress: Progress) -> None:
         if self.fraction_before is None or progress.phase != self.phase or progress.fraction < self.fraction:
@@ -104,7 +102,7 @@ class _Board:
         ]
 
 
-def show_progress(study: Study, steps: Iterator[Progress], status: Mapping[str, Any], console: Console) -> None:
+def show_progress(study: Study, steps: Iterator[Progress], status: Status, console: Console) -> None:
     """Run the search to its end, showing where it stands.
 
     KeyboardInterrupt, as by Ctrl-C, where nobody can see it any more: the terminal was closed, a pipe's reader is gone.
@@ -188,45 +186,44 @@ def _panel(board: _Board, progress: Progress) -> Group:
 
 def show_summary(
     study: Study,
-    status: Mapping[str, Any],
+    status: Status,
     result: TestResult | None,
     answer: str,
     places: Sequence[tuple[str, str]],
     console: Console,
 ) -> None:
     """The end of ``optimize``: best cell, validation, test with its interval, the answer, where everything is."""
-    counts = status["trials"]
-    diverged = f" ({counts['diverged']} diverged)" if counts["diverged"] else ""
+    counts = status.trials
+    diverged = f" ({counts.diverged} diverged)" if counts.diverged else ""
     rows = [
         ("study", f"{study.name}: {study.question}"),
-        ("trials", f"{counts['total'] - counts['running']} of {counts['target']}{diverged}"),
+        ("trials", f"{counts.ended} of {counts.target}{diverged}"),
     ]
-    best = status["best"]
+    best = status.best
     if best:
-        cell = dict(study.cell_of(best["params"]))
-        rest = {name: value for name, value in best["params"].items() if name not in cell}
+        cell = dict(study.cell_of(best.params))
+        rest = {name: value for name, value in best.params.items() if name not in cell}
         if cell:
-            rows.append(("best in search", f"{describe(cell)}, with {describe(rest)} (trial {best['number']})"))
+            rows.append(("best in search", f"{describe(cell)}, with {describe(rest)} (trial {best.number})"))
         else:
-            rows.append(("best trial", f"{describe(rest)} (trial {best['number']})"))
+            rows.append(("best trial", f"{describe(rest)} (trial {best.number})"))
         extreme = "highest" if study.direction == "maximize" else "lowest"
         rows.append(
             (
                 study.metric.replace("val_", "validation "),
-                f"{number(best['value'], study.metric)}  (the {extreme} of {counts['completed']}, so optimistic)",
+                f"{number(best.value, study.metric)}  (the {extreme} of {counts.completed}, so optimistic)",
             )
         )
         if cell:
             leading = [
-                f"{describe(one['scientific'])} {number(one['best'], study.metric)}"
-                for one in status["cells"]
-                if one["best"] is not None
+                f"{describe(one.scientific)} {number(one.best, study.metric)}"
+                for one in status.cells
+                if one.best is not None
             ]
             rows.append(("leading cells", "; ".join(leading[:LEADING_CELLS])))
-    if status["replicates"]:
-        seeds = status["replicates"]
+    if seeds := status.replicates:
         up_to = "up to " if study.replicate_race else ""
-        rows.append(("replicates", f"{seeds['completed']} runs, {up_to}{seeds['reached']} seeds a cell"))
+        rows.append(("replicates", f"{seeds.completed} runs, {up_to}{seeds.reached} seeds a cell"))
         if winner := _winner(study, status):
             rows.append(("best over seeds", winner))
     if result is not None:
@@ -239,13 +236,13 @@ def show_summary(
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
-def _winner(study: Study, status: Mapping[str, Any]) -> str:
+def _winner(study: Study, status: Status) -> str:
     """The cell with the best mean among those with the most seeds."""
-    most = max((len(cell["replicates"]) for cell in status["cells"]), default=0)
+    most = max((len(cell.replicates) for cell in status.cells), default=0)
     means = [
-        (sum(cell["replicates"]) / most, describe(cell["scientific"]))
-        for cell in status["cells"]
-        if most and len(cell["replicates"]) == most
+        (sum(cell.replicates) / most, describe(cell.scientific))
+        for cell in status.cells
+        if most and len(cell.replicates) == most
     ]
     if not means:
         return ""
@@ -269,62 +266,57 @@ def test_row(result: TestResult) -> tuple[str, str]:
     )
 
 
-def show_status(study: Study, status: Mapping[str, Any], at_work: bool | None, console: Console) -> None:
+def show_status(study: Study, status: Status, at_work: bool | None, console: Console) -> None:
     """``status`` for a person. at_work: whether a search is at work on the study; None where that can't be told."""
-    counts = status["trials"]
-    finished = counts["total"] - counts["running"]
+    counts = status.trials
     console.print(f"{study.name}: {study.question}", highlight=False, markup=False, soft_wrap=True)
-    shown = ", ".join(
-        f"{counts[name]} {name}" for name in ("completed", "pruned", "diverged", "failed") if counts[name]
-    )
+    outcomes = {
+        "completed": counts.completed, "pruned": counts.pruned, "diverged": counts.diverged, "failed": counts.failed,
+    }  # fmt: skip
+    shown = ", ".join(f"{count} {name}" for name, count in outcomes.items() if count)
     begun = {True: "in training", False: "interrupted", None: "in training or interrupted"}[at_work]
     console.print(
-        f"{finished} of {counts['target']} trials finished"
+        f"{counts.ended} of {counts.target} trials finished"
         + (f": {shown}" if shown else "")
-        + (f"; {counts['running']} {begun}" if counts["running"] else ""),
+        + (f"; {counts.running} {begun}" if counts.running else ""),
         highlight=False,
     )
-    if status["best"]:
-        best = status["best"]
-        value = number(best["value"], study.metric)
+    if best := status.best:
+        value = number(best.value, study.metric)
         console.print(
-            f"best {study.metric} {value}, trial {best['number']}: {describe(best['params'])}",
+            f"best {study.metric} {value}, trial {best.number}: {describe(best.params)}",
             highlight=False,
             markup=False,
             soft_wrap=True,
         )
-    if seeds := status["replicates"]:
-        state = "so far" if seeds["total"] else "not begun"
-        if seeds["finished"]:
+    if seeds := status.replicates:
+        state = "so far" if seeds.total else "not begun"
+        if seeds.finished:
             state = "finished"
-        elif seeds["running"] and at_work:
+        elif seeds.running and at_work:
             state = "under way"
         console.print(
-            f"replicates {state}: {seeds['total'] - seeds['running']} runs, {seeds['reached']} of at most "
-            f"{seeds['target']} seeds a cell",
+            f"replicates {state}: {seeds.ended} runs, {seeds.reached} of at most {seeds.target} seeds a cell",
             highlight=False,
         )
-    if status["cells"]:
+    if status.cells:
         heads = ("cell", f"best {study.metric}", "trial", "points", "diverged", "with")
         rows = [
             (
-                describe(cell["scientific"]) or "all trials",
-                "-" if cell["best"] is None else number(cell["best"], study.metric),
-                "-" if cell["trial"] is None else str(cell["trial"]),
-                str(cell["points"]),
-                str(cell["diverged"]),
-                describe(cell["nuisance"]),
+                describe(cell.scientific) or "all trials",
+                "-" if cell.best is None else number(cell.best, study.metric),
+                "-" if cell.trial is None else str(cell.trial),
+                str(cell.points),
+                str(cell.diverged),
+                describe(cell.nuisance),
             )
-            for cell in status["cells"]
+            for cell in status.cells
         ]
         widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
         for row in (heads, *rows):
             line = "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True))
             console.print(line.rstrip(), highlight=False, markup=False, soft_wrap=True)
-    test = status["test"]
-    if test is None:
-        console.print("test set: sealed" if not status["test_ledger"] else "test set: claimed, not finished")
+    if status.test_result is None:
+        console.print("test set: sealed" if not status.test_ledger else "test set: claimed, not finished")
     else:
-        from searchlib.results import TestResult
-
-        console.print(": ".join(test_row(TestResult(**test))), highlight=False, soft_wrap=True)
+        console.print(": ".join(test_row(status.test_result)), highlight=False, soft_wrap=True)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from searchlib.analysis import analyze, champion, mean_interval, outcome, prediction_interval
+from searchlib.analysis import analyze, claimed_or_leading, mean_interval, outcome, prediction_interval
 from searchlib.data import get_dataset
 from searchlib.errors import DataError, StudyError, TrackingError
 from searchlib.report.networks import Networks, best_stored, decisions, fitted_curves, predicted
@@ -18,6 +18,7 @@ from searchlib.text import describe
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
+    from searchlib.analysis import CellFinding, Findings
     from searchlib.study import Published, Study, TrialConfig
 
 __all__ = ["Material", "gather", "statistics"]
@@ -29,8 +30,8 @@ MOST_CELLS = 12  # of which the networks are shown
 class Material:
     """All that a report is made from, as plain data.
 
-    data: what ``statistics`` returns.
-    points: the finished search trials: ``cell`` (position in data["cells"]), ``trial``, ``params``, ``value``,
+    findings: what ``analysis.analyze`` made of the trials. data: what ``statistics`` returns, the same as plain JSON.
+    points: the finished search trials: ``cell`` (position in findings.cells), ``trial``, ``params``, ``value``,
     ``outcome``, ``diagnosis``, ``run_id``, ``seed``. replicates: the same of the replicates, with ``replicate`` and
     ``source`` (the search trial that they repeat).
     histories: position of a cell -> the metrics of its best search trial's run.
@@ -42,6 +43,7 @@ class Material:
     tags: of the MLflow parent run. target: trials wanted. gaps: why something of this is missing, by its name.
     """
 
+    findings: Findings
     data: dict[str, Any]
     definition: dict[str, Any]
     fixed: dict[str, Any]
@@ -73,21 +75,22 @@ def statistics(study: Study, stores: Stores, stored: StoredStudy | None = None) 
     diverged is the number of those that did.
     """
     stored = stored or stores.read(study)
-    data = analyze(study, stored)
-    return {**data, "published": _published(study, data, stores, stored)}
+    return _as_json(study, analyze(study, stored), stores, stored)
 
 
-def _published(study: Study, data: Mapping[str, Any], stores: Stores, stored: StoredStudy) -> list[dict[str, Any]]:
-    cells = {tuple(cell["scientific"].items()): cell for cell in data["cells"]}
-    rows: list[tuple[Published, Mapping[str, Any] | None, list[str], int]] = []
+def _as_json(study: Study, findings: Findings, stores: Stores, stored: StoredStudy) -> dict[str, Any]:
+    return {**findings.to_json(), "published": _published(study, findings, stores, stored)}
+
+
+def _published(study: Study, findings: Findings, stores: Stores, stored: StoredStudy) -> list[dict[str, Any]]:
+    cells = {tuple(cell.scientific.items()): cell for cell in findings.cells}
+    rows: list[tuple[Published, CellFinding | None, list[str], int]] = []
     for one in study.published:
         cell = cells.get(tuple((study.published_cell(one) or {}).items()))
         counted = [
             trial
             for trial in stored.replicates
-            if cell
-            and trial.user_attrs.get("source") == cell["trial"]
-            and str(trial.params["replicate"]) in cell["values"]
+            if cell and trial.user_attrs.get("source") == cell.trial and trial.params["replicate"] in cell.values
         ]
         runs = [trial.user_attrs.get("mlflow_run_id", "") for trial in counted if outcome(trial) == "completed"]
         diverged = sum(outcome(trial) == "diverged" for trial in counted)
@@ -109,7 +112,7 @@ def _published(study: Study, data: Mapping[str, Any], stores: Stores, stored: St
 def _beside(
     study: Study,
     one: Published,
-    cell: Mapping[str, Any] | None,
+    cell: CellFinding | None,
     histories: Sequence[Mapping[str, Sequence[tuple[int, float]]]],
     diverged: int,
     gap: str,
@@ -127,7 +130,7 @@ def _beside(
         reason = "the cell has no finished trial"
         if cell:
             reason = f"{len(histories)} of its replicates completed; an interval needs 2"
-            if not cell["values"]:
+            if not cell.values:
                 reason = "no look of the replicates is complete" if study.replicates else "the study has no replicates"
         if len(histories) >= 2:
             found = [str(step) for step in sorted(curves[0])] if curves else []
@@ -136,7 +139,7 @@ def _beside(
             reason = f"{len(values)} of its {len(histories)} replicates have {one.metric}{at}{there}"
     return {
         "source": one.source,
-        "label": cell["label"] if cell else describe(study.published_cell(one) or {}) or "all trials",
+        "label": cell.label if cell else describe(study.published_cell(one) or {}) or "all trials",
         "cell": study.published_cell(one) or {},
         "metric": one.metric,
         "step": step,
@@ -162,11 +165,12 @@ def gather(study: Study, stores: Stores, stored: StoredStudy | None = None) -> M
     at data; they aren't fetched.
     """
     stored = stored or stores.read(study)
-    data = statistics(study, stores, stored)
-    positions = {tuple(cell["scientific"].items()): index for index, cell in enumerate(data["cells"])}
+    findings = analyze(study, stored)
+    positions = {tuple(cell.scientific.items()): index for index, cell in enumerate(findings.cells)}
     dataset = get_dataset(study.dataset)
     material = Material(
-        data=data,
+        findings=findings,
+        data=_as_json(study, findings, stores, stored),
         definition=study.definition(),
         fixed={key: encode(value) for key, value in study.fixed.items()},
         axes=_numeric_axes(study),
@@ -175,7 +179,7 @@ def gather(study: Study, stores: Stores, stored: StoredStudy | None = None) -> M
         run_id=stored.run_id,
         points=[_point(study, trial, positions) for trial in stored.trials if trial.state.is_finished()],
         replicates=[_point(study, trial, positions) for trial in stored.replicates if trial.state.is_finished()],
-        activations=_activation_curves(study, data["cells"]),
+        activations=_activation_curves(study, findings.cells),
     )
     if stored.trials:
         _read_runs(study, stores, stored, material)
@@ -220,13 +224,13 @@ def _read_runs(study: Study, stores: Stores, stored: StoredStudy, material: Mate
                 material.tags.update(tracker.tags(material.run_id))
             best = {
                 index: run_id
-                for index, cell in enumerate(material.data["cells"])
-                if (run_id := runs.get(cell["trial"]))
+                for index, cell in enumerate(material.findings.cells)
+                if cell.trial is not None and (run_id := runs.get(cell.trial))
             }
             histories = tracker.histories(list(best.values()))
             material.histories.update({index: histories[run_id] for index, run_id in best.items()})
-            leader = _champion_trial(study, stored)
-            if leader is None:
+            leader = claimed_or_leading(study, stored)
+            if leader is None or not leader.user_attrs.get("checkpoint_sha256"):
                 for part in ("weights", "fits", "decisions"):
                     material.gaps[part] = "No champion's weights are stored."
             else:
@@ -235,16 +239,6 @@ def _read_runs(study: Study, stores: Stores, stored: StoredStudy, material: Mate
         for part in ("weights", "histories", "fits", "decisions"):
             if not getattr(material, part):
                 material.gaps.setdefault(part, f"MLflow doesn't give them: {error}.")
-
-
-def _champion_trial(study: Study, stored: StoredStudy) -> FrozenTrial | None:
-    """The trial, or replicate, that the ledger names; before the test the one that would be named."""
-    if stored.ledger:
-        claimed = stored.ledger["run_id"]
-        trials = (*stored.trials, *stored.replicates)
-        return next((trial for trial in trials if trial.user_attrs.get("mlflow_run_id") == claimed), None)
-    found = champion(study, stored)
-    return found if found and found.user_attrs.get("checkpoint_sha256") else None
 
 
 def _read_networks(
@@ -267,9 +261,9 @@ def _read_networks(
     if not isinstance(study.model, MLP):
         material.gaps["initial weights"] = "The initial weights of a module of the study's own aren't stored."
     chosen: dict[int, FrozenTrial] = {}
-    for index, cell in enumerate(material.data["cells"]):
-        own = [trial for trial in trials if trial.user_attrs.get("source", trial.number) == cell["trial"]]
-        network = leader if cell["trial"] == champion_of else best_stored(own, study.direction)
+    for index, cell in enumerate(material.findings.cells):
+        own = [trial for trial in trials if trial.user_attrs.get("source", trial.number) == cell.trial]
+        network = leader if cell.trial == champion_of else best_stored(own, study.direction)
         if network is None or len(chosen) == MOST_CELLS:
             continue
         with contextlib.suppress(TrackingError):  # that one is lost
@@ -293,14 +287,14 @@ def _read_networks(
 
 
 def _activation_curves(
-    study: Study, cells: Sequence[Mapping[str, Any]]
+    study: Study, cells: Sequence[CellFinding]
 ) -> dict[str, tuple[list[float], list[float], list[float]]]:
     """The activations of the study's cells (of the best cell's configuration, where it is no scientific dimension)."""
     import torch
 
     configs: dict[str, TrialConfig] = {}
     for cell in cells:
-        config = study.config({**cell["scientific"], **cell["nuisance"]}) if cell["trial"] is not None else None
+        config = study.config({**cell.scientific, **cell.nuisance}) if cell.trial is not None else None
         if config is not None and config.widths:
             configs.setdefault(str(encode(config.activation)), config)
     curves = {}

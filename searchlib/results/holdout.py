@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from searchlib.analysis import champion, proportion_interval, study_status
@@ -27,7 +27,7 @@ from searchlib.stores import (
     open_parent,
     remove_tags,
 )
-from searchlib.study import refuse_if_changed
+from searchlib.study import TestResult, refuse_if_changed
 from searchlib.training import restore
 
 if TYPE_CHECKING:
@@ -36,34 +36,7 @@ if TYPE_CHECKING:
 
     from searchlib.study import Study
 
-__all__ = ["TestResult", "evaluate", "published", "republish"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class TestResult:
-    """What the test set said, once.
-
-    accuracy, correct and the 95 % Wilson interval low..high are None for regression; loss is the mean over the n
-    examples (cross-entropy, or squared error). r2: of a regression, the share of the targets' variance that the network
-    explains; None where they don't vary. confusion: numbers of examples, [true class][predicted class].
-    trial: of the search; replicate: which of its replicates was evaluated, None for the trial itself.
-    """
-
-    __test__ = False  # not a test case, whatever its name suggests to pytest
-
-    evaluated_at: str
-    trial: int
-    checkpoint_sha256: str
-    code: str
-    n: int
-    loss: float
-    accuracy: float | None
-    correct: int | None
-    low: float | None
-    high: float | None
-    confusion: list[list[int]] | None = None
-    replicate: int | None = None
-    r2: float | None = None
+__all__ = ["evaluate", "published", "republish"]
 
 
 def evaluate(study: Study, stores: Stores, *, fetch: bool = False) -> TestResult:
@@ -109,10 +82,10 @@ def _nothing_to_evaluate(study: Study) -> HoldoutError:
 
 def _refuse_unfinished(study: Study, stored: StoredStudy) -> None:
     """Opening the test set ends the study: not before its replicates, which decide on the champion, are through."""
-    seeds = study_status(study, stored)["replicates"]
-    if seeds and not seeds["finished"]:
+    seeds = study_status(study, stored).replicates
+    if seeds and not seeds.finished:
         raise HoldoutError(
-            f"study {study.name!r} has unfinished replicates ({seeds['total'] - seeds['running']} runs so far), which "
+            f"study {study.name!r} has unfinished replicates ({seeds.ended} runs so far), which "
             "opening the test set would end; run ",
             Command("optimize", study.name),
             " first, or set replicates=0 in its file to evaluate the best trial of the search",

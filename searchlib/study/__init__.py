@@ -1,11 +1,11 @@
-"""A study: its question, its search space, the configuration of one trial, and what one trial gave."""
+"""A study: its question, its search space, the configuration of one trial, and the records of its results."""
 
 from searchlib.study.config import TrialConfig, check_field
 from searchlib.study.loading import list_studies, load_study
 from searchlib.study.model import MLP, ModuleFactory
 from searchlib.study.preview import preview_study
 from searchlib.study.published import Published
-from searchlib.study.record import Progress, TrialRecord
+from searchlib.study.record import Ledger, Progress, TestResult, TrialRecord
 from searchlib.study.space import (
     Choice,
     Dimension,
@@ -23,12 +23,14 @@ __all__ = [
     "Choice",
     "Dimension",
     "IntUniform",
+    "Ledger",
     "LogUniform",
     "ModuleFactory",
     "Primitive",
     "Progress",
     "Published",
     "Study",
+    "TestResult",
     "TrialConfig",
     "TrialRecord",
     "Uniform",

@@ -1,9 +1,9 @@
-"""What one trial gave, and where the work stands."""
+"""What one trial gave, where the work stands, and what the test set gave."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from searchlib.study.config import TrialConfig
 
 __all__ = [
+    "Ledger",
     "Progress",
+    "TestResult",
     "TrialRecord",
 ]
 
@@ -70,3 +72,57 @@ class TrialRecord:
     factor: float
     offset: float
     steps: list[dict[str, float]] = field(default_factory=list)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TestResult:
+    """The result of the one evaluation on the test set.
+
+    evaluated_at: UTC, ISO 8601. trial: of the search; replicate: which of its replicates was evaluated, None for the
+    trial itself. code: the version of searchlib. n: test examples. loss: the mean over them (cross-entropy, or squared
+    error). accuracy, correct and the 95 % Wilson interval low to high: None for regression. confusion: numbers of
+    examples, [true class][predicted class]. r2: of a regression, the share of the targets' variance that the network
+    explains; None where they don't vary.
+    """
+
+    __test__ = False  # not a test case, whatever its name suggests to pytest
+
+    evaluated_at: str
+    trial: int
+    checkpoint_sha256: str
+    code: str
+    n: int
+    loss: float
+    accuracy: float | None
+    correct: int | None
+    low: float | None
+    high: float | None
+    confusion: list[list[int]] | None = None
+    replicate: int | None = None
+    r2: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ledger:
+    """The record of the test set: claimed before its files are opened, finished with the result.
+
+    claimed_at, finished_at: UTC, ISO 8601. trial, replicate: as in ``TestResult``. run_id: the MLflow run whose
+    checkpoint was claimed. code: the version of searchlib that claimed it. finished_at and result are None between the
+    claim and the result.
+    """
+
+    claimed_at: str
+    trial: int
+    replicate: int | None = None
+    run_id: str
+    checkpoint_sha256: str
+    code: str
+    finished_at: str | None = field(default=None, metadata={"optional": True})
+    result: TestResult | None = field(default=None, metadata={"optional": True})
+
+    @classmethod
+    def read(cls, stored: Mapping[str, Any]) -> Ledger:
+        """The ledger that Optuna's storage holds as a user attribute."""
+        names = {each.name for each in fields(cls)}
+        known = {name: value for name, value in stored.items() if name in names}
+        return cls(**known | {"result": TestResult(**stored["result"]) if stored.get("result") else None})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import optuna
@@ -14,17 +15,15 @@ from scipy import stats
 from support import STORAGE, run, small_study
 
 from searchlib import Choice, IntUniform, LogUniform, Study, Uniform, idx_dataset
-from searchlib.analysis.answer import answer
+from searchlib.analysis import analyze, best_trial, champion, study_status
 from searchlib.analysis.edges import edges
-from searchlib.analysis.findings import analyze
-from searchlib.analysis.standing import best_trial, champion, study_status
+from searchlib.stores import StoredStudy, Stores
 from searchlib.stores.storage import open_storage
-from searchlib.stores.stores import Stores
 
-KEYS = {
+KEYS = [
     "study", "question", "metric", "direction", "dataset", "answer", "cells", "comparisons", "winner", "resolved",
     "alpha", "effects", "importances", "optimism", "replicates", "test", "test_ledger", "trials", "notes",
-}  # fmt: skip
+]  # fmt: skip
 INITIALIZERS = ("xavier_normal", "normal")
 ACTIVATIONS = ("tanh", "relu")
 
@@ -114,11 +113,11 @@ BEST = [4, 5, 6, 7]  # the second point of each cell
 
 def checked(study: Study) -> dict:
     """The object, after what must hold of all of them."""
-    report = analyze(study, Stores(STORAGE).read(study))
-    assert set(report) == KEYS
+    report = analyze(study, Stores(STORAGE).read(study)).to_json()
+    assert list(report) == KEYS
     text = json.dumps(report, allow_nan=False)
     assert json.loads(text) == report, "plain JSON types"
-    assert json.dumps(analyze(study, Stores(STORAGE).read(study)), allow_nan=False) == text, (
+    assert json.dumps(analyze(study, Stores(STORAGE).read(study)).to_json(), allow_nan=False) == text, (
         "the same stores, the same object"
     )
     assert report["answer"].endswith(".")
@@ -133,7 +132,7 @@ def test_a_study_that_has_not_begun() -> None:
     assert (report["cells"], report["winner"], report["resolved"], report["effects"]) == ([], None, None, [])
     assert report["trials"]["total"] == 0
     assert report["notes"] == ["no trial is finished: there is nothing to analyze yet"]
-    assert study_status(small_study(), Stores(STORAGE).read(small_study()))["replicates"] is None
+    assert study_status(small_study(), Stores(STORAGE).read(small_study())).replicates is None
 
 
 def test_only_trials_under_way() -> None:
@@ -170,10 +169,15 @@ def test_a_finished_race() -> None:
     trials = search_trials(values=(0.90, 0.80, 0.898, 0.30))
     repeated = replicates_of(trials, BEST, 5, rng) + replicates_of(trials, [4, 6], 10, rng, first=6)
     result = {
-        "evaluated_at": "2026-01-02T03:04:05Z", "trial": 4, "n": 10_000, "loss": 0.3, "accuracy": 0.88, "correct": 8800,
-        "low": 0.8735, "high": 0.8862, "checkpoint_sha256": "0", "code": "1", "confusion": None, "replicate": 3,
+        "evaluated_at": "2026-01-02T03:04:05Z", "trial": 4, "checkpoint_sha256": "0", "code": "1", "n": 10_000,
+        "loss": 0.3, "accuracy": 0.88, "correct": 8800, "low": 0.8735, "high": 0.8862, "confusion": [[8800, 1200]],
+        "replicate": 3, "r2": None,
     }  # fmt: skip
-    store(study, trials, repeated, race(10, BEST, [4, 6]), test_ledger={"trial": 4, "result": result})
+    ledger = {
+        "claimed_at": "2026-01-02T03:04:00Z", "trial": 4, "replicate": 3, "run_id": "r", "checkpoint_sha256": "0",
+        "code": "1", "finished_at": "2026-01-02T03:04:05Z", "result": result,
+    }  # fmt: skip
+    store(study, trials, repeated, race(10, BEST, [4, 6]), test_ledger=ledger)
     report = checked(study)
     by_label = {cell["label"]: cell for cell in report["cells"]}
     assert [cell["n"] for cell in report["cells"]] == [10, 10, 5, 5]
@@ -209,12 +213,65 @@ def test_a_finished_race() -> None:
     assert report["optimism"]["fresh_mean"] == report["cells"][0]["mean"]
     assert report["optimism"]["test"] == (0.88 if winner == 4 else None), "the test result of another one isn't its own"
     assert report["test"] == result
+    assert report["test_ledger"] == ledger
     assert "accuracy 0.8800 (95 % interval 0.8735 to 0.8862; n = 10,000; trial 4, replicate 3)" in report["answer"]
     assert "on average over 10 fresh seeds" in report["answer"]
-    assert study_status(study, Stores(STORAGE).read(study))["replicates"] == {
+    assert study_status(study, Stores(STORAGE).read(study)).to_json()["replicates"] == {
         "target": 10, "total": 30, "completed": 30, "pruned": 0, "diverged": 0, "failed": 0, "running": 0,
         "race": True, "reached": 10, "finished": True,
     }  # fmt: skip
+
+
+def finished_study() -> Study:
+    """A study after its race and its test, made of fixed numbers: one cell diverged, one is at an edge."""
+    study = small_study(replicates=10)
+    trials = search_trials(values=(0.90, 0.88, 0.898, 0.30))
+    trials.append(trial({**trials[0].params, "learning_rate": 0.9}, 0.91))
+    words = ["diverged at step 3: the loss became infinite or NaN"]
+    trials.append(trial({**trials[1].params, "learning_rate": 0.9}, 1 / 3, "diverged", diagnosis=words))
+    trials.append(trial({**trials[2].params, "learning_rate": 0.9}, 0.4, "pruned"))
+    repeated = [
+        trial(
+            {**trials[source].params, "replicate": replicate},
+            trials[source].values[0] - 0.01 + 0.004 * math.sin(7 * source + 3 * replicate),
+            source=source,
+        )
+        for source, seeds in ((12, 10), (5, 5), (6, 10), (7, 5))
+        for replicate in range(1, seeds + 1)
+    ]
+    result = {
+        "evaluated_at": "2026-01-02T03:04:05Z", "trial": 12, "checkpoint_sha256": "0", "code": "1", "n": 10_000,
+        "loss": 0.3, "accuracy": 0.88, "correct": 8800, "low": 0.8735, "high": 0.8862, "confusion": [[8800, 1200]],
+        "replicate": 3, "r2": None,
+    }  # fmt: skip
+    ledger = {
+        "claimed_at": "2026-01-02T03:04:00Z", "trial": 12, "replicate": 3, "run_id": "r", "checkpoint_sha256": "0",
+        "code": "1", "finished_at": "2026-01-02T03:04:05Z", "result": result,
+    }  # fmt: skip
+    store(study, trials, repeated, race(10, [12, 5, 6, 7], [12, 6]), test_ledger=ledger)
+    return study
+
+
+def in_order(value, number=float):
+    """Objects as lists of pairs, so that the order of their keys counts. number: what becomes of floats."""
+    if isinstance(value, dict):
+        return [(key, in_order(item, number)) for key, item in value.items()]
+    if isinstance(value, list):
+        return [in_order(item, number) for item in value]
+    return number(value) if isinstance(value, float) else value
+
+
+def test_the_json_is_that_of_the_first_version() -> None:
+    """findings.json: what version 0.1 made of the same trials, before there were dataclasses."""
+    study = finished_study()
+    stored = Stores(STORAGE).read(study)
+    found = {"report": analyze(study, stored).to_json(), "status": study_status(study, stored).to_json()}
+    known = json.loads(Path(__file__).with_name("findings.json").read_text(encoding="utf-8"))
+    for made in (found["report"], known["report"]):
+        assert made.pop("answer")
+        assert sum(made["importances"].values()) == pytest.approx(1.0)
+        made["importances"] = sorted(made["importances"])  # of a random forest of scikit-learn's
+    assert in_order(json.loads(json.dumps(found))) == in_order(known, pytest.approx)
 
 
 def test_a_clear_winner_is_resolved() -> None:
@@ -245,8 +302,8 @@ def test_replicates_under_way_count_look_by_look() -> None:
     assert report["replicates"]["finished"] is False
     assert report["replicates"]["runs"] == 24
     assert "unfinished (5 of 10 seeds)" in report["answer"]
-    status = study_status(study, Stores(STORAGE).read(study))["replicates"]
-    assert (status["reached"], status["running"], status["finished"]) == (5, 1, False)
+    status = study_status(study, Stores(STORAGE).read(study)).replicates
+    assert (status.reached, status.running, status.finished) == (5, 1, False)
 
 
 def test_before_the_first_look_nothing_is_compared() -> None:
@@ -273,7 +330,7 @@ def test_stale_replicates_are_ignored() -> None:
     assert {"ignored: stale replicates", "not replicated"} <= set(flags["xavier_normal, tanh"])
     assert not any("stale" in flag for flag in flags["normal, tanh"])
     assert report["replicates"]["finished"] is False
-    assert champion(study, [*trials, better], repeated, race(5, BEST, looks=(5,))).number == better.number
+    assert champion(study, Stores(STORAGE).read(study)).params["learning_rate"] == 0.07
 
 
 @pytest.mark.parametrize("seeds", [0, 5])
@@ -433,17 +490,21 @@ def test_the_champion_is_the_best_replicate_of_the_winning_cell() -> None:
         for replicate, value in enumerate(values[source], start=1)
     ]
     done = race(5, [4, 6], looks=(5,))
-    found = champion(study, trials, repeated, done)
+
+    def chosen(repeated=repeated, done=done, trials=trials):
+        return champion(study, StoredStudy(trials=trials, replicates=repeated, race=done))
+
+    found = chosen()
     assert (found.user_attrs["source"], found.params["replicate"]) == (6, 2), "better on average; first of equal ones"
-    assert champion(study, trials, repeated, {**done, "finished": False}) is trials[4]
-    assert champion(study, trials, [], None) is best_trial(study, trials) is trials[4]
+    assert chosen(done={**done, "finished": False}) is trials[4]
+    assert chosen([], {}) is best_trial(study, trials) is trials[4]
     diverged = [trial(t.params, t.values[0], "diverged", source=t.user_attrs["source"]) for t in repeated]
-    assert champion(study, trials, diverged, done) is trials[4]
-    assert champion(study, [], [], None) is None
+    assert chosen(diverged) is trials[4]
+    assert chosen([], {}, []) is None
     later = [trial({**trials[4].params, "replicate": r}, 0.99, source=4) for r in (6, 7)]  # of a race before this one
-    assert champion(study, trials, [*repeated, *later], done).params["replicate"] == 2
+    assert chosen([*repeated, *later]).params["replicate"] == 2
     stale = {**done, "candidates": [4, 5]}
-    assert champion(study, trials, repeated, stale) is trials[4], "that race was about other cells"
+    assert chosen(done=stale) is trials[4], "that race was about other cells"
 
 
 @pytest.mark.parametrize(
@@ -476,12 +537,12 @@ def test_the_champion_is_the_best_replicate_of_the_winning_cell() -> None:
 def test_edges(name, dimension, value, expected) -> None:
     found = edges({name: dimension}, {} if value is None else {name: value})
     if expected is None:
-        assert found == []
+        assert found == ()
         return
     (edge,) = found
-    assert (edge["name"], edge["side"], edge["value"]) == (name, expected[0], value)
-    assert edge["low"] <= value <= edge["high"]
-    assert edge.get("try") == expected[1]
+    assert (edge.name, edge.side, edge.value) == (name, expected[0], value)
+    assert edge.low <= value <= edge.high
+    assert edge.further == (expected[1] and tuple(expected[1]))
 
 
 def test_the_answer_names_a_few_and_counts_the_rest() -> None:
@@ -500,7 +561,6 @@ def test_the_answer_names_a_few_and_counts_the_rest() -> None:
     assert f"It isn't told apart from {left} other cells: " in report["answer"]
     assert f"; and {left - 5} more." in report["answer"]
     assert "is at the high end of 0.003 to 1: try 0.055 to 18." in report["answer"]
-    assert answer(report) == report["answer"], "made from the object alone"
 
 
 @pytest.mark.parametrize(("undecided", "noted"), [([], False), ([10], False), ([5], True), ([5, 10], True)])
@@ -517,7 +577,7 @@ def test_alpha_that_was_spent_twice_is_said(undecided: list[int], noted: bool) -
 
 def test_a_real_study_from_search_to_answer() -> None:
     study = small_study(scientific={"activation": Choice("tanh", "relu")}, replicates=2, trials=4)
-    search = run(study)
+    run(study)
     report = checked(study)
     assert report["replicates"] == {
         "target": 2,
@@ -530,7 +590,6 @@ def test_a_real_study_from_search_to_answer() -> None:
     }
     assert [cell["n"] for cell in report["cells"]] == [2, 2]
     assert report["winner"]["label"] == report["cells"][0]["label"]
-    fresh = optuna.load_study(study_name="small.replicates", storage=search._storage)
-    chosen = champion(study, search.trials, fresh.trials, fresh.user_attrs["race"])
+    chosen = champion(study, Stores(STORAGE).read(study))
     assert chosen.user_attrs["source"] == report["winner"]["trial"]
     assert chosen.params["replicate"] in (1, 2)

@@ -80,11 +80,12 @@ def test_shares_between_the_looks() -> None:
 def test_a_paired_comparison_is_scipys(direction) -> None:
     rng = np.random.default_rng(1)
     values = {"a": noisy(rng, 12, 1.0 if direction == "maximize" else -1.0), "b": noisy(rng, 12)}
-    winner, (found,) = compare(values, direction, looks(12))
+    winner, compared = compare(values, direction, looks(12))
+    found = compared["b"]
     a, b = (np.array(list(values[name].values())) for name in "ab")
     test = stats.ttest_rel(a, b) if direction == "maximize" else stats.ttest_rel(b, a)
     interval = test.confidence_interval(0.95)
-    assert (winner, found.against, found.n) == ("a", "b", 12)
+    assert (winner, found.n, len(compared)) == ("a", 12, 1)
     assert found.p == pytest.approx(test.pvalue)
     assert found.difference == pytest.approx(abs(a.mean() - b.mean()))
     assert (found.low, found.high) == pytest.approx((interval.low, interval.high))
@@ -96,30 +97,31 @@ def test_comparisons_use_the_replicates_that_both_have_and_each_cell_its_own() -
     rng = np.random.default_rng(2)
     values = {"a": noisy(rng, 10, 3.0), "b": noisy(rng, 10), "c": noisy(rng, 5), "d": {7: 0.1}, "e": {}}
     values["c"] = {replicate + 4: value for replicate, value in values["c"].items()}  # 5 to 9
-    winner, found = compare(values, "maximize", looks(10))
+    winner, by_name = compare(values, "maximize", looks(10))
     assert winner == "a"
-    by_name = {one.against: one for one in found}
     assert {name: one.n for name, one in by_name.items()} == {"b": 10, "c": 5, "d": 1}
     wanted = stats.ttest_rel([values["a"][r] for r in range(5, 10)], [values["c"][r] for r in range(5, 10)])
     assert by_name["c"].p == pytest.approx(wanted.pvalue)
     single = by_name["d"]
     assert (single.p, single.low, single.adjusted_p, single.told_apart) == (None, None, None, False)
     assert single.difference == pytest.approx(values["a"][7] - 0.1)
-    assert [one.difference for one in found] == sorted(one.difference for one in found)
+    differences = [one.difference for one in by_name.values()]
+    assert differences == sorted(differences), "the closest first"
 
 
 def test_differences_that_do_not_vary() -> None:
     equal = {"a": series(0.9, 0.8, 0.7), "b": series(0.9, 0.8, 0.7)}
-    winner, (found,) = compare(equal, "maximize", (3,))
+    winner, compared = compare(equal, "maximize", (3,))
+    found = compared["b"]
     assert (winner, found.difference, found.p, found.told_apart) == ("a", 0.0, 1.0, False)
     # 0.01 each, but for round-off: no t test, but the sign test of three pairs
     shifted = {"a": series(0.91, 0.81, 0.71), "b": series(0.90, 0.80, 0.70)}
-    _, (found,) = compare(shifted, "maximize", (3,))
+    found = compare(shifted, "maximize", (3,))[1]["b"]
     assert found.p == found.adjusted_p == pytest.approx(0.25)
     assert found.told_apart is False
     assert found.difference == pytest.approx(0.01)
     many = {"a": series(*[0.9] * 10), "b": series(*[0.5] * 10)}
-    _, (found,) = compare(many, "maximize", (10,))
+    found = compare(many, "maximize", (10,))[1]["b"]
     assert found.p == pytest.approx(stats.binomtest(10, 10).pvalue)
     assert found.told_apart
     assert contenders(shifted, "maximize", (3,)) == ["a", "b"]
@@ -131,15 +133,15 @@ def test_the_leader_is_among_those_with_most_replicates() -> None:
     assert leader(values, "minimize") == "d"
     assert leader({}, "maximize") is None
     assert leader({"a": {}}, "maximize") is None
-    assert compare({"a": {}}, "maximize", ()) == (None, [])
+    assert compare({"a": {}}, "maximize", ()) == (None, {})
     assert contenders({"a": {}, "b": {}}, "maximize", ()) == ["a", "b"]
 
 
 def test_a_huge_loss_elsewhere_hides_no_difference() -> None:
     values = {"a": series(0.010, 0.011, 0.009), "b": series(0.020, 0.0213, 0.0189), "c": series(1e11, 2e11, 9e10)}
     _, found = compare(values, "minimize", (3,))
-    assert found[0].against == "b"
-    assert found[0].p == pytest.approx(stats.ttest_rel(list(values["a"].values()), list(values["b"].values())).pvalue)
+    assert list(found) == ["b", "c"]
+    assert found["b"].p == pytest.approx(stats.ttest_rel(list(values["a"].values()), list(values["b"].values())).pvalue)
 
 
 def test_a_replicate_that_failed_does_not_cost_the_lead() -> None:
@@ -154,8 +156,8 @@ def test_a_verdict_needs_more_than_one_comparison_alone() -> None:
     for _ in range(60):
         values = {cell: series(*rng.standard_normal(10).tolist()) for cell in range(12)}
         _, found = compare(values, "maximize", looks(10))
-        verdicts.append(any(one.verdict != "not told apart" for one in found))
-        for one in found:
+        verdicts.append(any(one.verdict != "not told apart" for one in found.values()))
+        for one in found.values():
             assert one.verdict == (
                 verdict(one.probability_low, one.probability_high) if one.adjusted_p <= 0.05 else "not told apart"
             )
@@ -169,11 +171,11 @@ def test_contenders_spend_the_share_of_alpha_of_their_look() -> None:
     noise = (noise - noise.mean()) / noise.std(ddof=1)
     t = stats.t.isf(0.02 / 2, 4)  # p = 0.02 at five seeds: above 0.05 * 0.2, below 0.05
     values = {"a": series(*(noise + t / math.sqrt(5)).tolist()), "b": series(0.0, 0.0, 0.0, 0.0, 0.0)}
-    assert compare(values, "maximize", (5, 10))[1][0].p == pytest.approx(0.02)
+    assert compare(values, "maximize", (5, 10))[1]["b"].p == pytest.approx(0.02)
     assert contenders(values, "maximize", (5, 10)) == ["a", "b"]
     assert contenders(values, "maximize", (5,)) == ["a"]
     assert contenders(values, "maximize", (5,), alpha=0.01) == ["a", "b"]
-    assert compare(values, "maximize", (5, 10))[1][0].adjusted_p == pytest.approx(0.1)
+    assert compare(values, "maximize", (5, 10))[1]["b"].adjusted_p == pytest.approx(0.1)
 
 
 def test_a_cell_with_few_seeds_that_is_better_stays_in_contention() -> None:
@@ -181,18 +183,18 @@ def test_a_cell_with_few_seeds_that_is_better_stays_in_contention() -> None:
     values = {"a": series(*[0.5 + 0.001 * i for i in range(10)]), "b": series(0.91, 0.90, 0.92, 0.93, 0.90)}
     assert leader(values, "maximize") == "a"
     assert contenders(values, "maximize", looks(10)) == ["a", "b"]
-    assert resolved(compare(values, "maximize", looks(10))[1]) is False
+    assert resolved(compare(values, "maximize", looks(10))[1].values()) is False
 
 
 def test_resolved_needs_every_comparison_and_no_correction() -> None:
     rng = np.random.default_rng(4)
     values = {"a": noisy(rng, 10, 2.0), "b": noisy(rng, 10), "c": noisy(rng, 10)}
     _, found = compare(values, "maximize", (10,))
-    assert resolved(found) is True
-    assert max(one.p for one in found) <= 0.05
+    assert resolved(found.values()) is True
+    assert max(one.p for one in found.values()) <= 0.05
     values["d"] = {r: v + 0.5 * float(rng.standard_normal()) for r, v in values["a"].items()}
     _, found = compare(values, "maximize", (10,))
-    assert resolved(found) is False
+    assert resolved(found.values()) is False
     assert resolved([]) is None
 
 
@@ -303,17 +305,17 @@ def test_effects_by_hand() -> None:
     total = ((data - grand) ** 2).sum()
     residual = total - sum(sums.values()) - 6 * (block**2).sum()
     df = {"f": 2, "g": 1, "f:g": 2}
-    assert [effect["term"] for effect in found] == ["f", "g", "f:g"]
+    assert [effect.term for effect in found] == ["f", "g", "f:g"]
     for effect in found:
-        name = effect["term"]
+        name = effect.term
         ratio = (sums[name] / df[name]) / (residual / 15)
-        assert effect["df"] == df[name]
-        assert effect["sum_sq"] == pytest.approx(sums[name])
-        assert effect["f"] == pytest.approx(ratio)
-        assert effect["p"] == pytest.approx(stats.f.sf(ratio, df[name], 15))
-        assert effect["partial_eta_squared"] == pytest.approx(sums[name] / (sums[name] + residual))
+        assert effect.df == df[name]
+        assert effect.sum_sq == pytest.approx(sums[name])
+        assert effect.f == pytest.approx(ratio)
+        assert effect.p == pytest.approx(stats.f.sf(ratio, df[name], 15))
+        assert effect.partial_eta_squared == pytest.approx(sums[name] / (sums[name] + residual))
         omega = (sums[name] - df[name] * residual / 15) / (total + residual / 15)
-        assert effect["omega_squared"] == pytest.approx(max(0.0, omega))
+        assert effect.omega_squared == pytest.approx(max(0.0, omega))
 
 
 def test_one_factor_is_a_repeated_measures_analysis() -> None:
@@ -329,16 +331,16 @@ def test_one_factor_is_a_repeated_measures_analysis() -> None:
         ]
     )
     wanted = AnovaRM(table, "value", "seed", within=["level"]).fit().anova_table
-    assert [effect["term"] for effect in found] == ["f"]
-    assert found[0]["f"] == pytest.approx(wanted["F Value"].item())
-    assert found[0]["p"] == pytest.approx(wanted["Pr > F"].item())
+    assert [effect.term for effect in found] == ["f"]
+    assert found[0].f == pytest.approx(wanted["F Value"].item())
+    assert found[0].p == pytest.approx(wanted["Pr > F"].item())
 
 
 def test_three_factors_have_two_way_interactions_only() -> None:
     cells, values = factorial(("a", (1, 2)), ("b", (1, 2)), ("c", (1, 2)), seeds=3)
     found, note = effects(cells, values, ["a", "b", "c"])
     assert note is None
-    assert [effect["term"] for effect in found] == ["a", "b", "c", "a:b", "a:c", "b:c"]
+    assert [effect.term for effect in found] == ["a", "b", "c", "a:b", "a:c", "b:c"]
 
 
 def test_effects_use_the_seeds_that_all_cells_share() -> None:
@@ -367,7 +369,7 @@ def test_effects_that_cannot_be_computed_say_why() -> None:
 def test_a_dimension_with_one_value_has_no_effect_and_spoils_none() -> None:
     cells, values = factorial(("f", ("only",)), ("g", (1, 2)), seeds=4)
     found, _ = effects(cells, values, ["f", "g"])
-    assert [effect["term"] for effect in found] == ["g"]
+    assert [effect.term for effect in found] == ["g"]
 
 
 @pytest.mark.parametrize(("cells", "replicates", "raced"), [(2, 10, True), (3, 10, True), (2, 10, False)])
@@ -387,7 +389,8 @@ def test_calibration(cells: int, replicates: int, raced: bool) -> None:
             for cell, replicate in wanted:
                 values[cell][replicate] = float(drawn[cell, replicate - 1])
         assert raced or all(len(found) == replicates for found in values.values())
-        winner, found = compare(values, "maximize", plan)
+        winner, compared = compare(values, "maximize", plan)
+        found = compared.values()
         assert resolved(found) == (remaining == [winner]) == all(one.adjusted_p <= 0.05 for one in found)
         return bool(resolved(found)), any(one.adjusted_p <= 0.05 for one in found), winner
 

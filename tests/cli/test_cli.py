@@ -24,7 +24,7 @@ from click.testing import CliRunner
 from support import STORAGE, prepare, search, write_idx
 from support.command import command, commands, searchlib, start, write_study
 
-from searchlib.analysis.standing import study_status
+from searchlib.analysis import study_status
 from searchlib.cli.main import cli, main
 from searchlib.cli.terminal import Output, show_progress
 from searchlib.errors import SearchlibError
@@ -177,16 +177,16 @@ def test_what_is_said_of_an_interrupted_study() -> None:
     study = load_study("asked")
     steps = search(study)
     for at in steps:
-        if at.done >= 4 and study_status(study, Stores(STORAGE).read(study))["trials"]["running"]:
+        if at.done >= 4 and study_status(study, Stores(STORAGE).read(study)).trials.running:
             break
     assert re.search(
         r"(?m)^\d+ of 12 trials finished(: .*\d+ completed.*)?; \d+ in training$", told("status", "--study", "asked")
     )
     steps.close()
-    counts = study_status(study, Stores(STORAGE).read(study))["trials"]
+    counts = study_status(study, Stores(STORAGE).read(study)).trials
     said = told("status", "--study", "asked")
-    assert f"{counts['completed'] + counts['diverged']} of 12 trials finished: " in said
-    assert f"; {counts['running']} interrupted\n" in said
+    assert f"{counts.completed + counts.diverged} of 12 trials finished: " in said
+    assert f"; {counts.running} interrupted\n" in said
     assert "replicates not begun" in said
 
     steps = search(study)
@@ -195,7 +195,7 @@ def test_what_is_said_of_an_interrupted_study() -> None:
             break
     steps.close()
     before = study_status(study, Stores(STORAGE).read(study))
-    ran = before["replicates"]["completed"]
+    ran = before.replicates.completed
     assert 0 < ran < 20
     said = told("status", "--study", "asked")
     assert "12 of 12 trials finished" in said
@@ -203,7 +203,7 @@ def test_what_is_said_of_an_interrupted_study() -> None:
 
     shown = io.StringIO()
     show_progress(study, search(study), before, Output(file=shown, width=200))
-    seeds = [cell["replicates"] for cell in study_status(study, Stores(STORAGE).read(study))["cells"]]
+    seeds = [cell.replicates for cell in study_status(study, Stores(STORAGE).read(study)).cells]
     assert [len(values) for values in seeds] == [5] * 4
     assert f"best mean {max(map(sum, seeds)) / 5:.4f} (5)" in shown.getvalue().splitlines()[-1]
     assert "replicates finished: 20 runs, 5 of at most 5 seeds" in told("status", "--study", "asked")

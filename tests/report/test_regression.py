@@ -13,7 +13,7 @@ import torch
 from support import STORAGE, run, small_study, stored
 
 from searchlib import Choice, LogUniform, StudyError, function_dataset, load_study
-from searchlib.analysis.standing import study_status
+from searchlib.analysis import study_status
 from searchlib.data.datasets import load_test, load_train
 from searchlib.data.splits import split
 from searchlib.errors import DataError
@@ -167,7 +167,7 @@ def material(finished: Path, monkeypatch: pytest.MonkeyPatch) -> Material:
 
 def test_the_smallest_loss_wins(material: Material) -> None:
     found = study_status(regression(), Stores(STORAGE).read(regression()))
-    assert found["best"]["value"] == min(trial.value for trial in stored(regression()).trials)
+    assert found.best.value == min(trial.value for trial in stored(regression()).trials)
     means = [cell["mean"] for cell in material.data["cells"]]
     assert means == sorted(means)
     assert verify(regression(), Stores(storage=STORAGE)).differences == []
@@ -254,7 +254,7 @@ def test_more_than_one_input_without_replicates() -> None:
     examples = split(load_train(plane, Path("data")), seed=0, fraction=1 / 6).validation
     assert material.fits["target"] == examples.targets.flatten().tolist()
     off = torch.tensor(material.fits["prediction"]) - examples.targets.flatten()
-    best = study_status(study, Stores(STORAGE).read(study))["best"]["value"]
+    best = study_status(study, Stores(STORAGE).read(study)).best.value
     assert float(off.square().mean()) == pytest.approx(best, rel=1e-4), "the champion's best epoch"
     assert material.fits["r2"] == pytest.approx(1.0 - best / float(examples.targets.var(correction=0)), rel=1e-3)
     publish(study, Stores())

@@ -15,7 +15,7 @@ from optuna.trial import TrialState
 from support import STORAGE, prepare, run, search, small_study, stored, table
 
 from searchlib import Choice, Dataset, Examples, LogUniform, StudyError
-from searchlib.analysis.standing import best_trial, cells, study_status
+from searchlib.analysis import best_trial, cells, study_status
 from searchlib.errors import BusyError, DeviceError, TrackingError
 from searchlib.search import optimize
 from searchlib.search.optimize import search as run_search
@@ -202,8 +202,8 @@ def test_a_diverged_trial_is_a_result_and_never_the_champion() -> None:
     assert good.values[0] > 1 / 3
     assert best_trial(study, [wild, good]) is good
     assert best_trial(study, [wild]) is None
-    status = study_status(study, Stores("optuna.journal").read(study))["trials"]
-    assert (status["completed"], status["diverged"], status["total"]) == (1, 1, 2)
+    status = study_status(study, Stores("optuna.journal").read(study)).trials
+    assert (status.completed, status.diverged, status.total) == (1, 1, 2)
     client = connect(None)
     recorded = client.get_run(wild.user_attrs["mlflow_run_id"])
     assert recorded.data.tags["searchlib.outcome"] == "diverged"

@@ -10,8 +10,7 @@ import torch
 from support import STORAGE, prepare, run, search, small_study, stored
 
 from searchlib import Choice, LogUniform, StudyError, load_study
-from searchlib.analysis.findings import analyze
-from searchlib.analysis.standing import study_status
+from searchlib.analysis import analyze, study_status
 from searchlib.data.datasets import get_dataset, load_train
 from searchlib.data.splits import redraw, split
 from searchlib.results.holdout import evaluate
@@ -176,8 +175,8 @@ def test_the_champion_of_an_extended_study_is_of_its_last_race() -> None:
     assert result.trial in race(study)["candidates"]
     assert result.replicate in (1, 2)
     found = analyze(study, Stores(STORAGE).read(study))
-    assert {cell["n"] for cell in found["cells"]} == {2}
-    assert found["winner"]["trial"] == result.trial
+    assert {cell.n for cell in found.cells} == {2}
+    assert found.winner.trial == result.trial
 
 
 def test_nothing_runs_when_the_race_is_over() -> None:
@@ -226,22 +225,22 @@ def test_without_a_race_all_cells_have_all_seeds() -> None:
     steps = search(study)
     next(step for step in steps if step.phase == "replicates" and step.done > 9)
     steps.close()
-    status = study_status(study, Stores(STORAGE).read(study))["replicates"]
-    assert not status["finished"]
-    assert status["race"] is False
-    assert 3 <= status["reached"] < 6, "seeds that all cells have"
+    status = study_status(study, Stores(STORAGE).read(study)).replicates
+    assert not status.finished
+    assert status.race is False
+    assert 3 <= status.reached < 6, "seeds that all cells have"
     found = analyze(study, Stores(STORAGE).read(study))
-    assert [row["n"] for row in found["cells"]] == [0, 0, 0]
-    assert any("compared once, when all cells have all 6 seeds" in note for note in found["notes"])
+    assert [row.n for row in found.cells] == [0, 0, 0]
+    assert any("compared once, when all cells have all 6 seeds" in note for note in found.notes)
     run(study)
     assert seeds_by_initializer(study) == {"zeros": 6, "xavier_normal": 6, "kaiming_normal": 6}
     noted = race(study)
     assert (noted["looks"], noted["reached"], noted["finished"]) == ([6], 6, True)
-    assert study_status(study, Stores(STORAGE).read(study))["replicates"]["reached"] == 6
+    assert study_status(study, Stores(STORAGE).read(study)).replicates.reached == 6
     found = analyze(study, Stores(STORAGE).read(study))
-    assert [row["n"] for row in found["cells"]] == [6, 6, 6]
-    worst = next(one for one in found["comparisons"] if one["against"]["initializer"] == "zeros")
-    assert worst["told_apart"], "of the worst cell"
+    assert [row.n for row in found.cells] == [6, 6, 6]
+    worst = next(one for one in found.comparisons if one.against["initializer"] == "zeros")
+    assert worst.told_apart, "of the worst cell"
 
     raised = small_study(replicates=8, **settings)
     run(raised)

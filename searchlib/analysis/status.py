@@ -1,0 +1,134 @@
+"""The status of a study: what ``searchlib status`` shows, at any moment of a search."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from searchlib.analysis.plain import plain
+from searchlib.analysis.standing import (
+    Cell,
+    TrialCounts,
+    best_trial,
+    cells,
+    ledger_of,
+    outcome_counts,
+    race_is_over,
+    replicate_values,
+)
+from searchlib.study import Ledger, Primitive, TestResult
+
+if TYPE_CHECKING:
+    from optuna.trial import FrozenTrial
+
+    from searchlib.analysis.standing import Stored
+    from searchlib.study import Study
+
+__all__ = ["BestTrial", "CellStatus", "ReplicateStatus", "SearchStatus", "Status", "study_status"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Target:
+    target: int
+
+
+# The fields of these two, and so their JSON, begin with the last base's: target, total, completed, ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchStatus(TrialCounts, _Target):
+    """The search trials by outcome. target: the trials that the study is to have."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReplicateStatus(TrialCounts, _Target):
+    """The replicates by outcome. target: seeds for each cell, at most.
+
+    race: whether cells that fall behind the leader get no more seeds. reached: seeds of the last complete look; without
+    a race, the seeds that all cells have. finished: nothing is left to run.
+    """
+
+    race: bool
+    reached: int
+    finished: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class BestTrial:
+    """The best completed trial of the search. value: its objective. params: the searched hyperparameters."""
+
+    number: int
+    value: float
+    params: Mapping[str, Primitive]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CellStatus(Cell):
+    """A cell, and the values of the finished replicates of its best trial, in the order of their seeds."""
+
+    replicates: tuple[float, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Status:
+    """Trials and replicates by outcome, the best so far, the cells (best first), and the test set.
+
+    replicates: None for a study without. test_result (``test`` in JSON): None before the test. test_ledger: None before
+    the claim.
+    """
+
+    study: str
+    question: str
+    trials: SearchStatus
+    best: BestTrial | None
+    cells: tuple[CellStatus, ...]
+    replicates: ReplicateStatus | None
+    test_result: TestResult | None = field(metadata={"json": "test"})
+    test_ledger: Ledger | None
+
+    def to_json(self) -> dict[str, Any]:
+        """The object that ``status --json`` prints."""
+        made: dict[str, Any] = plain(self)
+        return made
+
+
+def study_status(study: Study, stored: Stored, *, target: int | None = None) -> Status:
+    """The status of *study*; all zero and None for a study that has not begun.
+
+    target: the trials that the study is to have, where that isn't what its last search was for.
+    """
+    best = best_trial(study, stored.trials)
+    found = cells(study, stored.trials)
+    sources = {cell.trial: cell.trial for cell in found if cell.trial is not None}
+    values = replicate_values(sources, stored.replicates)
+    race, ledger = stored.race, ledger_of(stored)
+    return Status(
+        study=study.name,
+        question=study.question,
+        trials=SearchStatus(
+            target=target or stored.target or study.trials,
+            **vars(outcome_counts(stored.trials)),
+        ),
+        best=BestTrial(number=best.number, value=best.values[0], params=best.params) if best and best.values else None,
+        cells=tuple(CellStatus(**vars(cell), replicates=tuple(values.get(cell.trial, {}).values())) for cell in found),
+        replicates=ReplicateStatus(
+            target=study.replicates,
+            **vars(outcome_counts(stored.replicates)),
+            race=study.replicate_race,
+            reached=race.get("reached", 0) if study.replicate_race else _complete(study, sources, stored.replicates),
+            finished=race_is_over(study, race, sources),
+        )
+        if study.replicates
+        else None,
+        test_result=ledger.result if ledger else None,
+        test_ledger=ledger,
+    )
+
+
+def _complete(study: Study, sources: Mapping[int, Any], replicates: Sequence[FrozenTrial]) -> int:
+    """The seeds of the present target that all cells to be replicated have behind them."""
+    ran = {(t.user_attrs.get("source"), t.params["replicate"]) for t in replicates if t.state.is_finished()}
+    wanted = list(sources)[: study.replicate_cells]
+    seeds = range(1, study.replicates + 1)
+    return sum(all((source, seed) in ran for source in wanted) for seed in seeds) if wanted else 0
