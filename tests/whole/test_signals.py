@@ -21,27 +21,12 @@ from pathlib import Path
 import pytest
 from support import STORAGE, prepare, run, search, small_study
 from support.children import CHILDREN, preload, searchlib
+from support.command import write_study
 from support.faults import rows
 
 from searchlib.stores.mlflow_store import connect
 from searchlib.stores.stores import Stores
 
-STUDY = """
-from searchlib import MLP, Choice, LogUniform, Study, idx_dataset
-
-STUDY = Study(
-    question="Which of two?",
-    dataset=idx_dataset(
-        name="blobs", title="Blobs", classes=("low", "middle", "high"), shape=(6, 6), train=240, test=60
-    ),
-    model=MLP(hidden=(8,)),
-    scientific={"initializer": Choice("xavier_normal", "normal"), "activation": Choice("tanh", "relu")},
-    nuisance={"learning_rate": LogUniform(0.01, 1.0), "batch_size": Choice(16, 32)},
-    fixed={"momentum": 0.9, "epochs": 2},
-    trials=4000,
-    round_size=4,
-)
-"""
 OPTIMIZE = ["optimize", "--study", "asked"]
 
 preload()
@@ -51,8 +36,7 @@ def start(
     arguments: list[str], *, output: str = "said", ignored: tuple[signal.Signals, ...] = (), trap: str = ""
 ) -> BaseProcess:
     """``searchlib`` in the background, in this folder."""
-    Path("studies").mkdir(exist_ok=True)
-    Path("studies/asked.py").write_text(STUDY)
+    write_study(("trials=12", "trials=4000"))
     prepare()
     process = CHILDREN.Process(target=searchlib, args=(os.getcwd(), arguments, output, ignored, trap), daemon=True)
     process.start()
@@ -159,7 +143,7 @@ def test_an_interrupt_within_a_library_s_exec_of_a_string_is_one() -> None:
     assert (ended.returncode, ended.stderr) == (130, "\nInterrupted: what was recorded is saved\n")
 
 
-@pytest.mark.parametrize("signals", [["SIGTERM"], ["SIGHUP", "SIGTERM", "SIGHUP"]], ids="-".join)
+@pytest.mark.parametrize("signals", [["SIGINT"], ["SIGTERM"], ["SIGHUP", "SIGTERM", "SIGHUP"]], ids="-".join)
 def test_a_signal_saves_what_is_finished(signals: list[str]) -> None:
     """Those that come within a second are one: a closing terminal sends two."""
     process = start(OPTIMIZE)
@@ -221,8 +205,7 @@ def test_a_terminal_that_is_closed() -> None:
 
 def test_a_pipe_whose_reader_has_gone() -> None:
     """As by ``| head -1``: like Ctrl-C. A process of its own, as Python complains of such a pipe at its very end."""
-    Path("studies").mkdir()
-    Path("studies/asked.py").write_text(STUDY)
+    write_study(("trials=12", "trials=4000"))
     prepare()
     process = subprocess.Popen(
         [sys.executable, "-m", "searchlib", *OPTIMIZE], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -265,7 +248,7 @@ def answers(address: str) -> bool:
     return True
 
 
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGINT"])
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
 def test_no_server_outlives_the_command_that_started_it(name: str) -> None:
     process = start(["ui"], trap=QUICK_SERVERS)
     until(lambda: "Ctrl-C stops both" in said("out"), process)
