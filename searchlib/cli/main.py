@@ -274,7 +274,7 @@ def evaluate(study: str, studies: Path, storage: str, tracking_uri: str | None, 
 
 @cli.command()
 @options("study", "studies", "storage", "tracking_uri", "data_root")
-@click.option("--repair", is_flag=True, help="Mend what can be mended. No trial is ever deleted.")
+@click.option("--repair", is_flag=True, help="Repair what can be repaired. No trial is ever deleted.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object, for programs.")
 def verify(
     study: str,
@@ -288,7 +288,7 @@ def verify(
     """Whether Optuna, MLflow, checkpoints, registry and test ledger agree, or what differs.
 
     Each difference comes with what --repair does about it, or with what you can do. Where MLflow has no run of the
-    study, --repair makes all of them anew if --tracking-uri names the store. The exit status is 1 while something
+    study, --repair writes all of them again if --tracking-uri names the store. The exit status is 1 while something
     differs.
 
     Example: searchlib verify --study init_vs_act

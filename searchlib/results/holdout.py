@@ -200,7 +200,7 @@ def published(ledger: dict[str, Any]) -> tuple[dict[str, float], dict[str, str]]
 def republish(study: Study, optuna_study: optuna.Study, tracker: Tracker) -> None:
     """Put the stored result and its champion where MLflow shows them, again. Opens no test data.
 
-    HoldoutError, TrackingError or DataError where the champion has to be registered anew and its checkpoint, or the
+    HoldoutError, TrackingError or DataError where the champion has to be registered again and its checkpoint, or the
     training data for an example of its input, isn't there.
     """
     _publish(study, optuna_study, tracker, TestResult(**optuna_study.user_attrs["test_ledger"]["result"]))

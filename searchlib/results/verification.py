@@ -1,4 +1,4 @@
-"""Whether Optuna, MLflow, checkpoints, registry and test ledger agree; and mending what doesn't. ``audit`` looks."""
+"""Whether Optuna, MLflow, checkpoints, registered champion and test ledger agree; and repairing what doesn't."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from searchlib.errors import Command, Message, TrackingError
-from searchlib.results.audit import Audit, Difference, counted
+from searchlib.results.audit import Audit, Difference, check_parent, counted
+from searchlib.results.audit_champion import check_champion
+from searchlib.results.audit_runs import check_runs
+from searchlib.results.audit_trials import check_extra_runs, check_trials
 from searchlib.stores import Stores, Tracker
 from searchlib.text import mask
 
@@ -17,14 +20,14 @@ if TYPE_CHECKING:
 
 __all__ = ["Difference", "Verification", "repair", "verify"]
 
-ROUNDS = 4  # of looking and mending: what was behind a difference shows when that is mended
+ROUNDS = 4  # of checks and repairs: one repair may show what was hidden behind it
 
 
 @dataclass(frozen=True, kw_only=True)
 class Verification:
-    """What ``verify`` found, or what ``repair`` mended and left.
+    """What ``verify`` found, or what ``repair`` repaired (*mended*) and left.
 
-    notes: what is unfinished, which is in order. trials, replicates: those finished; runs: theirs in MLflow;
+    notes: what is unfinished, which is no difference. trials, replicates: those finished; runs: theirs in MLflow;
     checkpoints: those that are what was noted of them. seal: whether the test set is ``sealed``, ``claimed`` or
     ``evaluated``.
     """
@@ -41,7 +44,7 @@ class Verification:
 
     def lines(self) -> Iterator[Message]:
         """What was found for a terminal, a difference a line."""
-        yield from (Message("mended: ", difference.line(by="")) for difference in self.mended)
+        yield from (Message("repaired: ", difference.line(by="")) for difference in self.mended)
         yield from (difference.line() for difference in self.differences)
         yield from (Message("note: ", note) for note in self.notes)
         if not self.differences:
@@ -54,11 +57,11 @@ class Verification:
     def verdict(self) -> Message:
         """How many differences there are, and what to do, in one line."""
         found = f"{counted(len(self.differences), 'difference')} in study {self.study!r}"
-        mendable = sum(difference.repairable for difference in self.differences)
-        if not mendable:
-            return Message(f"{found}, which --repair can't mend; do what is said of each")
-        mended = f"{mendable} of them" if mendable < len(self.differences) else "it" if mendable == 1 else "them"
-        return Message(f"{found}; ", Command("verify", self.study, ("--repair",)), f" mends {mended}")
+        repairable = sum(difference.repairable for difference in self.differences)
+        if not repairable:
+            return Message(f"{found}, which --repair can't repair; follow the advice on each")
+        them = f"{repairable} of them" if repairable < len(self.differences) else "it" if repairable == 1 else "them"
+        return Message(f"{found}; run ", Command("verify", self.study, ("--repair",)), f" to repair {them}")
 
     def to_json(self) -> dict[str, Any]:
         """The same as plain JSON."""
@@ -72,35 +75,35 @@ def verify(study: Study, stores: Stores) -> Verification:
     while another process is at work on it.
     """
     with _opened(study, stores) as tracker:
-        return _result(Audit(study, stores.read(study), tracker))
+        return _result(_audit(study, stores, tracker))
 
 
 def repair(study: Study, stores: Stores, *, anew: bool = False) -> Verification:
-    """Mend what can be mended, and say what is left. Never deletes a trial, never opens test data.
+    """Repair what can be repaired, and say what is left. Never deletes a trial, never opens test data.
 
-    The registration of a champion needs an example of the training data. anew: make all
-    runs where MLflow has none of the study; without it that is a TrackingError, as the store may be the wrong one.
-    Raises what ``verify`` raises, and the error of a store that can't be written; what was mended before it stays so.
+    The registration of a champion needs an example of the training data. anew: write all runs again where MLflow has
+    none of the study; without it that is a TrackingError, as the store may be the wrong one. Raises what ``verify``
+    raises, and the error of a store that can't be written; what was repaired before it stays so.
     """
-    mended: list[Difference] = []
+    repaired: list[Difference] = []
     with _opened(study, stores, anew) as tracker:
-        audit = Audit(study, stores.read(study), tracker)
-        if not anew and not audit.runs and audit.mendable():
+        audit = _audit(study, stores, tracker)
+        if not anew and not audit.runs and audit.repairs():
             uri = mask(tracker.client.tracking_uri)
             raise TrackingError(
                 f"MLflow store {uri!r} has no run of study {study.name!r}; give the one that has them with "
-                "--tracking-uri, or name this one to have them made anew in it: ",
+                "--tracking-uri, or name this one to have them written again there: ",
                 Command("verify", study.name, ("--repair", "--tracking-uri", uri)),
             )
         for _ in range(ROUNDS):
-            todo = audit.mendable()
+            todo = audit.repairs()
             if not todo:
                 break
             for difference, mend in todo:
                 mend()
-                mended.append(difference)
-            audit = Audit(study, stores.read(study), tracker)
-        return _result(audit, mended)
+                repaired.append(difference)
+            audit = _audit(study, stores, tracker)
+        return _result(audit, repaired)
 
 
 @contextlib.contextmanager
@@ -114,15 +117,25 @@ def _opened(study: Study, stores: Stores, anew: bool = False) -> Iterator[Tracke
         yield tracker
 
 
-def _result(audit: Audit, mended: Sequence[Difference] = ()) -> Verification:
+def _audit(study: Study, stores: Stores, tracker: Tracker) -> Audit:
+    audit = Audit(study, stores.read(study), tracker)
+    check_parent(audit)
+    recorded = check_trials(audit)
+    check_extra_runs(audit)
+    check_runs(audit, recorded)
+    check_champion(audit, recorded)
+    return audit
+
+
+def _result(audit: Audit, repaired: Sequence[Difference] = ()) -> Verification:
     left = audit.differences()
     return Verification(
         study=audit.study.name,
         differences=left,
-        mended=[difference for difference in dict.fromkeys(mended) if difference not in left],
+        mended=[difference for difference in dict.fromkeys(repaired) if difference not in left],
         notes=audit.notes(),
-        trials=sum(trial.state.is_finished() for trial in audit.trials),
-        replicates=sum(trial.state.is_finished() for trial in audit.replicates),
+        trials=sum(trial.state.is_finished() for trial in audit.stored.trials),
+        replicates=sum(trial.state.is_finished() for trial in audit.stored.replicates),
         runs=len(audit.owned),
         checkpoints=len(audit.intact),
         seal="evaluated" if audit.ledger.get("result") else "claimed" if audit.ledger else "sealed",

@@ -2,15 +2,6 @@
 
 from searchlib.stores.journal import written_together
 from searchlib.stores.locks import LOCK_FOLDER, StudyLock
-from searchlib.stores.mending import (
-    REPAIRED,
-    REPLACES,
-    amend_run,
-    delete_run,
-    make_parent,
-    restore_run,
-    write_again,
-)
 from searchlib.stores.parent_run import (
     LEDGER_TAG,
     UID_TAG,
@@ -22,6 +13,15 @@ from searchlib.stores.parent_run import (
     remove_tags,
 )
 from searchlib.stores.provenance import code_version, environment, now
+from searchlib.stores.repair import (
+    REPAIRED,
+    REPLACES,
+    amend_run,
+    delete_run,
+    make_parent,
+    restore_run,
+    write_again,
+)
 from searchlib.stores.sqlite_runs import FinishedRun
 from searchlib.stores.storage import is_url, replicates_name
 from searchlib.stores.stores import StoredStudy, Stores

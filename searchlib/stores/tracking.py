@@ -1,7 +1,7 @@
 """One study in MLflow: its experiment and parent run, and what its runs hold.
 
 Everything goes through ``MlflowClient`` on an explicit store, but for finished runs in MLflow's own SQLite file, which
-``sqlite_runs`` reads and writes; no global state of MLflow is set. ``parent_run``, ``trial_runs`` and ``mending`` write
+``sqlite_runs`` reads and writes; no global state of MLflow is set. ``parent_run``, ``trial_runs`` and ``repair`` write
 to what is opened here.
 """
 

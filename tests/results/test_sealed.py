@@ -212,7 +212,7 @@ def test_a_ledger_that_was_wiped_is_missed(monkeypatch: pytest.MonkeyPatch) -> N
     evaluate(study)
     stored(study).set_user_attr("test_ledger", None)
     monkeypatch.setattr(holdout, "load_test", lambda *args, **options: pytest.fail("the test set was opened again"))
-    with pytest.raises(HoldoutError, match="was opened at .* and this Optuna storage doesn't know of it"):
+    with pytest.raises(HoldoutError, match="was opened at .* but this Optuna storage has no record of it"):
         evaluate(study)
     with pytest.raises(HoldoutError, match="was opened at"):
         list(search(study, trials=8))

@@ -1,4 +1,4 @@
-"""verify finds each way in which the stores can disagree, repair mends it, and Optuna's trials stay as they are.
+"""verify finds each way in which the stores can disagree, repair repairs it, and Optuna's trials stay as they are.
 
 Every damage is done to real stores: through MLflow's client, to its tables, to files, to Optuna's journal.
 """
@@ -27,8 +27,8 @@ from searchlib.errors import BusyError, StorageError
 from searchlib.results import holdout
 from searchlib.results.verification import Verification, repair, verify
 from searchlib.stores import tracking
-from searchlib.stores.mending import REPAIRED, REPLACES
 from searchlib.stores.mlflow_store import connect
+from searchlib.stores.repair import REPAIRED, REPLACES
 from searchlib.stores.stores import Stores
 
 
@@ -164,7 +164,7 @@ def test_a_finished_study_agrees(study: Study) -> None:
     assert mend(study) == found
 
 
-# ------------------------------------------------------------------------------------------- what repair mends
+# ------------------------------------------------------------------------------------------- what repair repairs
 
 
 def run_deleted(study: Study) -> None:
@@ -270,7 +270,7 @@ MENDABLE: dict[Callable[[Study], None], tuple[str, str, int | None]] = {
 
 
 @pytest.mark.parametrize("damage", MENDABLE, ids=lambda damage: damage.__name__)
-def test_each_difference_is_found_and_mended(damage: Callable[[Study], None], study: Study) -> None:
+def test_each_difference_is_found_and_repaired(damage: Callable[[Study], None], study: Study) -> None:
     what, home, number = MENDABLE[damage]
     before = trials_of(study)
     damage(study)
@@ -474,21 +474,21 @@ def value_altered(study: Study) -> None:
 HOPELESS: dict[Callable[[Study], None], tuple[str, str]] = {
     champion_altered: ("checkpoint", "it is the champion's: restore the file from a backup, or save the study under"),
     checkpoint_missing: ("checkpoint", "isn't the champion's: leave it"),
-    curve_longer: ("curve", "Optuna keeps a finished trial as it is"),
+    curve_longer: ("curve", "Optuna changes no finished trial"),
     losses_cut_short: ("curve", "Optuna holds the objective only"),
     training_accuracy_cut_short: ("curve", "Optuna holds the objective only"),
     evaluations_cut_short: ("curve", "Optuna doesn't hold them"),
     claim_without_a_result: ("ledger", "searchlib evaluate --study small finishes it, with the same checkpoint"),
     ledger_lost: ("ledger", "restore Optuna's storage from a backup"),
-    epochs_not_noted: ("trial", "Optuna keeps a finished trial as it is"),
-    run_not_noted: ("trial", "Optuna keeps a finished trial as it is"),
-    seed_altered: ("trial", "Optuna keeps a finished trial as it is"),
-    value_altered: ("trial", "Optuna keeps a finished trial as it is"),
+    epochs_not_noted: ("trial", "Optuna changes no finished trial"),
+    run_not_noted: ("trial", "Optuna changes no finished trial"),
+    seed_altered: ("trial", "Optuna changes no finished trial"),
+    value_altered: ("trial", "Optuna changes no finished trial"),
 }
 
 
 @pytest.mark.parametrize("damage", HOPELESS, ids=lambda damage: damage.__name__)
-def test_what_cannot_be_mended_is_said(damage: Callable[[Study], None], study: Study) -> None:
+def test_what_cannot_be_repaired_is_said(damage: Callable[[Study], None], study: Study) -> None:
     what, remedy = HOPELESS[damage]
     damage(study)
     before = trials_of(study)
@@ -677,23 +677,23 @@ def test_the_command(study: Study, monkeypatch: pytest.MonkeyPatch, capsys: pyte
     assert command(study, monkeypatch) == 1
     assert (
         capsys.readouterr().err
-        == "Error: 1 difference in study 'small'; searchlib verify --study small --repair mends it\n"
+        == "Error: 1 difference in study 'small'; run searchlib verify --study small --repair to repair it\n"
     )
     checkpoint_missing(study)
     assert command(study, monkeypatch) == 1
     printed = capsys.readouterr()
     assert [line.split(":")[0] for line in printed.out.splitlines()] == ["status", "checkpoint"]
     assert printed.err == (
-        "Error: 2 differences in study 'small'; searchlib verify --study small --repair mends 1 of them\n"
+        "Error: 2 differences in study 'small'; run searchlib verify --study small --repair to repair 1 of them\n"
     )
     assert command(study, monkeypatch, "--storage", STORAGE, "--data-root", "my data") == 1
     assert capsys.readouterr().err.endswith(
-        f"; searchlib verify --study small --repair --storage {STORAGE} --data-root 'my data' mends 1 of them\n"
+        f"; run searchlib verify --study small --repair --storage {STORAGE} --data-root 'my data' to repair 1 of them\n"
     )
     assert command(study, monkeypatch, "--repair") == 1
     printed = capsys.readouterr()
-    assert [line.split(":")[0] for line in printed.out.splitlines()] == ["mended", "checkpoint"]
-    assert "1 difference in study 'small', which --repair can't mend" in printed.err
+    assert [line.split(":")[0] for line in printed.out.splitlines()] == ["repaired", "checkpoint"]
+    assert "1 difference in study 'small', which --repair can't repair" in printed.err
     assert command(study, monkeypatch, "--json") == 1
     found = json.loads(capsys.readouterr().out)
     assert (found["agree"], found["trials"], len(found["differences"])) == (False, 4, 1)

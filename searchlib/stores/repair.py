@@ -1,4 +1,4 @@
-"""Mending what MLflow has of a study: runs completed, corrected, written again, deleted and restored."""
+"""Repairing what MLflow has of a study: runs completed, corrected, written again, deleted and restored."""
 
 from __future__ import annotations
 

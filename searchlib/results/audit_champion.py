@@ -1,0 +1,119 @@
+"""Checks of the checkpoints, of the registered champion, and of the ledger of the test set."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+from searchlib.analysis import champion
+from searchlib.errors import Command, Message
+from searchlib.results.audit import RENAME, Audit
+from searchlib.results.audit_trials import Recorded
+from searchlib.results.champion import champion_checkpoint
+from searchlib.results.holdout import published, republish
+from searchlib.stores import LEDGER_TAG
+
+if TYPE_CHECKING:
+    from optuna.trial import FrozenTrial
+
+__all__ = ["check_champion"]
+
+
+def check_champion(audit: Audit, recorded: Sequence[Recorded]) -> None:
+    """Whether the checkpoints are as noted, and the registered champion and the parent run what the ledger says."""
+    champions = _champions(audit)
+    _check_checkpoints(audit, recorded, champions)
+    registered = champion_checkpoint(audit.tracker)
+    if audit.ledger:
+        _check_ledger(audit, champions, registered)
+    else:
+        _check_sealed(audit, registered)
+
+
+def _champions(audit: Audit) -> list[FrozenTrial]:
+    """The best by the study as its file has it, and as it was raced: ``replicate_cells`` may have changed since."""
+    raced = len(audit.stored.race.get("candidates", ())) or None
+    readings = (audit.study, replace(audit.study, replicate_cells=raced))
+    found = [champion(reading, audit.stored) for reading in readings]
+    return [best for best in found if best is not None]
+
+
+def _check_checkpoints(audit: Audit, recorded: Sequence[Recorded], champions: Sequence[FrozenTrial]) -> None:
+    leading = {best.user_attrs.get("checkpoint_sha256") for best in champions}
+    leading.add(audit.ledger.get("checkpoint_sha256"))
+    for one in recorded:
+        noted = one.trial.user_attrs.get("checkpoint_sha256")
+        if not noted:
+            continue
+        first = one.trial.user_attrs.get("mlflow_run_id") or ""
+        place = audit.runs.get(first, one.run)  # a run that was replaced keeps its files
+        stored = audit.tracker.checkpoint_hash(place)
+        if stored == noted:
+            audit.intact.append(noted)
+            continue
+        told = f"the checkpoint of run {place.run_id} is missing"
+        if stored:
+            told = f"the checkpoint of run {place.run_id} was altered (SHA-256 {stored[:12]}, not {noted[:12]})"
+        remedy = "this can't be repaired; it isn't the champion's: leave it, or restore the file from a backup"
+        if noted in leading:
+            remedy = f"this can't be repaired, and it is the champion's: restore the file from a backup, or {RENAME}"
+        audit.differs("checkpoint", told, remedy, home=one.home, trial=one.trial.number)
+    best = champions[0] if champions else None
+    if best is not None and not audit.ledger and not best.user_attrs.get("checkpoint_sha256"):
+        home = audit.repeats if "replicate" in best.params else audit.study.name
+        told = "it leads the study, and Optuna notes no checkpoint of it"
+        audit.differs("checkpoint", told, f"this can't be repaired; {RENAME}", home=home, trial=best.number)
+
+
+def _check_ledger(audit: Audit, champions: Sequence[FrozenTrial], registered: str | None) -> None:
+    """registered: the hash of the checkpoint that the registered champion was made from."""
+    ledger = audit.ledger
+    claimed = ledger["checkpoint_sha256"]
+    differs = partial(audit.differs, trial=ledger["trial"])
+    if claimed not in [best.user_attrs.get("checkpoint_sha256") for best in champions]:
+        best = {f"trial {each.user_attrs.get('source', each.number)}" for each in champions}
+        leads = " or ".join(sorted(best)) or "none"
+        told = f"the test set was opened for it, and by what Optuna has now {leads} leads"
+        differs("champion", told, f"this can't be repaired, and the result is of that trial; {RENAME}")
+    if not ledger.get("result"):
+        told = f"the test set was claimed for it at {ledger['claimed_at']}, and there is no result"
+        remedy = Message(Command("evaluate", audit.study.name), " finishes it, with the same checkpoint")
+        differs("ledger", told, remedy)
+        return
+    possible = registered == claimed or claimed in audit.intact
+    again = partial(republish, audit.study, audit.search, audit.tracker) if possible else None
+    needed = "restore the trial's checkpoint first: the champion is registered from it"
+    wrong = []
+    if registered != claimed:
+        wrong.append(f"the registered champion {f'is made from {registered[:12]}' if registered else 'is missing'}")
+    noted = audit.search.user_attrs.get("champion_checkpoint")
+    if noted != claimed:
+        wrong.append(f"Optuna notes {noted[:12] if noted else 'none'} as the one registered")
+    if wrong:
+        told = f"the ledger's checkpoint is {claimed[:12]}, but {' and '.join(wrong)}"
+        differs("champion", told, "registers it again" if possible else needed, again)
+    if audit.parent is not None:
+        metrics, tags = published(ledger)
+        shown = [name for name, value in metrics.items() if audit.parent.metrics.get(name) != value]
+        shown += [name for name, value in tags.items() if audit.parent.tags.get(name) != value]
+        if shown:
+            told = f"MLflow's parent run hasn't the ledger's {', '.join(shown)}"
+            differs("ledger", told, "writes what the ledger says" if possible else needed, again)
+
+
+def _check_sealed(audit: Audit, registered: str | None) -> None:
+    """Without a claim in the ledger nothing may know of a test."""
+    if audit.parent is not None:
+        tags = [name for name in audit.parent.tags if name.startswith(LEDGER_TAG)]
+        if tags or any(name.startswith("test_") for name in audit.parent.metrics):
+            when = audit.parent.tags.get(f"{LEDGER_TAG}claimed_at", "an unknown time")
+            told = f"MLflow's parent run shows a test at {when}, of which Optuna's ledger knows nothing"
+            audit.differs(
+                "ledger", told, f"this can't be repaired: restore Optuna's storage from a backup, or {RENAME}"
+            )
+    if registered is not None:
+        told = "MLflow has a registered champion, and Optuna's ledger knows of no test"
+        remedy = Message(Command("evaluate", audit.study.name), " registers the study's own")
+        audit.differs("champion", told, remedy)
