@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import threading
 from collections import deque
@@ -16,7 +15,7 @@ from support import STORAGE, prepare, run, search, small_study, stored, table
 
 from searchlib import Choice, Dataset, Examples, LogUniform, StudyError
 from searchlib.analysis import best_trial, cells, study_status
-from searchlib.errors import BusyError, DeviceError, TrackingError
+from searchlib.errors import DeviceError, TrackingError
 from searchlib.search import optimize
 from searchlib.search.optimize import search as run_search
 from searchlib.stores.mlflow_store import connect
@@ -108,43 +107,6 @@ def test_evaluation_by_step_is_recorded_and_decides_nothing(pruner: str) -> None
     ]
 
 
-VARIANTS = {
-    "balanced": {},
-    "balanced, median": {"pruner": "median", "fixed": {"momentum": 0.9, "epochs": 4}, "trials": 28},
-    "tpe": {"sampler": "tpe", "trials": 16},
-    "tpe, asha": {"sampler": "tpe", "pruner": "asha", "fixed": {"momentum": 0.9, "epochs": 4}, "trials": 16},
-    "random": {"sampler": "random"},
-}
-
-
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_an_interrupted_search_ends_as_an_uninterrupted_one(variant: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    study = small_study(**VARIANTS[variant])
-    run(study)
-    expected = table(study)
-    assert len(expected) == study.trials
-    if study.pruner != "none":
-        assert any(row[1] == "PRUNED" for row in expected)
-    again = Path("again")
-    again.mkdir()
-    monkeypatch.chdir(again)
-    prepare()
-    for patience in itertools.chain((1, 2, 3), itertools.count(5, 5)):  # steps until the next interruption
-        steps = search(study)
-        taken = sum(1 for _ in itertools.islice(steps, patience))
-        steps.close()
-        if taken < patience:
-            break
-    assert table(study) == expected
-    client = connect(None)
-    experiment = client.get_experiment_by_name("small").experiment_id
-    numbers = [
-        found.data.tags["optuna.trial_number"]
-        for found in client.search_runs([experiment], "tags.`searchlib.kind` = 'trial'")
-    ]
-    assert sorted(map(int, numbers)) == list(range(study.trials))
-
-
 def test_adopted_trials_get_one_run_each() -> None:
     """A search killed after MLflow had a trial and before Optuna did leaves no second run of it."""
     study = small_study(trials=4)
@@ -230,16 +192,6 @@ def test_cells_are_ranked_and_counted() -> None:
     assert set(found[0].nuisance) == {"learning_rate", "batch_size"}
 
 
-def test_pruning_frees_the_stack() -> None:
-    study = small_study(pruner="median", trials=28, fixed={"momentum": 0.9, "epochs": 4})
-    trials = run(study).get_trials()
-    pruned = [trial for trial in trials if trial.state is TrialState.PRUNED]
-    assert pruned
-    assert all(trial.user_attrs["epochs_run"] < 4 for trial in pruned)
-    client = connect(None)
-    assert client.get_run(pruned[0].user_attrs["mlflow_run_id"]).info.status == "KILLED"
-
-
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -250,19 +202,6 @@ def test_pruning_frees_the_stack() -> None:
 def test_what_only_the_data_can_tell(changes, message) -> None:
     with pytest.raises(StudyError, match=message):
         run(small_study(**changes))
-
-
-def test_the_search_runs_without_the_test_files() -> None:
-    prepare(parts=("train",))
-    for _ in search(small_study(trials=4)):
-        pass
-    assert len(stored(small_study()).trials) == 4
-    assert not list(Path("data").rglob("t10k*"))
-
-
-def test_one_coordinator_a_study() -> None:
-    with Stores("optuna.journal").lock("small", "optimize"), pytest.raises(BusyError, match="process"):
-        run(small_study())
 
 
 def test_devices() -> None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from pathlib import Path
 
 import pytest
 import torch
-from support import STORAGE, prepare, run, search, small_study, stored
+from support import prepare, run, search, small_study, stored
 
-from searchlib import Choice, LogUniform, StudyError, load_study
+from searchlib import Choice, LogUniform, Study, StudyError
 from searchlib.analysis import analyze, study_status
 from searchlib.data.datasets import get_dataset, load_train
 from searchlib.data.splits import redraw, split
@@ -28,8 +29,23 @@ from searchlib.training.stack import Member, Stack
 FOUR = {"trials": 8, "replicates": 3}
 
 
+@pytest.fixture
+def four(finished_four: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
+    """A study whose race is over, to be read."""
+    monkeypatch.chdir(finished_four)
+    return small_study(**FOUR)
+
+
+@pytest.fixture(scope="module")
+def finished_four(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("four")
+    with contextlib.chdir(folder):
+        run(small_study(**FOUR))
+    return folder
+
+
 def replicates(study):
-    found = Stores(STORAGE).optuna_study(f"{study.name}.replicates")
+    found = Stores().optuna_study(f"{study.name}.replicates")
     assert found is not None
     return found.get_trials(deepcopy=False)
 
@@ -39,7 +55,7 @@ def seeds_by_initializer(study):
 
 
 def race(study):
-    return Stores(STORAGE).optuna_study(f"{study.name}.replicates").user_attrs["race"]
+    return Stores().optuna_study(f"{study.name}.replicates").user_attrs["race"]
 
 
 def replicate_table(study):
@@ -49,9 +65,9 @@ def replicate_table(study):
     ]
 
 
-def test_each_cell_repeats_its_best_configuration_on_the_same_seeds() -> None:
-    study = small_study(**FOUR)
-    trials = run(study).get_trials(deepcopy=False)
+def test_each_cell_repeats_its_best_configuration_on_the_same_seeds(four: Study) -> None:
+    study = four
+    trials = stored(study).get_trials(deepcopy=False)
     again = replicates(study)
     assert len(again) == 4 * 3
     best = {}
@@ -70,9 +86,8 @@ def test_each_cell_repeats_its_best_configuration_on_the_same_seeds() -> None:
     assert not {t.user_attrs["seed"] for t in again} & {t.user_attrs["seed"] for t in trials}, "fresh seeds"
 
 
-def test_a_replicate_is_what_its_seed_gives_alone() -> None:
-    study = small_study(**FOUR)
-    run(study)
+def test_a_replicate_is_what_its_seed_gives_alone(four: Study) -> None:
+    study = four
     examples = split(load_train(study.dataset, Path("data")), seed=study.split_seed)
     for trial in replicates(study)[:6]:
         config = study.config({name: value for name, value in trial.params.items() if name != "replicate"})
@@ -118,71 +133,21 @@ def test_the_race_ends_when_the_winner_stands_alone() -> None:
     assert len(replicates(study)) == 10
 
 
-@pytest.mark.parametrize("stop", [1, 3])
-def test_an_interrupted_race_ends_as_an_uninterrupted_one(stop: int, monkeypatch, tmp_path) -> None:
-    study = small_study(**FOUR)
-    run(study)
-    expected = replicate_table(study)
-    (tmp_path / "other").mkdir()
-    monkeypatch.chdir(tmp_path / "other")
-    prepare()
-    steps = search(study)
-    count = 0
-    for progress in steps:
-        count += progress.phase == "replicates"
-        if count == stop:
-            break
-    steps.close()
-    open_trials = [trial for trial in replicates(study) if not trial.state.is_finished()]
-    assert open_trials, "it was interrupted"
-    run(study)
-    assert replicate_table(study) == expected
-    runs = connect(None).search_runs(
-        [connect(None).get_experiment_by_name(study.name).experiment_id], "tags.`searchlib.kind` = 'replicate'"
-    )
-    assert len(runs) == len(expected)
-
-
-def test_an_interruption_in_the_second_look_changes_nothing(monkeypatch, tmp_path) -> None:
-    study = small_study(trials=4, replicates=7, fixed={"momentum": 0.9, "epochs": 1})
-    run(study)
-    expected, ended = replicate_table(study), race(study)
-    assert ended["looks"] == [5, 7]
-    assert ended["reached"] == 7, "it has a second look"
-    (tmp_path / "other").mkdir()
-    monkeypatch.chdir(tmp_path / "other")
-    prepare()
-    for stop in (3, 30):  # runs: in the first look, then in the second
-        steps = search(study)
-        done = 0
-        for progress in steps:
-            done += len(progress.finished) * (progress.phase == "replicates")
-            if done >= stop or (stop == 30 and progress.phase == "replicates" and len(replicates(study)) > 20):
-                break
-        steps.close()
-        assert any(not trial.state.is_finished() for trial in replicates(study)), "it was interrupted"
-    run(study)
-    assert replicate_table(study) == expected
-    assert race(study) == ended
-
-
 def test_the_champion_of_an_extended_study_is_of_its_last_race() -> None:
     """An old race's many seeds don't outweigh the few of the race that counts."""
     run(small_study(trials=4, replicates=6))
     study = small_study(trials=24, replicates=2)
     run(study)
-    result = evaluate(study, Stores(storage=STORAGE, data_root=Path("data")))
+    result = evaluate(study, Stores())
     assert result.trial in race(study)["candidates"]
     assert result.replicate in (1, 2)
-    found = analyze(study, Stores(STORAGE).read(study))
+    found = analyze(study, Stores().read(study))
     assert {cell.n for cell in found.cells} == {2}
     assert found.winner.trial == result.trial
 
 
-def test_nothing_runs_when_the_race_is_over() -> None:
-    study = small_study(**FOUR)
-    run(study)
-    assert list(search(study)) == []
+def test_nothing_runs_when_the_race_is_over(four: Study) -> None:
+    assert list(search(four)) == []
 
 
 def test_more_replicates_go_on_with_those_there() -> None:
@@ -225,19 +190,19 @@ def test_without_a_race_all_cells_have_all_seeds() -> None:
     steps = search(study)
     next(step for step in steps if step.phase == "replicates" and step.done > 9)
     steps.close()
-    status = study_status(study, Stores(STORAGE).read(study)).replicates
+    status = study_status(study, Stores().read(study)).replicates
     assert not status.finished
     assert status.race is False
     assert 3 <= status.reached < 6, "seeds that all cells have"
-    found = analyze(study, Stores(STORAGE).read(study))
+    found = analyze(study, Stores().read(study))
     assert [row.n for row in found.cells] == [0, 0, 0]
     assert any("compared once, when all cells have all 6 seeds" in note for note in found.notes)
     run(study)
     assert seeds_by_initializer(study) == {"zeros": 6, "xavier_normal": 6, "kaiming_normal": 6}
     noted = race(study)
     assert (noted["looks"], noted["reached"], noted["finished"]) == ([6], 6, True)
-    assert study_status(study, Stores(STORAGE).read(study)).replicates.reached == 6
-    found = analyze(study, Stores(STORAGE).read(study))
+    assert study_status(study, Stores().read(study)).replicates.reached == 6
+    found = analyze(study, Stores().read(study))
     assert [row.n for row in found.cells] == [6, 6, 6]
     worst = next(one for one in found.comparisons if one.against["initializer"] == "zeros")
     assert worst.told_apart, "of the worst cell"
@@ -248,13 +213,11 @@ def test_without_a_race_all_cells_have_all_seeds() -> None:
     assert (race(raised)["looks"], race(raised)["reached"]) == ([8], 8)
 
 
-def test_whether_replicates_race_is_part_of_the_identity() -> None:
+def test_whether_replicates_race_is_part_of_the_identity(four: Study) -> None:
     """Else an ended race could be turned into one more look at the same seeds, with all of alpha again."""
     assert small_study().identity == small_study(replicate_race=True).identity
-    study = small_study(**FOUR)
-    run(study)
     with pytest.raises(StudyError, match="replicate_race: nothing became False"):
-        run(small_study(**FOUR, replicate_race=False))
+        next(search(small_study(**FOUR, replicate_race=False)))
 
 
 def test_without_scientific_dimensions_the_best_configuration_is_repeated() -> None:
@@ -267,6 +230,7 @@ def test_without_scientific_dimensions_the_best_configuration_is_repeated() -> N
 
 
 def test_each_replicate_may_draw_its_own_split() -> None:
+    """And the champion predicts what its replicate wasn't trained on."""
     study = small_study(**FOUR, replicate_split=True)
     optuna_study = run(study)
     examples = split(load_train(study.dataset, Path("data")), seed=study.split_seed)
@@ -280,17 +244,12 @@ def test_each_replicate_may_draw_its_own_split() -> None:
     assert sorted(map(tuple, both.tolist())) == sorted(map(tuple, whole.tolist())), "nothing lost, nothing added"
     assert len(replicates(study)) == 12
 
-
-def test_a_champion_that_drew_its_own_split_predicts_what_it_was_not_trained_on() -> None:
-    study = small_study(**FOUR, replicate_split=True)
-    run(study)
-    result = evaluate(study, Stores(storage=STORAGE, data_root=Path("data")))
-    examples = split(load_train(study.dataset, Path("data")), seed=study.split_seed)
+    result = evaluate(study, Stores())
     assert result.replicate is not None
-    drawn = redraw(examples, split_seed=study.split_seed, replicate=result.replicate).validation
+    validation = redraw(examples, split_seed=study.split_seed, replicate=result.replicate).validation
     names = get_dataset(study.dataset).classes
-    truths = [predict(study, Stores(data_root=Path("data")), index).truth for index in range(8)]
-    assert truths == [names[target] for target in drawn.targets[:8]]
+    truths = [predict(study, Stores(), index).truth for index in range(8)]
+    assert truths == [names[target] for target in validation.targets[:8]]
     assert truths != [names[target] for target in examples.validation.targets[:8]]
 
 
@@ -308,7 +267,7 @@ def test_the_champion_is_the_best_replicate_of_the_cell_with_the_best_mean() -> 
         means.setdefault(trial.user_attrs["source"], []).append(trial.values[0])
     full = {source: values for source, values in means.items() if len(values) == max(map(len, means.values()))}
     top = max(sum(values) / len(values) for values in full.values())
-    result = evaluate(study, Stores(storage=STORAGE, data_root=Path("data")))
+    result = evaluate(study, Stores())
     assert sum(means[result.trial]) / len(means[result.trial]) == pytest.approx(top)
     of_cell = [trial for trial in again if trial.user_attrs["source"] == result.trial]
     chosen = next(trial for trial in of_cell if trial.params["replicate"] == result.replicate)
@@ -324,28 +283,20 @@ def test_the_champion_is_the_best_replicate_of_the_cell_with_the_best_mean() -> 
 def test_a_study_whose_test_set_was_opened_runs_no_more_replicates() -> None:
     study = small_study(**FOUR)
     run(study)
-    evaluate(study, Stores(storage=STORAGE, data_root=Path("data")))
+    evaluate(study, Stores())
     assert list(search(small_study(**{**FOUR, "replicates": 9}))) == []
     assert len(replicates(study)) == 12
 
 
-def test_replicates_are_nested_runs_of_their_own_kind() -> None:
-    study = small_study(**FOUR)
-    optuna_study = run(study)
+def test_replicates_are_nested_runs_of_their_own_kind(four: Study) -> None:
     client = connect(None)
-    experiment = client.get_experiment_by_name(study.name).experiment_id
+    experiment = client.get_experiment_by_name(four.name).experiment_id
     runs = client.search_runs([experiment], "tags.`searchlib.kind` = 'replicate'")
-    assert {r.info.run_id for r in runs} == {t.user_attrs["mlflow_run_id"] for t in replicates(study)}
+    assert {r.info.run_id for r in runs} == {t.user_attrs["mlflow_run_id"] for t in replicates(four)}
     for found in runs:
-        assert found.data.tags["mlflow.parentRunId"] == optuna_study.user_attrs["mlflow_run_id"]
+        assert found.data.tags["mlflow.parentRunId"] == stored(four).user_attrs["mlflow_run_id"]
         assert found.data.tags["optuna.study_name"] == "small.replicates"
         assert found.data.params["replicate"] in "123"
-
-
-def test_the_name_of_the_replicates_is_taken() -> None:
-    Path("x.replicates.py").write_text("from searchlib import Study\nSTUDY = Study(question='?', dataset='digits')\n")
-    with pytest.raises(StudyError, match="rename the file"):
-        load_study("x.replicates.py")
 
 
 @pytest.mark.parametrize(

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-import pytest
-from support import prepare, run, search, small_study, table
+import contextlib
 
-from searchlib import Choice, LogUniform
+import pytest
+from optuna.trial import FrozenTrial
+from support import run, small_study
+
+from searchlib import Choice
 from searchlib.search.design import round_length
 from searchlib.search.pruning import halve, halving_rungs
 
-HALVED = {"pruner": "within_cell", "trials": 32, "fixed": {"momentum": 0.9, "epochs": 6}}
+HALVED = {
+    "pruner": "within_cell",
+    "scientific": {"initializer": Choice("zeros", "xavier_normal"), "activation": Choice("tanh", "relu")},
+    "trials": 32,
+    "fixed": {"momentum": 0.9, "epochs": 6},
+}
 
 
-def by_cell(study, trials):
-    found: dict = {}
-    for trial in trials:
-        found.setdefault(study.cell_of(trial.params), []).append(trial)
-    return found
+@pytest.fixture(scope="module")
+def halved(tmp_path_factory: pytest.TempPathFactory) -> list[FrozenTrial]:
+    """The trials of a finished search; one of its initializers learns nothing."""
+    with contextlib.chdir(tmp_path_factory.mktemp("halved")):
+        return run(small_study(**HALVED)).get_trials(deepcopy=False)
 
 
 def test_rungs_double() -> None:
@@ -46,11 +54,14 @@ def test_the_worse_half_of_each_cell_leaves() -> None:
     assert halve(study, [(0, cell("normal"), 0.1)]) == set()
 
 
-def test_each_cell_halves_its_own_points_at_each_rung() -> None:
+def test_each_cell_halves_its_own_points_at_each_rung(halved: list[FrozenTrial]) -> None:
+    """Also one that learns nothing runs to the end. 8 + 4 + 2 * 2 + 2 * 1 epochs a cell, instead of 48."""
     study = small_study(**HALVED)
-    trials = run(study).get_trials(deepcopy=False)
-    assert len(trials) == 32
-    for cell, members in by_cell(study, trials).items():
+    cells: dict = {}
+    for trial in halved:
+        cells.setdefault(study.cell_of(trial.params), []).append(trial)
+    assert [len(members) for members in cells.values()] == [8] * 4
+    for cell, members in cells.items():
         alive = {trial.number for trial in members}
         for rung in (1, 2, 4):
             entered = [trial for trial in members if trial.number in alive]
@@ -63,54 +74,16 @@ def test_each_cell_halves_its_own_points_at_each_rung() -> None:
             assert {t.user_attrs["epochs_run"] for t in left} <= {rung}, cell
             assert {t.user_attrs["outcome"] for t in left} == {"pruned"}
         (last,) = alive
-        assert trials[last].user_attrs["epochs_run"] == 6
-        assert trials[last].user_attrs["outcome"] == "completed"
+        assert halved[last].user_attrs["epochs_run"] == 6
+        assert halved[last].user_attrs["outcome"] == "completed"
+    assert sum(trial.user_attrs["epochs_run"] for trial in halved) == 4 * 18
 
 
-def test_the_time_it_promises() -> None:
-    """Eight points a cell, six epochs: 8 + 4 + 2 * 2 + 1 * 2 epochs instead of 48."""
-    study = small_study(**HALVED)
-    trials = run(study).get_trials(deepcopy=False)
-    assert sum(trial.user_attrs["epochs_run"] for trial in trials) == 4 * 18
-
-
-def test_survivors_are_as_without_pruning(monkeypatch, tmp_path) -> None:
-    study = small_study(**HALVED)
-    pruned = run(study).get_trials(deepcopy=False)
-    (tmp_path / "other").mkdir()
-    monkeypatch.chdir(tmp_path / "other")
+def test_survivors_are_as_without_pruning(halved: list[FrozenTrial]) -> None:
     full = run(small_study(**{**HALVED, "pruner": "none", "round_size": 32})).get_trials(deepcopy=False)
-    for trial in pruned:
+    for trial in halved:
         other = full[trial.number]
         assert trial.params == other.params
         epochs = trial.user_attrs["epochs_run"]
         curve = [other.intermediate_values[epoch] for epoch in range(1, epochs + 1)]
         assert list(trial.intermediate_values.values()) == pytest.approx(curve, abs=1 / 40 + 1e-9)
-
-
-def test_a_cell_that_learns_nothing_still_runs_to_the_end() -> None:
-    study = small_study(
-        **HALVED,
-        scientific={"initializer": Choice("zeros", "xavier_normal")},
-        nuisance={"learning_rate": LogUniform(0.05, 0.5)},
-    )
-    trials = run(study).get_trials(deepcopy=False)
-    finished = {t.params["initializer"] for t in trials if t.user_attrs["outcome"] == "completed"}
-    assert finished == {"zeros", "xavier_normal"}
-
-
-@pytest.mark.parametrize("sampler", ["balanced", "tpe"])
-@pytest.mark.parametrize("stop", [2, 7])
-def test_an_interrupted_bracket_ends_as_an_uninterrupted_one(sampler: str, stop: int, monkeypatch, tmp_path) -> None:
-    study = small_study(**HALVED, sampler=sampler)
-    run(study)
-    expected = table(study)
-    (tmp_path / "other").mkdir()
-    monkeypatch.chdir(tmp_path / "other")
-    prepare()
-    steps = search(study)
-    for _, _ in zip(range(stop), steps, strict=False):
-        pass
-    steps.close()
-    run(study)
-    assert table(study) == expected

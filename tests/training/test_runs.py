@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import subprocess
 import sys
@@ -10,15 +9,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from support import prepare as prepare_files
-from support import run, search, small_study, stored, table
+from support import run, small_study, stored
 from support.stacks import curves, digits_study, finish, one_stack, some_data
 
 from searchlib.errors import DeviceError, StorageError
 from searchlib.stores.mlflow_store import connect
-from searchlib.stores.stores import Stores
 from searchlib.study.space import Choice, LogUniform
-from searchlib.study.study import Study
 from searchlib.training.engine import Engine
 from searchlib.training.snapshots import Shelf
 from searchlib.training.stack import Stack
@@ -194,71 +190,6 @@ def test_nothing_is_put_down_before_its_time(monkeypatch: pytest.MonkeyPatch) ->
     assert not shelf.is_due([stack])
     monkeypatch.setattr("searchlib.training.snapshots.SECONDS", 0.0)
     assert shelf.is_due([stack])
-
-
-VARIANTS = {
-    "balanced": {},
-    "balanced, median": {"pruner": "median", "trials": 28},
-    "within_cell": {"pruner": "within_cell", "trials": 32},
-    "tpe, asha": {"sampler": "tpe", "pruner": "asha", "trials": 16},
-    "replicates": {"trials": 8, "replicates": 5, "eval_every": 5},
-}
-
-
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_an_interrupted_search_trains_no_epoch_twice(variant: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Interrupted after every few epochs it ends, as only a search that takes up what it had can."""
-    study = small_study(**{"fixed": {"momentum": 0.9, "epochs": 4}, **VARIANTS[variant]})
-    run(study)
-    expected, seeds, steps_by_run = table(study), replicates(study), evaluations(study)
-    assert bool(steps_by_run) == (study.eval_every is not None)
-    Path("again").mkdir()
-    monkeypatch.chdir("again")
-    prepare_files()
-    monkeypatch.setattr("searchlib.training.snapshots.SECONDS", -1.0)
-    epochs: list[int] = []
-    advance = StackRun._advance
-
-    def counted(stack: StackRun):
-        went = advance(stack)
-        epochs.append(stack.epoch)
-        return went
-
-    monkeypatch.setattr(StackRun, "_advance", counted)
-    taken = patience = 8  # more than the steps between two times when a round with a pruner can be put down
-    while taken == patience:
-        steps = search(study)
-        taken = sum(1 for _ in itertools.islice(steps, patience))
-        steps.close()
-    assert table(study) == expected
-    assert replicates(study) == seeds
-    assert evaluations(study) == steps_by_run
-    assert not list(Path(".searchlib").glob("*.stacks"))
-    interrupted = len(epochs)
-    epochs.clear()
-    Path("whole").mkdir()
-    monkeypatch.chdir("whole")
-    run(study)
-    assert interrupted <= 3 * len(epochs)  # a kill costs the epochs in training then; without a shelf it never ended
-
-
-def replicates(study: Study) -> list[tuple]:
-    from searchlib.stores.storage import replicates_name
-
-    found = Stores("optuna.journal").optundigits_study(replicates_name(study))
-    return [(trial.number, trial.params, trial.values) for trial in found.trials] if found else []
-
-
-def evaluations(study: Study) -> dict[tuple[str, str], list[tuple[int, float]]]:
-    """What MLflow has by step of each run, by the run's name and the metric's."""
-    client = connect(None)
-    runs = client.search_runs([client.get_experiment_by_name(study.name).experiment_id])
-    return {
-        (run.info.run_name, name): [(p.step, p.value) for p in client.get_metric_history(run.info.run_id, name)]
-        for run in runs
-        for name in run.data.metrics
-        if name.startswith("step_")
-    }
 
 
 # -------------------------------------------------------------------------------------------- what goes wrong
