@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from searchlib.data import DATASETS, Dataset, Examples, function_dataset, idx_dataset
     from searchlib.errors import SearchlibError, StudyError
-    from searchlib.networks import ACTIVATIONS, INITIALIZERS, Activation, Layer
+    from searchlib.networks import ACTIVATIONS, INITIALIZERS, OPTIMIZERS, Activation, Layer
     from searchlib.study import (
         MLP,
+        PRUNERS,
+        SAMPLERS,
+        SCHEDULES,
         Choice,
         IntUniform,
         LogUniform,
@@ -30,6 +33,10 @@ __all__ = [
     "DATASETS",
     "INITIALIZERS",
     "MLP",
+    "OPTIMIZERS",
+    "PRUNERS",
+    "SAMPLERS",
+    "SCHEDULES",
     "Activation",
     "Choice",
     "Dataset",

@@ -1,16 +1,19 @@
-"""What networks are made of, by name: activations, initializers, and the theory of both."""
+"""What networks are made of and how they learn, by name: activations, initializers, optimizers; the theory of them."""
 
 from searchlib.networks.activations import ACTIVATIONS, Activation, Kernel, get_activation
 from searchlib.networks.initializers import BIASES, INITIALIZERS, Layer, get_initializer
 from searchlib.networks.meanfield import gaussian_moments, recommended_gain
+from searchlib.networks.optimizers import OPTIMIZERS, Optimizer
 
 __all__ = [
     "ACTIVATIONS",
     "BIASES",
     "INITIALIZERS",
+    "OPTIMIZERS",
     "Activation",
     "Kernel",
     "Layer",
+    "Optimizer",
     "gaussian_moments",
     "get_activation",
     "get_initializer",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from searchlib.errors import StudyError
 from searchlib.seeds import derive_seed
-from searchlib.study import Primitive, enumerate_points
+from searchlib.study import Primitive, enumerate_points, get_pruner, get_sampler
 
 if TYPE_CHECKING:
     from searchlib.study import Study
@@ -20,20 +20,16 @@ __all__ = [
 ]
 
 
-DESIGNS = ("balanced", "grid", "qmc")
-HALVING_POINTS = 8  # nuisance points of a cell that compete in one bracket of successive halving
-
-
 class Design:
     """A fixed sequence of configurations: some dimensions enumerated, the others on a scrambled Sobol sequence.
 
-    ``balanced`` enumerates the scientific dimensions: every block of cells gets the same nuisance point. ``qmc``
-    enumerates none, ``grid`` all. Sobol' 1967, scrambled as in Owen 1998 (scipy.stats.qmc); the k-th point is the
-    same however many are asked for.
+    The study's sampler says which are enumerated: the scientific dimensions (then every block of cells gets the same
+    nuisance point), all, or none. Sobol' 1967, scrambled as in Owen 1998 (scipy.stats.qmc); the k-th point is the same
+    however many are asked for.
     """
 
     def __init__(self, study: Study) -> None:
-        enumerated = {"balanced": study.scientific, "grid": study.dimensions}.get(study.sampler, {})
+        enumerated = study.enumerated
         self.fixed = study.fixed
         self.dimensions = study.dimensions
         self.cells = list(enumerate_points(enumerated, study.fixed))
@@ -71,15 +67,15 @@ def _sobol(dimensions: int, seed: int, count: int) -> list[list[float]]:
 
 def is_adaptive(study: Study) -> bool:
     """Whether the next configurations depend on the results so far."""
-    return study.sampler not in (*DESIGNS, "random")
+    return get_sampler(study.sampler).adaptive
 
 
 def round_length(study: Study) -> int:
-    """Trials asked together: ``round_size``, for ``balanced`` rounded up to whole blocks of cells.
+    """Trials asked together: ``round_size``, rounded up to whole blocks where the design enumerates the cells.
 
-    With the pruner ``within_cell`` a round is one bracket: at least ``HALVING_POINTS`` trials a cell.
+    With successive halving a round is one bracket: at least its number of trials for each cell.
     """
     cells = max(len(study.cells), 1)
-    size = max(study.round_size, HALVING_POINTS * cells) if study.pruner == "within_cell" else study.round_size
-    block = cells if study.sampler == "balanced" else 1
+    size = max(study.round_size, get_pruner(study.pruner).bracket * cells)
+    block = cells if get_sampler(study.sampler).enumerates == "scientific" else 1
     return -(-size // block) * block

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from searchlib.search.samplers import checked_kind
+from searchlib.study import get_pruner
 
 if TYPE_CHECKING:
     import optuna
@@ -24,22 +25,21 @@ def make_pruner(study: Study, epochs: int) -> optuna.pruners.BasePruner | None:
     """The study's pruner, or None. *epochs* is the most that a trial runs: rungs don't depend on what ran before."""
     from optuna import pruners
 
-    if callable(study.pruner):
-        made: optuna.pruners.BasePruner = checked_kind(study.pruner(), pruners.BasePruner, "pruner")
-        return made
-    makers: dict[str, Callable[[], pruners.BasePruner | None]] = {
-        "asha": lambda: pruners.SuccessiveHalvingPruner(min_resource=1),
-        "hyperband": lambda: pruners.HyperbandPruner(min_resource=1, max_resource=epochs),
-        "median": lambda: pruners.MedianPruner(),
-        "none": lambda: None,
-        "within_cell": lambda: None,  # whole brackets train in step: see halving_rungs and halve
-    }
-    return makers[study.pruner]()
+    entry = get_pruner(study.pruner)
+    if entry.function is not None:
+        own: optuna.pruners.BasePruner = checked_kind(entry.function(), pruners.BasePruner, "pruner")
+        return own
+    if not entry.optuna:  # with successive halving whole brackets train in step: see halving_rungs and halve
+        return None
+    named: optuna.pruners.BasePruner = getattr(pruners, entry.optuna)(
+        **entry.arguments, **({entry.epochs: epochs} if entry.epochs else {})
+    )
+    return named
 
 
 def halving_rungs(study: Study, epochs: int) -> list[int]:
-    """The epochs after which ``within_cell`` halves the points of each cell: 1, 2, 4, ... below *epochs*."""
-    if study.pruner != "within_cell":
+    """The epochs after which successive halving drops half of each cell's points: 1, 2, 4, ... below *epochs*."""
+    if not get_pruner(study.pruner).bracket:
         return []
     return [2**power for power in range(epochs.bit_length()) if 2**power < epochs]
 

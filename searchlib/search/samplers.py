@@ -13,9 +13,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from searchlib.errors import StudyError
-from searchlib.search.design import DESIGNS, Design, round_length
+from searchlib.search.design import Design, round_length
 from searchlib.seeds import derive_seed, trial_seed
-from searchlib.study import Choice, Dimension, IntUniform, LogUniform, Primitive, Uniform
+from searchlib.study import Choice, Dimension, IntUniform, LogUniform, Primitive, Uniform, get_sampler
 
 if TYPE_CHECKING:
     import optuna
@@ -56,7 +56,7 @@ def ask_round(study: Study, optuna_study: optuna.Study, numbers: range) -> list[
 
     if not numbers:
         return []
-    draw = _draw_design(study) if study.sampler in DESIGNS else _draw_optuna(study, optuna_study, numbers)
+    draw = _draw_design(study) if get_sampler(study.sampler).is_design else _draw_optuna(study, optuna_study, numbers)
     distributions = {name: distribution(dimension) for name, dimension in study.dimensions.items()}
     for number in numbers:
         params, system_attrs = draw(number)
@@ -75,7 +75,7 @@ def ask_round(study: Study, optuna_study: optuna.Study, numbers: range) -> list[
 
 def warm_up(study: Study) -> None:
     """Import and draw what the first trials need, in a second, so that ``ask_round`` takes none."""
-    if study.sampler in DESIGNS:
+    if get_sampler(study.sampler).is_design:
         Design(study)[0]
 
 
@@ -131,25 +131,20 @@ def suggest(study: Study, trial: optuna.Trial) -> dict[str, Primitive]:
 
 
 def sampler_factory(study: Study) -> Callable[[int], optuna.samplers.BaseSampler]:
-    """Seed to sampler. A study's own function gets the seed of the trial, if it takes an argument.
+    """A function from seed to sampler. A study's own function is given the trial's seed, if it takes an argument.
 
-    Without one, it is called once in a process, and what it made draws all trials: then the sequence depends on
-    restarts, since nobody but the sampler knows how far it got.
+    A function without an argument is called once in a process, and its sampler draws all trials. The sequence of trials
+    then depends on restarts, since only the sampler knows how far it has come.
     """
     from optuna import samplers
 
-    own = study.sampler
-    if callable(own):
-        if inspect.signature(own).parameters:
-            return lambda seed: checked_kind(own(seed), samplers.BaseSampler, "sampler")
-        return lambda seed: _made_once(own)
-    makers: dict[str, Callable[[int], samplers.BaseSampler]] = {
-        "cmaes": lambda seed: samplers.CmaEsSampler(seed=seed, warn_independent_sampling=False),
-        "gp": lambda seed: samplers.GPSampler(seed=seed),
-        "random": lambda seed: samplers.RandomSampler(seed=seed),
-        "tpe": lambda seed: samplers.TPESampler(seed=seed),
-    }
-    return makers[study.sampler]
+    entry = get_sampler(study.sampler)
+    own = entry.function
+    if own is None:
+        return lambda seed: getattr(samplers, entry.optuna)(seed=seed, **entry.arguments)
+    if inspect.signature(own).parameters:
+        return lambda seed: checked_kind(own(seed), samplers.BaseSampler, "sampler")
+    return lambda seed: _made_once(own)
 
 
 @functools.lru_cache(maxsize=8)

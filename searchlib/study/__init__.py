@@ -4,8 +4,11 @@ from searchlib.study.config import TrialConfig, check_field
 from searchlib.study.loading import list_studies, load_study
 from searchlib.study.model import MLP, ModuleFactory
 from searchlib.study.preview import preview_study
+from searchlib.study.pruners import PRUNERS, get_pruner
 from searchlib.study.published import Published
 from searchlib.study.record import Ledger, Progress, TestResult, TrialRecord
+from searchlib.study.samplers import SAMPLERS, get_sampler
+from searchlib.study.schedules import SCHEDULES
 from searchlib.study.space import (
     Choice,
     Dimension,
@@ -20,6 +23,9 @@ from searchlib.study.study import Study, refuse_if_changed
 
 __all__ = [
     "MLP",
+    "PRUNERS",
+    "SAMPLERS",
+    "SCHEDULES",
     "Choice",
     "Dimension",
     "IntUniform",
@@ -37,6 +43,8 @@ __all__ = [
     "check_field",
     "encode",
     "enumerate_points",
+    "get_pruner",
+    "get_sampler",
     "list_studies",
     "load_study",
     "preview_study",

@@ -8,14 +8,14 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import math
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from searchlib.errors import StudyError
-from searchlib.networks import ACTIVATIONS, BIASES, INITIALIZERS, get_activation
+from searchlib.networks import ACTIVATIONS, BIASES, INITIALIZERS, OPTIMIZERS, get_activation
+from searchlib.study.schedules import SCHEDULES
 from searchlib.study.space import Primitive, encode
 from searchlib.text import encode_for_message, unknown_name
 
@@ -28,8 +28,6 @@ __all__ = [
 ]
 
 
-OPTIMIZERS = ("adam", "adamw", "rmsprop", "sgd")
-LR_SCHEDULES = ("constant", "cosine", "step")
 INPUT_SCALINGS = ("standard", "symmetric", "unit")
 PRECISIONS = ("bfloat16", "float32")
 MOST = 2**31 - 1  # of any whole number
@@ -112,6 +110,12 @@ def _widths(value: Any) -> tuple[int, ...]:
     return tuple(value)
 
 
+def _of(hyperparameter: str) -> str:
+    """Whose hyperparameter it is: ``of adam, adamw and lion``."""
+    *names, last = (name for name, optimizer in OPTIMIZERS.items() if hyperparameter in optimizer.fields)
+    return f"of {', '.join(names)}{' and ' * bool(names)}{last}"
+
+
 def _option(default: Any, check: Check, doc: str) -> Any:
     return dataclasses.field(default=default, metadata={"check": check, "doc": doc})
 
@@ -157,19 +161,21 @@ class TrialConfig:
         _one_of("input scaling", INPUT_SCALINGS),
         "'unit' [0, 1], 'symmetric' [-1, 1], or 'standard': mean 0, deviation 1 over the training split",
     )
-    optimizer: str = _option("sgd", _one_of("optimizer", OPTIMIZERS), "as in torch.optim")
+    optimizer: str = _option("sgd", _one_of("optimizer", OPTIMIZERS), "update rule of the weights")
     learning_rate: float = _option(0.1, _number(above=0.0), "in the first epoch")
-    momentum: float = _option(0.0, _number(least=0.0, below=1.0), "of sgd and rmsprop")
-    nesterov: bool = _option(False, _flag, "Nesterov's momentum, for sgd")
-    weight_decay: float = _option(0.0, _number(least=0.0), "L2 penalty; decoupled for adamw; biases included")
-    beta1: float = _option(0.9, _number(least=0.0, below=1.0), "of adam and adamw")
-    beta2: float = _option(0.999, _number(least=0.0, below=1.0), "of adam and adamw")
-    alpha: float = _option(0.99, _number(least=0.0, below=1.0), "smoothing of rmsprop")
-    eps: float = _option(1e-8, _number(above=0.0), "of adam, adamw and rmsprop")
+    momentum: float = _option(0.0, _number(least=0.0, below=1.0), _of("momentum"))
+    nesterov: bool = _option(False, _flag, f"Nesterov's momentum, {_of('nesterov')}")
+    weight_decay: float = _option(
+        0.0, _number(least=0.0), "L2 penalty or decoupled, as the optimizer has it; biases included"
+    )
+    beta1: float = _option(0.9, _number(least=0.0, below=1.0), _of("beta1"))
+    beta2: float = _option(0.999, _number(least=0.0, below=1.0), _of("beta2"))
+    alpha: float = _option(0.99, _number(least=0.0, below=1.0), f"smoothing {_of('alpha')}")
+    eps: float = _option(1e-8, _number(above=0.0), _of("eps"))
     lr_schedule: str = _option(
         "step",
-        _one_of("learning-rate schedule", LR_SCHEDULES),
-        "'constant', 'cosine' (to 0 at the end), or 'step': times lr_decay every lr_step epochs",
+        _one_of("learning-rate schedule", SCHEDULES),
+        "how the learning rate changes from epoch to epoch",
     )
     lr_decay: float = _option(1.0, _number(above=0.0, most=1.0), "factor of the schedule 'step'; 1 is constant")
     lr_step: int = _option(1, _integer(least=1), "epochs between two steps of the schedule 'step'")
@@ -186,8 +192,11 @@ class TrialConfig:
             object.__setattr__(self, name, check_field(name, getattr(self, name), spec))
         if self.init_high <= self.init_low:
             raise StudyError(f"init_low={self.init_low}, init_high={self.init_high}: expected init_low below init_high")
-        if self.optimizer == "sgd" and self.nesterov and self.momentum == 0.0:
-            raise StudyError("nesterov=True with momentum=0.0: Nesterov's momentum needs a momentum above 0")
+        for name, other in OPTIMIZERS[self.optimizer].needs.items():
+            if getattr(self, name) and not getattr(self, other):
+                raise StudyError(
+                    f"{name}={getattr(self, name)} with {other}={getattr(self, other)}: {name} needs a {other} above 0"
+                )
         _ = self.widths  # a depth without a width to repeat is refused here
 
     @property
@@ -212,17 +221,8 @@ class TrialConfig:
         return get_activation(self.activation).build(**self.activation_fields)
 
     def learning_rate_at(self, epoch: int) -> float:
-        """The learning rate of *epoch*, counted from 1; constant within it.
-
-        The closed forms of torch.optim.lr_scheduler.StepLR and CosineAnnealingLR (Loshchilov & Hutter 2017,
-        equation 5, one period, to 0).
-        """
-        done = epoch - 1
-        if self.lr_schedule == "step":
-            return self.learning_rate * self.lr_decay ** (done // self.lr_step)
-        if self.lr_schedule == "cosine":
-            return self.learning_rate * 0.5 * (1.0 + math.cos(math.pi * done / self.epochs))
-        return self.learning_rate
+        """The learning rate of *epoch*, counted from 1; constant within it."""
+        return SCHEDULES[self.lr_schedule](self, epoch)
 
     def encoded(self) -> dict[str, Primitive]:
         """Every field as the stores hold it."""

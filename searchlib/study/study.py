@@ -10,18 +10,18 @@ import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from searchlib.data import Dataset, get_dataset
 from searchlib.errors import StudyError
+from searchlib.networks import OPTIMIZERS
 from searchlib.study.config import FIELDS, TrialConfig, check_field
 from searchlib.study.model import MLP, ModuleFactory
+from searchlib.study.pruners import PRUNERS
 from searchlib.study.published import Published
+from searchlib.study.samplers import SAMPLERS, get_sampler
 from searchlib.study.space import MOST_VALUES, Choice, Dimension, Primitive, encode, enumerate_points
 from searchlib.text import unknown_name
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = [
     "Study",
@@ -29,10 +29,11 @@ __all__ = [
 ]
 
 
-SAMPLERS = ("balanced", "cmaes", "gp", "grid", "qmc", "random", "tpe")
-PRUNERS = ("asha", "hyperband", "median", "none", "within_cell")
 ROLES = ("scientific", "nuisance", "fixed")
-COUPLED = ("depth", "hidden", "init_high", "init_low", "momentum", "nesterov", "optimizer", "width")
+COUPLED = {  # hyperparameters whose combination TrialConfig may refuse
+    *("depth", "hidden", "init_high", "init_low", "optimizer", "width"),
+    *(name for optimizer in OPTIMIZERS.values() for pair in optimizer.needs.items() for name in pair),
+}
 NAME = re.compile(r"\w[\w.-]{0,99}")  # of a study: it becomes part of file names, of addresses and of queries
 MOST_CELLS, MOST_POINTS = 10_000, 100_000  # of a comparison, and of a grid
 NAME_RULE = "expected a name of at most 100 letters, digits, '_', '-' and '.', with a letter, digit or '_' first"
@@ -57,10 +58,9 @@ class Study:
     scientific: the hyperparameters that the question is about; their combinations are the cells compared.
     nuisance: those that must be tuned in each cell for a fair comparison.
     fixed: plain values. The roles are those of Google's Deep Learning Tuning Playbook.
-    sampler: ``balanced``, ``tpe``, ``random``, ``qmc``, ``gp``, ``cmaes``, ``grid``, or a function ``(seed) -> optuna
-    sampler``.
-    pruner: ``none``, ``within_cell``, ``median``, ``hyperband``, ``asha``, or a function ``() -> optuna pruner``.
-    Pruning compares trials of one cell only; ``within_cell`` is successive halving among the points of a cell.
+    sampler: a name of ``searchlib.SAMPLERS``, or a function ``(seed) -> optuna sampler``.
+    pruner: a name of ``searchlib.PRUNERS``, or a function ``() -> optuna pruner``. Pruning compares trials of one cell
+    only; ``within_cell`` is successive halving among the points of a cell.
     trials: the target for the study, not a number for each call.
     replicates: the most fresh seeds for each cell's best configuration; the race ends earlier once one cell is
     significantly better than all others.
@@ -124,7 +124,7 @@ class Study:
         if not isinstance(self.validation_fraction, float) or not 0.0 < self.validation_fraction < 1.0:
             raise StudyError(f"validation_fraction={self.validation_fraction!r}: expected a number between 0 and 1")
         for kind, value, known in (("sampler", self.sampler, SAMPLERS), ("pruner", self.pruner, PRUNERS)):
-            if not _is_function(value) and value not in known:
+            if not _is_function(value) and not (isinstance(value, str) and value in known):
                 raise StudyError(f"{kind}={value!r}: {unknown_name(kind, value, known)}")
         self._check_roles()
         self._check_design()
@@ -171,8 +171,7 @@ class Study:
                     check_field(other, wanted)
 
     def _check_design(self) -> None:
-        finite = {"balanced": self.scientific, "grid": self.dimensions}.get(self.sampler, {}) if self._named() else {}
-        for name, dimension in finite.items():
+        for name, dimension in self.enumerated.items():
             if dimension.values() is None:
                 raise StudyError(
                     f"{name!r} is {type(dimension).__name__} and sampler {self.sampler!r} needs finitely many values, "
@@ -180,7 +179,7 @@ class Study:
                 )
         if _more_than(MOST_CELLS, enumerate_points(self.scientific, self.fixed)):
             raise StudyError(f"the scientific values make more than {MOST_CELLS:,} cells; compare fewer")
-        if self.sampler == "grid":
+        if get_sampler(self.sampler).enumerates == "all":
             if _more_than(MOST_POINTS, enumerate_points(self.dimensions, self.fixed)):
                 raise StudyError(f"the grid has more than {MOST_POINTS:,} points; narrow it, or take another sampler")
             points = len(list(enumerate_points(self.dimensions, self.fixed)))
@@ -240,13 +239,16 @@ class Study:
         for value in values:
             yield from self._corners({**params, name: value}, rest)
 
-    def _named(self) -> bool:
-        return isinstance(self.sampler, str)
-
     @property
     def dimensions(self) -> dict[str, Dimension]:
         """All searched hyperparameters, scientific first."""
         return {**self.scientific, **self.nuisance}
+
+    @property
+    def enumerated(self) -> Mapping[str, Dimension]:
+        """The dimensions of which the sampler takes all combinations of values."""
+        which = get_sampler(self.sampler).enumerates
+        return self.scientific if which == "scientific" else self.dimensions if which == "all" else {}
 
     @property
     def cells(self) -> list[dict[str, Primitive]]:

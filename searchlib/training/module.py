@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from searchlib.errors import StudyError
+from searchlib.networks import OPTIMIZERS
 from searchlib.seeds import derive_seed
 from searchlib.study import TrialConfig
 from searchlib.training.network import initialize_layer
@@ -19,21 +20,6 @@ from searchlib.training.stack import Member, count_right, losses, predicted
 from searchlib.training.tally import accumulator_dtype
 
 __all__ = ["ModuleStack"]
-
-_OPTIMIZERS: dict[str, Callable[[list[nn.Parameter], TrialConfig], torch.optim.Optimizer]] = {
-    "adam": lambda parameters, c: torch.optim.Adam(
-        parameters, lr=c.learning_rate, betas=(c.beta1, c.beta2), eps=c.eps, weight_decay=c.weight_decay
-    ),
-    "adamw": lambda parameters, c: torch.optim.AdamW(
-        parameters, lr=c.learning_rate, betas=(c.beta1, c.beta2), eps=c.eps, weight_decay=c.weight_decay
-    ),
-    "rmsprop": lambda parameters, c: torch.optim.RMSprop(
-        parameters, lr=c.learning_rate, alpha=c.alpha, eps=c.eps, weight_decay=c.weight_decay, momentum=c.momentum
-    ),
-    "sgd": lambda parameters, c: torch.optim.SGD(
-        parameters, lr=c.learning_rate, momentum=c.momentum, weight_decay=c.weight_decay, nesterov=c.nesterov
-    ),
-}
 
 
 class ModuleStack:
@@ -59,7 +45,7 @@ class ModuleStack:
         self.device, self.dtype = torch.device(device), dtype
         self.modules = [self._make(member, build) for member in self.members]
         self.optimizers = [
-            _OPTIMIZERS[member.config.optimizer](list(module.parameters()), member.config)
+            OPTIMIZERS[member.config.optimizer].build(module.parameters(), member.config)
             for member, module in zip(self.members, self.modules, strict=True)
         ]
         self.noise = [derive_seed(member.seed, "noise") for member in self.members]
@@ -127,7 +113,7 @@ class ModuleStack:
         return state
 
     def resume(self, state: Mapping[str, Tensor]) -> None:
-        """Be as the modules of the same members were when they gave their ``training_state``."""
+        """Restore what the modules of the same members gave as their ``training_state``."""
         self.noise = state["noise"].tolist()
         for position, (module, optimizer) in enumerate(zip(self.modules, self.optimizers, strict=True)):
             weights, slots = f"{position}.module.", f"{position}.optimizer."

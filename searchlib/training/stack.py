@@ -25,12 +25,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from searchlib.networks import Activation, get_activation
+from searchlib.networks import OPTIMIZERS, Activation, get_activation
 from searchlib.seeds import derive_seed
 from searchlib.study import encode
 from searchlib.training.layers import Activations, ByAutograd, FirstLinear, Linear, Part
 from searchlib.training.network import build_mlp, initialize, layer_sizes
-from searchlib.training.optimizers import OPTIMIZERS
 from searchlib.training.tally import accumulator_dtype
 
 if TYPE_CHECKING:
@@ -77,7 +76,7 @@ def fusion_key(config: TrialConfig) -> tuple[object, ...]:
         config.batch_size,
         config.epochs,
         config.optimizer,
-        config.optimizer == "sgd" and config.nesterov,
+        *(getattr(config, name) for name in OPTIMIZERS[config.optimizer].shared),
         config.dropout > 0.0,
         config.batch_norm,
         config.input_scaling,
@@ -160,7 +159,7 @@ class Stack:
         self.noise = [torch.Generator(self.device).manual_seed(derive_seed(m.seed, "noise")) for m in self.members]
         self.batches = 0
         self._refresh()
-        self.optimizer = OPTIMIZERS[config.optimizer](self.parameters, self.gradients, self._configs)
+        self.optimizer = OPTIMIZERS[config.optimizer].stacked(self.parameters, self.gradients, self._configs)
 
     def _draw(self, sizes: tuple[int, ...], probe: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Parameters and buffers by name, ``[K, ...]``, each trial's drawn alone from its own generator."""

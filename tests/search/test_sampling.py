@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import tempfile
 import warnings
 from collections import Counter
 
@@ -16,10 +18,10 @@ from scipy.stats import qmc
 from searchlib import Choice, IntUniform, LogUniform, Study, StudyError, Uniform
 from searchlib.search.design import Design, is_adaptive, round_length
 from searchlib.search.overlay import OverlayStorage
-from searchlib.search.pruning import make_pruner, prunes
+from searchlib.search.pruning import halving_rungs, make_pruner, prunes
 from searchlib.search.samplers import ask_round, distribution, sampler_factory
 from searchlib.stores.storage import open_storage
-from searchlib.study.study import PRUNERS, SAMPLERS
+from searchlib.study import PRUNERS, SAMPLERS
 
 
 def make_study(**changes) -> Study:
@@ -144,14 +146,8 @@ def test_distributions_hold_the_same_values() -> None:
     assert distribution(IntUniform(1, 9, log=True)) == IntDistribution(1, 9, log=True)
 
 
-@pytest.mark.parametrize(
-    ("sampler", "adaptive"),
-    [("balanced", False), ("qmc", False), ("grid", False), ("random", False), ("tpe", True), ("gp", True),
-     ("cmaes", True), (lambda seed: optuna.samplers.RandomSampler(seed=seed), True)],
-)  # fmt: skip
-def test_is_adaptive(sampler, adaptive: bool) -> None:
-    study = make_study(sampler=sampler, nuisance={"batch_size": Choice(16, 32)})
-    assert is_adaptive(study) is adaptive
+def test_a_sampler_of_the_study_counts_as_adaptive() -> None:
+    assert is_adaptive(make_study(sampler=lambda seed: optuna.samplers.RandomSampler(seed=seed)))
 
 
 # -------------------------------------------------------------------------------------------------------- ask_round
@@ -168,9 +164,9 @@ def value_of(params: dict) -> float:
     return 1.0 - (params.get("learning_rate", 0.1) - 0.2) ** 2 - 0.01 * len(str(params))
 
 
-def tell(optuna_study: optuna.Study, number: int) -> None:
+def tell(optuna_study: optuna.Study, number: int, sign: float = 1.0) -> None:
     frozen = optuna_study.trials[number]
-    optuna_study.tell(optuna.trial.Trial(optuna_study, frozen._trial_id), value_of(frozen.params))
+    optuna_study.tell(optuna.trial.Trial(optuna_study, frozen._trial_id), sign * value_of(frozen.params))
 
 
 def row_of(trial) -> tuple:
@@ -181,53 +177,48 @@ def rows_of(optuna_study: optuna.Study) -> list[tuple]:
     return [row_of(trial) for trial in optuna_study.trials]
 
 
-def search_in_one_go(study: Study, path: str, rounds: int, length: int) -> list[tuple]:
+def search_in_one_go(study: Study, path: str, rounds: int, length: int, *, sign: float = 1.0) -> list[tuple]:
     optuna_study = open_study(study, path)
     for start in range(0, rounds * length, length):
         asked = list(ask_round(study, optuna_study, range(start, start + length)))
         assert [trial.number for trial in asked] == list(range(start, start + length))
         for trial in asked:
-            tell(optuna_study, trial.number)
+            tell(optuna_study, trial.number, sign)
     return rows_of(optuna_study)
 
 
+ROUNDS = 3
+
+
 def study_for(sampler: str) -> Study:
-    size = {"round_size": ROUNDS[sampler][1]}
-    if sampler == "grid":
-        return make_study(sampler="grid", nuisance={"batch_size": Choice(16, 32, 64)}, trials=18, **size)
+    """A study that a sampler can search."""
+    if SAMPLERS[sampler].enumerates == "all":
+        return make_study(sampler=sampler, nuisance={"batch_size": Choice(16, 32, 64)}, trials=18, round_size=6)
     if sampler == "cmaes":  # for numbers only
         return make_study(
-            sampler="cmaes",
+            sampler=sampler,
             scientific={},
             nuisance={"learning_rate": LogUniform(1e-3, 1.0), "dropout": Uniform(0.0, 0.5), "width": IntUniform(4, 64)},
-            **size,
+            round_size=8,
         )
-    return make_study(sampler=sampler, **size)
+    return make_study(sampler=sampler, round_size=6)
 
 
-ROUNDS = {
-    "tpe": (3, 6),
-    "random": (3, 4),
-    "qmc": (3, 4),
-    "gp": (3, 6),
-    "cmaes": (4, 6),
-    "grid": (3, 6),
-    "balanced": (3, 6),
-}
+@functools.cache
+def whole_search(sampler: str, sign: float = 1.0) -> list[tuple]:
+    study = study_for(sampler)
+    assert round_length(study) == study.round_size
+    with tempfile.TemporaryDirectory() as folder:
+        return search_in_one_go(study, f"{folder}/whole.journal", ROUNDS, study.round_size, sign=sign)
 
 
-def test_every_sampler_is_tested() -> None:
-    assert set(ROUNDS) == set(SAMPLERS)
-
-
-@pytest.mark.parametrize("sampler", ROUNDS)
+@pytest.mark.parametrize("sampler", SAMPLERS)
 def test_the_sequence_survives_a_kill_while_a_round_is_asked(sampler: str) -> None:
     """Some trials of the last round are recorded, none is told; another process goes on with the rest."""
-    study, (rounds, length) = study_for(sampler), ROUNDS[sampler]
-    assert round_length(study) == length
-    whole = search_in_one_go(study, "whole.journal", rounds, length)
-    search_in_one_go(study, "broken.journal", rounds - 1, length)
-    start = (rounds - 1) * length
+    study, whole = study_for(sampler), whole_search(sampler)
+    length = study.round_size
+    search_in_one_go(study, "broken.journal", ROUNDS - 1, length)
+    start = (ROUNDS - 1) * length
     list(ask_round(study, open_study(study, "broken.journal"), range(start, start + 2)))
     resumed = open_study(study, "broken.journal")
     list(ask_round(study, resumed, range(start + 2, start + length)))
@@ -235,21 +226,25 @@ def test_the_sequence_survives_a_kill_while_a_round_is_asked(sampler: str) -> No
     assert len({params for _, params, _ in whole}) == len(whole), "all are different, across rounds too"
 
 
-@pytest.mark.parametrize("sampler", ROUNDS)
+@pytest.mark.parametrize("sampler", SAMPLERS)
 def test_the_sequence_survives_a_kill_with_some_told_some_running_some_not_asked(sampler: str) -> None:
     """As after --trials stopped in the middle of a round: its results must not leak into the rest of the round."""
-    study, (rounds, length) = study_for(sampler), ROUNDS[sampler]
-    assert round_length(study) == length
-    whole = search_in_one_go(study, "whole.journal", rounds, length)
-    search_in_one_go(study, "broken.journal", rounds - 1, length)
-    start = (rounds - 1) * length
+    study, length = study_for(sampler), study_for(sampler).round_size
+    search_in_one_go(study, "broken.journal", ROUNDS - 1, length)
+    start = (ROUNDS - 1) * length
     stopped = open_study(study, "broken.journal")
     list(ask_round(study, stopped, range(start, start + 3)))
     tell(stopped, start)
     tell(stopped, start + 1)
     resumed = open_study(study, "broken.journal")
     list(ask_round(study, resumed, range(start + 3, start + length)))
-    assert rows_of(resumed) == whole
+    assert rows_of(resumed) == whole_search(sampler)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_an_adaptive_sampler_is_one_whose_points_depend_on_results(sampler: str) -> None:
+    differ = whole_search(sampler) != whole_search(sampler, -1.0)
+    assert differ is is_adaptive(study_for(sampler)) is SAMPLERS[sampler].adaptive
 
 
 def test_a_study_that_learns_uses_its_results() -> None:
@@ -363,7 +358,7 @@ def curve(activation: str, level: float, epochs: int, *, running: bool = False, 
     )
 
 
-@pytest.mark.parametrize("name", ["median", "hyperband", "asha"])
+@pytest.mark.parametrize("name", [name for name, entry in PRUNERS.items() if entry.optuna])
 def test_pruning_compares_within_a_cell_only(name: str) -> None:
     """Slow starters in a cell of their own are never stopped; the same curve among faster ones of its cell is."""
     study = make_study(scientific={"activation": Choice("tanh", "relu", "sigmoid")}, pruner=name)
@@ -393,11 +388,16 @@ def test_pruning_compares_within_a_cell_only(name: str) -> None:
         assert any(outcomes) is stopped, (name, cell)
 
 
-def test_pruners_by_name() -> None:
-    assert make_pruner(make_study(pruner="none"), 5) is None
-    assert make_pruner(make_study(pruner="within_cell"), 5) is None, "a bracket halves its cells itself"
-    for name in set(PRUNERS) - {"none", "within_cell"}:
-        assert isinstance(make_pruner(make_study(pruner=name), 5), optuna.pruners.BasePruner)
+@pytest.mark.parametrize("name", PRUNERS)
+def test_pruners_by_name(name: str) -> None:
+    study, entry = make_study(pruner=name), PRUNERS[name]
+    made = make_pruner(study, 5)
+    assert isinstance(made, getattr(optuna.pruners, entry.optuna)) if entry.optuna else made is None
+    assert bool(halving_rungs(study, 5)) is bool(entry.bracket), "a bracket halves its cells itself"
+    assert not (entry.optuna and entry.bracket)
+
+
+def test_a_function_may_bring_any_pruner() -> None:
     own = optuna.pruners.ThresholdPruner(lower=0.5)
     assert make_pruner(make_study(pruner=lambda: own), 5) is own
 

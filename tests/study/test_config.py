@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from searchlib.errors import StudyError
 from searchlib.seeds import derive_seed
 from searchlib.study.config import FIELDS, TrialConfig, check_field
+from searchlib.study.schedules import SCHEDULES
 
 
 def my_init(weight, layer) -> None:
@@ -114,8 +115,9 @@ def test_an_unknown_field_names_the_nearest() -> None:
 def test_wrong_combinations() -> None:
     with pytest.raises(StudyError, match=r"init_low=1\.0, init_high=1\.0: expected init_low below init_high"):
         TrialConfig(init_low=1.0)
-    with pytest.raises(StudyError, match="nesterov=True with momentum=0"):
+    with pytest.raises(StudyError, match="nesterov=True with momentum=0.0: nesterov needs a momentum above 0"):
         TrialConfig(nesterov=True)
+    TrialConfig(nesterov=True, optimizer="adam")  # which doesn't read it
     with pytest.raises(StudyError, match="depth=2 with no width"):
         TrialConfig(depth=2, hidden=())
 
@@ -216,27 +218,22 @@ def test_seeds_are_stable_and_well_spread() -> None:
     assert sum(seeds) / len(seeds) / 2**53 == pytest.approx(0.5, abs=0.02)
 
 
-@pytest.mark.parametrize(("decay", "step"), [(1.0, 1), (0.96, 1), (0.5, 3), (0.1, 7)])
-def test_step_schedule_equals_torch(decay: float, step: int) -> None:
-    config = TrialConfig(learning_rate=0.3, lr_schedule="step", lr_decay=decay, lr_step=step, epochs=20)
-    compare(config, lambda optimizer: torch.optim.lr_scheduler.StepLR(optimizer, step, decay))
+FORMS = {  # torch's schedule for each of ours, of a configuration's optimizer
+    "constant": lambda optimizer, config: torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0),
+    "cosine": lambda optimizer, config: torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=config.epochs),
+    "step": lambda optimizer, config: torch.optim.lr_scheduler.StepLR(optimizer, config.lr_step, config.lr_decay),
+}
 
 
-@pytest.mark.parametrize("epochs", [1, 2, 5, 20])
-def test_cosine_schedule_equals_torch(epochs: int) -> None:
-    config = TrialConfig(learning_rate=0.3, lr_schedule="cosine", epochs=epochs, lr_decay=0.5)
-    compare(config, lambda optimizer: torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=epochs))
-
-
-def test_constant_schedule() -> None:
-    config = TrialConfig(learning_rate=0.3, lr_schedule="constant", lr_decay=0.5)
-    assert {config.learning_rate_at(epoch) for epoch in range(1, 9)} == {0.3}
-
-
-def compare(config: TrialConfig, make_schedule) -> None:
+@pytest.mark.parametrize("name", SCHEDULES)
+@pytest.mark.parametrize(
+    ("epochs", "decay", "step"), [(1, 0.5, 1), (2, 1.0, 1), (5, 0.96, 1), (20, 0.5, 3), (20, 0.1, 7)]
+)
+def test_a_schedule_is_torchs(name: str, epochs: int, decay: float, step: int) -> None:
+    config = TrialConfig(learning_rate=0.3, lr_schedule=name, lr_decay=decay, lr_step=step, epochs=epochs)
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=config.learning_rate)
-    schedule = make_schedule(optimizer)
-    for epoch in range(1, config.epochs + 1):
+    schedule = FORMS[name](optimizer, config)
+    for epoch in range(1, epochs + 1):
         assert config.learning_rate_at(epoch) == pytest.approx(optimizer.param_groups[0]["lr"], rel=1e-9, abs=1e-15)
         optimizer.step()
         with warnings.catch_warnings():

@@ -13,6 +13,7 @@ from support import run, small_study, stored
 from support.stacks import curves, digits_study, finish, one_stack, some_data
 
 from searchlib.errors import DeviceError, StorageError
+from searchlib.networks import OPTIMIZERS
 from searchlib.stores.mlflow_store import connect
 from searchlib.study.space import Choice, LogUniform
 from searchlib.training.engine import Engine
@@ -36,10 +37,7 @@ def everything(stack: StackRun) -> dict[int, tuple]:
 
 
 SETTINGS = {
-    "sgd": {},
-    "adam": {"optimizer": "adam", "weight_decay": 0.01},
-    "adamw": {"optimizer": "adamw", "weight_decay": 0.01},
-    "rmsprop": {"optimizer": "rmsprop", "momentum": 0.5},
+    **{name: {"optimizer": name, "weight_decay": 0.01, "momentum": 0.5} for name in OPTIMIZERS},
     "batch_norm, dropout": {"batch_norm": True, "dropout": 0.2},
 }
 

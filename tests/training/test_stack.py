@@ -15,10 +15,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 from searchlib.errors import StudyError
-from searchlib.networks.activations import ACTIVATIONS
-from searchlib.networks.initializers import INITIALIZERS
+from searchlib.networks import ACTIVATIONS, INITIALIZERS, OPTIMIZERS
 from searchlib.seeds import derive_seed
-from searchlib.study.config import TrialConfig
+from searchlib.study import SCHEDULES, TrialConfig
 from searchlib.training.loop import Tensors, train
 from searchlib.training.module import ModuleStack
 from searchlib.training.network import build_mlp, initialize
@@ -52,49 +51,18 @@ def make_stack(members: list[Member], data: Tensors = DATA, dtype: torch.dtype =
 
 
 def plain_network(config: TrialConfig, outputs: int) -> nn.Sequential:
-    """The network written out in torch.nn, by hand: nothing of searchlib's own model code."""
-    modules = {
-        "celu": nn.CELU, "elu": nn.ELU, "gelu": nn.GELU, "hardshrink": nn.Hardshrink, "hardsigmoid": nn.Hardsigmoid,
-        "hardswish": nn.Hardswish, "hardtanh": nn.Hardtanh, "identity": nn.Identity, "logsigmoid": nn.LogSigmoid,
-        "leaky_relu": lambda: nn.LeakyReLU(config.negative_slope), "mish": nn.Mish, "prelu": nn.PReLU, "relu": nn.ReLU,
-        "relu6": nn.ReLU6, "rrelu": nn.RReLU, "selu": nn.SELU, "sigmoid": nn.Sigmoid, "silu": nn.SiLU,
-        "softplus": nn.Softplus, "softshrink": nn.Softshrink, "softsign": nn.Softsign, "tanh": nn.Tanh,
-        "tanhshrink": nn.Tanhshrink, "threshold": lambda: nn.Threshold(0.1, 0.0),
-    }  # fmt: skip
-    assert set(modules) == set(ACTIVATIONS)
+    """The network written out in torch.nn, by hand: nothing of searchlib's own model code but the activation."""
     widths = list(config.hidden if config.depth is None else config.hidden[:1] * config.depth)
     layers: list[nn.Module] = []
     for fan_in, fan_out in zip([INPUTS, *widths[:-1]], widths, strict=True) if widths else []:
         layers.append(nn.Linear(fan_in, fan_out))
         if config.batch_norm:
             layers.append(nn.BatchNorm1d(fan_out))
-        layers.append(modules[config.activation]())
+        layers.append(config.build_activation())
         if config.dropout:
             layers.append(nn.Dropout(config.dropout))
     layers.append(nn.Linear(widths[-1] if widths else INPUTS, outputs))
     return nn.Sequential(*layers).to(DATA.train_inputs.dtype)
-
-
-def plain_optimizer(config: TrialConfig, parameters) -> torch.optim.Optimizer:
-    rate, decay = config.learning_rate, config.weight_decay
-    if config.optimizer == "sgd":
-        return torch.optim.SGD(
-            parameters, lr=rate, momentum=config.momentum, weight_decay=decay, nesterov=config.nesterov
-        )
-    if config.optimizer == "rmsprop":
-        return torch.optim.RMSprop(
-            parameters, lr=rate, alpha=config.alpha, eps=config.eps, weight_decay=decay, momentum=config.momentum
-        )
-    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[config.optimizer]
-    return kind(parameters, lr=rate, betas=(config.beta1, config.beta2), eps=config.eps, weight_decay=decay)
-
-
-def plain_schedule(config: TrialConfig, optimizer: torch.optim.Optimizer) -> torch.optim.lr_scheduler.LRScheduler:
-    if config.lr_schedule == "cosine":
-        return torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=config.epochs)
-    if config.lr_schedule == "step":
-        return torch.optim.lr_scheduler.StepLR(optimizer, config.lr_step, config.lr_decay)
-    return torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0)
 
 
 def train_alone(
@@ -120,8 +88,7 @@ def train_alone(
     for linear, (weight, bias) in zip(linears, drawn, strict=True):
         linear.weight.data.copy_(weight)
         linear.bias.data.copy_(bias)
-    optimizer = plain_optimizer(config, network.parameters())
-    schedule = plain_schedule(config, optimizer)
+    optimizer = OPTIMIZERS[config.optimizer].build(network.parameters(), config)
     criterion = nn.MSELoss() if regression else nn.CrossEntropyLoss()
     history = []
 
@@ -146,6 +113,7 @@ def train_alone(
         generator = torch.Generator().manual_seed(derive_seed(member.order_seed, "order", epoch))
         order = torch.randperm(TRAIN, generator=generator)
         seen: list[tuple[float, int, int, int]] = []
+        optimizer.param_groups[0]["lr"] = config.learning_rate_at(epoch)
         for batch in order.split(config.batch_size):
             optimizer.zero_grad()
             outputs = network(data.train_inputs[batch])
@@ -162,7 +130,6 @@ def train_alone(
             if eval_every and step % eval_every == 0:
                 validate(seen, step=step)
                 seen = []
-        schedule.step()
         if not eval_every:
             validate(seen)
     network.eval()
@@ -238,8 +205,8 @@ def test_every_initializer_and_activation(initializer: str) -> None:
     assert_equal_alone(members)
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw", "rmsprop"])
-@pytest.mark.parametrize("schedule", ["constant", "step", "cosine"])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("schedule", SCHEDULES)
 @pytest.mark.parametrize("regression", [False, True])
 def test_every_optimizer_and_schedule(optimizer: str, schedule: str, regression: bool) -> None:
     activations = ["tanh", "relu", "prelu", "gelu", "leaky_relu", "rrelu"]
@@ -271,10 +238,10 @@ def test_every_optimizer_and_schedule(optimizer: str, schedule: str, regression:
     assert_equal_alone(members, data=make_data(regression=regression))
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "rmsprop"])
+@pytest.mark.parametrize("optimizer", [name for name, entry in OPTIMIZERS.items() if "momentum" in entry.fields])
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
 def test_plain_and_nesterov_momentum(optimizer: str, momentum: float) -> None:
-    for nesterov in {False, optimizer == "sgd" and momentum > 0.0}:
+    for nesterov in {False, "nesterov" in OPTIMIZERS[optimizer].fields and momentum > 0.0}:
         config = TrialConfig(
             optimizer=optimizer, momentum=momentum, nesterov=nesterov, learning_rate=0.01, batch_size=10, epochs=3
         )
@@ -356,7 +323,7 @@ def test_products_of_float32_are_of_float32(products: str, batch_size: int) -> N
 
 
 @pytest.mark.parametrize("seeds", [(5,), (7, 5), (9, 4, 5, 8, 6, 7)])
-@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw", "rmsprop"])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_compaction_changes_nothing(optimizer: str, seeds: tuple[int, ...]) -> None:
     """Dropping members between epochs leaves the survivors on exactly the path that they would have taken alone."""
     members = [
@@ -370,7 +337,7 @@ def test_compaction_changes_nothing(optimizer: str, seeds: tuple[int, ...]) -> N
                 weight_decay=0.001,
                 eps=1e-6,  # a bias before normalization has gradient 0 but for round-off, which Adam divides by eps
                 dropout=0.2,
-                batch_norm=True,
+                batch_norm=optimizer != "lion",  # and of which Lion takes the sign
                 hidden=(8, 6),
                 batch_size=10,
                 epochs=4,
@@ -395,7 +362,7 @@ def test_compaction_changes_nothing(optimizer: str, seeds: tuple[int, ...]) -> N
 
 
 @pytest.mark.parametrize("seeds", [(1,), (1, 2, 3)])
-@pytest.mark.parametrize("optimizer", ["sgd", "adam", "rmsprop"])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_a_diverging_neighbour_changes_nothing(optimizer: str, seeds: tuple[int, ...]) -> None:
     """A trial that overflows in the middle of the stack leaves its neighbours' bits alone."""
 
@@ -524,7 +491,7 @@ def test_a_stack_refuses_trials_of_two_shapes() -> None:
     activation=st.sampled_from(sorted(set(ACTIVATIONS))),
     widths=st.lists(st.integers(1, 6), max_size=3),
     batch_size=st.integers(2, 60),
-    optimizer=st.sampled_from(["sgd", "adam", "adamw", "rmsprop"]),
+    optimizer=st.sampled_from(sorted(OPTIMIZERS)),
 )
 def test_stack_equals_alone(rates, activation, widths, batch_size, optimizer) -> None:
     configs = [

@@ -15,6 +15,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from searchlib.errors import DeviceError
+from searchlib.networks import OPTIMIZERS
 from searchlib.search.samplers import ask_round
 from searchlib.study.config import TrialConfig
 from searchlib.study.model import MLP
@@ -243,7 +244,7 @@ def test_the_counter_of_waits_counts(wait) -> None:
     assert seen
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw", "rmsprop"])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("extras", [{}, {"batch_norm": True, "dropout": 0.3}, {"weight_decay": 0.01}])
 def test_no_step_waits_for_the_device(optimizer: str, extras: dict[str, object]) -> None:
     """On a GPU the host may run ahead within an epoch: nothing in a step asks the device for a number."""

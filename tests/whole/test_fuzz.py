@@ -32,10 +32,10 @@ from searchlib import Study, StudyError, load_study
 from searchlib.cli.main import main
 from searchlib.data.idx_files import IdxFile
 from searchlib.errors import IntegrityError, StorageError
-from searchlib.networks.activations import ACTIVATIONS
-from searchlib.networks.initializers import INITIALIZERS
+from searchlib.networks import ACTIVATIONS, INITIALIZERS, OPTIMIZERS
 from searchlib.stores.storage import count_trials, open_storage
 from searchlib.stores.stores import Stores
+from searchlib.study import SCHEDULES
 from searchlib.study.config import FIELDS, TrialConfig
 
 PATIENCE = 20  # seconds, for any one example
@@ -81,9 +81,7 @@ numbers = st.one_of(
     st.integers(),
 )
 names = st.one_of(
-    st.sampled_from(
-        [*INITIALIZERS, *ACTIVATIONS, "sgd", "adam", "rmsprop", "adamw", "step", "cosine", "unit", "zeros"]
-    ),
+    st.sampled_from([*INITIALIZERS, *ACTIVATIONS, *OPTIMIZERS, *SCHEDULES, "unit"]),
     st.sampled_from(
         ["", "256-128", "8-0", "08", "recommended", "default", "float32", "relu ", "\ud800", "<b>", "größe"]
     ),
