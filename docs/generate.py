@@ -16,6 +16,10 @@ from searchlib import (
     DATASETS,
     INITIALIZERS,
     MLP,
+    OPTIMIZERS,
+    PRUNERS,
+    SAMPLERS,
+    SCHEDULES,
     Choice,
     Dataset,
     Examples,
@@ -39,7 +43,8 @@ def reference() -> str:
     """The whole page."""
     parts = ["# Reference", "Generated from the code by `python docs/generate.py`.", *study(), *space()]
     parts += [*objects(), *hyperparameters()]
-    parts += [*initializers(), *activations(), *datasets(), *commands()]
+    parts += [*initializers(), *activations(), *optimizers(), *schedules(), *samplers(), *pruners(), *datasets()]
+    parts += commands()
     return "\n\n".join(parts) + "\n"
 
 
@@ -61,6 +66,15 @@ def study() -> list[str]:
     return ["## Study", "Keyword arguments of `Study(...)`.", table(("name", "default", "what"), rows)]
 
 
+def summary(documented: Any) -> str:
+    """The first paragraph of a docstring, in one line of Markdown."""
+    return " ".join((inspect.getdoc(documented) or "").split("\n\n")[0].replace("``", "`").split())
+
+
+def names(hyperparameters: tuple[str, ...]) -> str:
+    return ", ".join(f"`{name}`" for name in hyperparameters)
+
+
 def shown(field: dataclasses.Field[Any]) -> str:
     if field.default_factory is not MISSING:
         return repr(field.default_factory())
@@ -73,8 +87,7 @@ def space() -> list[str]:
     for kind in (Choice, Uniform, LogUniform, IntUniform):
         parameters = [p for p in inspect.signature(kind).parameters.values() if p.name != "condition"]
         arguments = [str(p).split(":")[0] + ("" if p.default is p.empty else f"={p.default!r}") for p in parameters]
-        what = " ".join((inspect.getdoc(kind) or "").split("\n\n")[0].replace("``", "`").split())
-        rows.append((f"`{kind.__name__}({', '.join(arguments)})`", what))
+        rows.append((f"`{kind.__name__}({', '.join(arguments)})`", summary(kind)))
     return [
         "## Search space",
         'Values of `scientific` and `nuisance`. `.when(optimizer="sgd")` on any of them: it is there only where '
@@ -111,20 +124,44 @@ def hyperparameters() -> list[str]:
 
 
 def initializers() -> list[str]:
-    rows = [
-        (f"`{name}`", " ".join((inspect.getdoc(f) or "").split("\n\n")[0].split())) for name, f in INITIALIZERS.items()
-    ]
+    rows = [(f"`{name}`", summary(entry.law)) for name, entry in INITIALIZERS.items()]
     return ["## Initializers", table(("name", "law"), rows)]
 
 
 def activations() -> list[str]:
     rows = []
-    for name, activation in ACTIVATIONS.items():
-        notes = ["one trained slope a layer" * activation.trained, "random slope while training" * activation.noisy]
-        notes += [f"hyperparameter `{field}`" for field in activation.fields]
-        notes += [f"arguments {activation.arguments}" * bool(activation.arguments)]
-        rows.append((f"`{name}`", f"`torch.nn.{activation.module}`", ", ".join(filter(None, notes))))
-    return ["## Activations", table(("name", "module", "notes"), rows)]
+    for name, entry in ACTIVATIONS.items():
+        notes = ["one trained slope for each layer" * entry.trained, "random slope while training" * entry.noisy]
+        notes += [f"arguments {entry.arguments}" * bool(entry.arguments)]
+        what = summary(entry.function) if entry.function else f"`torch.nn.{entry.module}`"
+        rows.append((f"`{name}`", what, names(entry.fields), ", ".join(filter(None, notes))))
+    return ["## Activations", table(("name", "function", "hyperparameters", "notes"), rows)]
+
+
+def optimizers() -> list[str]:
+    rows = [(f"`{name}`", summary(entry.stacked), names(entry.fields)) for name, entry in OPTIMIZERS.items()]
+    return ["## Optimizers", table(("name", "update", "hyperparameters beside `learning_rate`"), rows)]
+
+
+def schedules() -> list[str]:
+    rows = [(f"`{name}`", summary(schedule)) for name, schedule in SCHEDULES.items()]
+    return ["## Schedules", table(("name", "learning rate of an epoch, counted from 1"), rows)]
+
+
+def samplers() -> list[str]:
+    rows = [
+        (f"`{name}`", entry.summary, f"`optuna.samplers.{entry.optuna}`" if entry.optuna else "searchlib")
+        for name, entry in SAMPLERS.items()
+    ]
+    return ["## Samplers", table(("name", "configurations", "by"), rows)]
+
+
+def pruners() -> list[str]:
+    rows = [
+        (f"`{name}`", entry.summary, f"`optuna.pruners.{entry.optuna}`" if entry.optuna else "searchlib")
+        for name, entry in PRUNERS.items()
+    ]
+    return ["## Pruners", table(("name", "which trials stop early", "by"), rows)]
 
 
 def datasets() -> list[str]:

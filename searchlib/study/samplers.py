@@ -43,7 +43,7 @@ SAMPLERS: dict[str, Sampler] = {
         enumerates="scientific",
     ),
     "cmaes": Sampler(
-        summary="CMA-ES, for numbers (Hansen 2016).",
+        summary="CMA-ES on the numbers (Hansen 2016); categories are drawn at random.",
         optuna="CmaEsSampler",
         arguments={"warn_independent_sampling": False},
         adaptive=True,

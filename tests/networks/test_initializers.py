@@ -67,7 +67,7 @@ OTHERS = {"uniform", "trunc_normal", "orthogonal", "lsuv", "sparse", "eye"}
 def test_every_initializer_has_its_law_tested_here() -> None:
     assert set(INITIALIZERS) == NORMAL_VARIANCE.keys() | UNIFORM_BOUND.keys() | CONSTANT.keys() | OTHERS
     assert list(INITIALIZERS) == sorted(INITIALIZERS)
-    assert all(initializer.__doc__ for initializer in INITIALIZERS.values())
+    assert all(initializer.law.__doc__ for initializer in INITIALIZERS.values())
 
 
 @pytest.mark.parametrize("name", NORMAL_VARIANCE)
