@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import zipfile
 from pathlib import Path
+from typing import Any
 
+import mlflow
 import numpy as np
 import pytest
 import torch
@@ -14,7 +17,7 @@ from searchlib.analysis.standing import best_trial
 from searchlib.analysis.statistics import proportion_interval
 from searchlib.data.datasets import load_test, load_train
 from searchlib.data.splits import split
-from searchlib.errors import DataError, HoldoutError, StudyError
+from searchlib.errors import HoldoutError, StudyError
 from searchlib.results import holdout
 from searchlib.results.prediction import predict
 from searchlib.stores.mlflow_store import connect
@@ -25,17 +28,33 @@ def evaluate(study, stores: Stores | None = None) -> holdout.TestResult:
     return holdout.evaluate(study, stores or Stores())
 
 
-def forbid(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    def opened(*args, **kwargs):
-        raise AssertionError("the test set was opened again")
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, holdout.TestResult]:
+    """The folder of a searched and evaluated study, to be read."""
+    folder = tmp_path_factory.mktemp("evaluated")
+    with contextlib.chdir(folder):
+        run(small_study())
+        return folder, evaluate(small_study())
 
-    monkeypatch.setattr(holdout, name, opened)
+
+@pytest.fixture
+def result(finished: tuple[Path, holdout.TestResult], monkeypatch: pytest.MonkeyPatch) -> holdout.TestResult:
+    monkeypatch.chdir(finished[0])
+    return finished[1]
 
 
-def test_the_champion_is_evaluated_once_and_published(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def model(result: holdout.TestResult) -> Any:
+    """The champion as plain MLflow loads it."""
+    mlflow.set_tracking_uri(f"sqlite:///{Path('mlflow.db').resolve()}")
+    try:
+        return mlflow.pyfunc.load_model("models:/small@champion")
+    finally:
+        mlflow.set_tracking_uri(None)
+
+
+def test_the_champion_is_evaluated_once_and_published(result, monkeypatch: pytest.MonkeyPatch) -> None:
     study = small_study()
-    run(study)
-    result = evaluate(study)
     best = best_trial(study, stored(study).trials)
     assert result.trial == best.number
     assert result.n == 60
@@ -52,24 +71,15 @@ def test_the_champion_is_evaluated_once_and_published(monkeypatch: pytest.Monkey
     assert carriers[0].data.metrics["test_accuracy"] == result.accuracy
     assert carriers[0].data.metrics["test_loss"] == result.loss
 
-    forbid(monkeypatch, "load_test")
+    monkeypatch.setattr(holdout, "load_test", lambda *_, **__: pytest.fail("the test set was opened again"))
     assert evaluate(study) == result
     with pytest.raises(StudyError, match="closed.*test set was opened"):
         list(search(study, trials=16))
 
 
-def test_the_champion_is_an_mlflow_model_without_pickle() -> None:
-    """Loaded with plain MLflow, it takes raw and scaled images, and gives what the checkpoint gives."""
-    import mlflow
-
+def test_the_champion_is_an_mlflow_model_without_pickle(result: holdout.TestResult, model: Any) -> None:
+    """It takes raw and scaled images, and gives what the checkpoint gives."""
     study = small_study()
-    run(study)
-    result = evaluate(study)
-    mlflow.set_tracking_uri(f"sqlite:///{Path('mlflow.db').resolve()}")
-    try:
-        model = mlflow.pyfunc.load_model("models:/small@champion")
-    finally:
-        mlflow.set_tracking_uri(None)
     examples = load_test(study.dataset, Path("data"))
     images = examples.inputs.numpy()
     raw = model.predict(images)
@@ -96,47 +106,6 @@ def test_the_champion_is_an_mlflow_model_without_pickle() -> None:
         assert not any(content.startswith(b"\x80") and content.endswith(b".") for content in contents), path
 
 
-def test_what_is_missing_is_said_and_costs_nothing() -> None:
-    prepare(parts=("train",))
-    study = small_study(trials=4)
-    for _ in search(study):
-        pass
-    with pytest.raises(DataError, match="t10k-images.*searchlib data fetch"):
-        evaluate(study)
-    assert not stored(study).user_attrs["test_ledger"]
-    prepare()
-    assert evaluate(study).n == 60
-
-
-def test_a_crash_after_the_claim_leads_to_the_same_checkpoint(monkeypatch: pytest.MonkeyPatch) -> None:
-    study = small_study()
-    run(study)
-    with monkeypatch.context() as patch:
-        patch.setattr(holdout, "_measure", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt))
-        with pytest.raises(KeyboardInterrupt):
-            evaluate(study)
-    claim = stored(study).user_attrs["test_ledger"]
-    assert "result" not in claim
-    with pytest.raises(StudyError, match="closed"):
-        list(search(study, trials=16))
-    with monkeypatch.context() as patch:
-        patch.setattr(holdout, "_proposal", lambda *args: (_ for _ in ()).throw(AssertionError("claimed twice")))
-        result = evaluate(study)
-    assert (result.trial, result.checkpoint_sha256) == (claim["trial"], claim["checkpoint_sha256"])
-
-
-def test_a_crash_before_publishing_opens_nothing_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    study = small_study()
-    run(study)
-    with monkeypatch.context() as patch:
-        patch.setattr(holdout, "_publish", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt))
-        with pytest.raises(KeyboardInterrupt):
-            evaluate(study)
-    forbid(monkeypatch, "load_test")
-    result = evaluate(study)
-    assert connect(None).get_model_version_by_alias("small", "champion").tags["searchlib.trial"] == str(result.trial)
-
-
 def test_an_altered_checkpoint_is_refused() -> None:
     study = small_study(trials=4)
     run(study)
@@ -154,33 +123,18 @@ def test_nothing_to_evaluate() -> None:
         evaluate(small_study())
 
 
-def test_the_checkpoint_reproduces_its_validation_accuracy() -> None:
+def test_the_checkpoint_reproduces_its_validation_accuracy(result: holdout.TestResult, model: Any) -> None:
     study = small_study()
-    run(study)
-    evaluate(study)
     examples = split(load_train(study.dataset, Path("data")), seed=0, fraction=1 / 6).validation
     decisions = [predict(study, Stores(), index) for index in range(3)]
     assert [decision.truth for decision in decisions] == [
         study.dataset.classes[int(target)] for target in examples.targets[:3]
     ]
     assert sum(probability for _, probability in decisions[0].soft) == pytest.approx(1.0, abs=1e-5)
-    best = best_trial(study, stored(study).trials)
-    import mlflow
-
-    mlflow.set_tracking_uri(f"sqlite:///{Path('mlflow.db').resolve()}")
-    try:
-        model = mlflow.pyfunc.load_model("models:/small@champion")
-    finally:
-        mlflow.set_tracking_uri(None)
-    hits = (torch.from_numpy(model.predict(examples.inputs.numpy())).argmax(1) == examples.targets).double().mean()
-    assert float(hits) == best.value
-
-
-def test_an_index_outside_the_split_is_refused() -> None:
-    study = small_study(trials=4)
-    run(study)
     with pytest.raises(StudyError, match="0 to 39"):
         predict(study, Stores(), 40)
+    hits = (torch.from_numpy(model.predict(examples.inputs.numpy())).argmax(1) == examples.targets).double().mean()
+    assert float(hits) == best_trial(study, stored(study).trials).value
 
 
 def test_the_test_set_waits_for_the_replicates() -> None:
