@@ -26,6 +26,7 @@ def test_the_page_of_reproductions_is_what_the_results_say() -> None:
 @pytest.mark.parametrize("name", list_studies(STUDIES))
 def test_each_study_loads_and_is_listed_with_what_it_found(name: str) -> None:
     study = load_study(name, STUDIES)
+    assert study.definition() == load_study(str(STUDIES / f"{name}.py")).definition(), "by its name and by its path"
     source = (STUDIES / f"{name}.py").read_text(encoding="utf-8")
     assert f"Command:   searchlib optimize --study {name}\n" in source
     assert "not run yet" not in source

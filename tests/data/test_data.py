@@ -567,6 +567,12 @@ def test_a_data_set_of_ones_own(tmp_path):
         data.load_train(dataclasses.replace(dataset, train=lambda root: (1, 2)), tmp_path)
 
 
+@pytest.mark.parametrize("title", ["../elsewhere", "/etc", "a/b", "..", ".", "a\\b", "a\0b"])
+def test_a_data_set_stays_in_the_data_folder(title):
+    with pytest.raises(StudyError, match="expected the name of a folder"):
+        data.Dataset(name="own", title=title, shape=(2,), outputs=2, scale=1.0, train=None, test=None)
+
+
 def test_outputs_of_a_data_set_of_ones_own(tmp_path):
     settings = {
         "name": "own",

@@ -29,8 +29,6 @@ from searchlib.study.config import FIELDS
 from searchlib.study.loading import find_study
 from searchlib.study.study import refuse_if_changed
 
-REPOSITORY = Path(__file__).parents[2]
-
 GOOD = """
     '''A question.'''
     from searchlib import MLP, Choice, LogUniform, Study, Uniform, IntUniform
@@ -101,22 +99,6 @@ def test_it_is_frozen_and_takes_keywords_only() -> None:
         study().trials = 3  # type: ignore[misc]
     with pytest.raises(TypeError):
         Study("Which one?")  # type: ignore[misc]
-
-
-@pytest.mark.parametrize("path", sorted((REPOSITORY / "studies").glob("*.py")), ids=lambda path: path.stem)
-def test_the_studies_that_come_along_load(path: Path) -> None:
-    loaded = load_study(path.stem, path.parent)
-    assert loaded.name == path.stem
-    assert loaded.definition() == load_study(str(path)).definition()
-    assert f"searchlib optimize --study {path.stem}" in path.read_text(), "the docstring gives the command"
-
-
-def test_the_two_first_studies_are_there() -> None:
-    assert {"init_vs_act", "quickstart"} <= set(list_studies(REPOSITORY / "studies"))
-    main = load_study("init_vs_act", REPOSITORY / "studies")
-    assert len(main.cells) >= 36
-    assert {"learning_rate", "batch_size"} <= set(main.nuisance)
-    assert main.sampler == "balanced"
 
 
 def test_the_models_widths_give_way_to_the_studys() -> None:
@@ -300,6 +282,13 @@ def test_a_fixed_learning_rate_of_zero() -> None:
             study(nuisance={}, fixed={"learning_rate": rate})
 
 
+@pytest.mark.parametrize("question", ["a\x1b[2Jb", "nul\0", "half \ud800", "bell\a"])
+def test_a_question_that_no_terminal_should_show_is_refused(question: str) -> None:
+    with pytest.raises(StudyError, match="in words") as caught:
+        study(question=question)
+    assert str(caught.value).isprintable()
+
+
 @pytest.mark.parametrize("role", ["scientific", "nuisance", "fixed"])
 def test_a_role_that_is_none(role: str) -> None:
     with pytest.raises(StudyError, match=f"{role}=None: expected a dict"):
@@ -354,8 +343,12 @@ def test_the_line_is_the_study_files_own_also_for_an_error_in_a_module_that_it_i
 
 
 @pytest.mark.parametrize(
-    "name", ["../../etc/passwd", "/etc/passwd", "nope", ".", "..", "", "a/b", "asked\n", "asked\0"]
-)
+    "name",
+    [
+        "../../etc/passwd", "/etc/passwd", "studies/asked", "../studies/asked", "nope", ".", "..", "", "a/b", "asked\n",
+        "asked\0", "a\0.py", "x" * 5000, "x" * 5000 + ".py", "nowhere/" * 900 + "x.py", "\udcff.py",
+    ],
+)  # fmt: skip
 def test_what_is_no_study_is_not_read(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     write()
     Path("etc").mkdir()
@@ -366,8 +359,33 @@ def test_what_is_no_study_is_not_read(name: str, monkeypatch: pytest.MonkeyPatch
     with pytest.raises(StudyError) as caught:
         load_study(name)
     assert opened == []
-    assert "asked" in str(caught.value) or "expected a name" in str(caught.value)
     assert "\n" not in str(caught.value)
+    assert "secret" not in str(caught.value)
+    with pytest.raises(StudyError):
+        load_study("asked", Path(name) / "nowhere")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["a'b", "a b", 'a"b', "a`b", "<b>", "a\nb", "a;b", "a$b", "a%2fb", "a\\b", ".hidden", "-x", "a\x1b[31m", "x" * 101],
+)
+def test_a_name_that_could_be_taken_for_more_than_a_name_is_refused(name: str) -> None:
+    """It would become part of MLflow's queries, of file names and of pages."""
+    path = Path(f"{name}.py")
+    path.write_text("raise AssertionError('it was run')")
+    with pytest.raises(StudyError, match="expected a name of at most 100 letters.*rename the file") as caught:
+        load_study(str(path))
+    assert caught.value.args[0].isprintable()
+    for given in (name, "../x", ""):
+        with pytest.raises(StudyError, match="expected a name of at most 100 letters"):
+            study(name=given)
+
+
+@pytest.mark.parametrize("name", ["größe", "learning-rate_2", "v1.2", "Ab_c", "9to5", "x" * 100])
+def test_other_names_are_taken(name: str) -> None:
+    Path(f"{name}.py").write_text("from searchlib import Study\nSTUDY = Study(question='?', dataset='digits')\n")
+    assert load_study(f"{name}.py").name == name
+    assert load_study(name, Path()).name == name
 
 
 def test_an_unknown_study_names_the_nearest() -> None:

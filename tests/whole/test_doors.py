@@ -19,9 +19,10 @@ from support import blobs, prepare, run, search, small_study, stored
 from support.command import write_study
 from support.packages import TREES, short
 from support.page import Page
+from support.secrets import MARK, SECRETS
 from support.watched import watched
 
-from searchlib import Choice, Dataset, Study, StudyError, load_study
+from searchlib import Choice, Dataset
 from searchlib.cli import servers
 from searchlib.cli.main import cli
 from searchlib.data import sources
@@ -34,48 +35,8 @@ from searchlib.results.holdout import evaluate
 from searchlib.stores.mlflow_store import connect
 from searchlib.stores.stores import Stores
 from searchlib.stores.tracking import Tracker
-from searchlib.text import mask
 
 ASKED = ("--study", "asked")
-
-# ------------------------------------------------------------------------------------------------------------ names
-
-
-@pytest.mark.parametrize(
-    "name",
-    ["a'b", "a b", 'a"b', "a`b", "<b>", "a\nb", "a;b", "a$b", "a%2fb", "a\\b", ".hidden", "-x", "a\x1b[31m", "x" * 101],
-)
-def test_a_name_that_could_be_taken_for_more_than_a_name_is_refused(name: str) -> None:
-    """It would become part of MLflow's queries, of file names and of pages."""
-    path = Path(f"{name}.py")
-    path.write_text("raise AssertionError('it was run')")
-    with pytest.raises(StudyError, match="expected a name of at most 100 letters.*rename the file") as caught:
-        load_study(str(path))
-    assert caught.value.args[0].isprintable()
-    with pytest.raises(StudyError, match="expected a name of at most 100 letters"):
-        Study(question="?", dataset="digits", name=name)
-
-
-@pytest.mark.parametrize("name", ["../x", "a/b", "..", "", ".", "/etc/x"])
-def test_a_name_is_no_path(name: str) -> None:
-    with pytest.raises(StudyError, match="expected a name"):
-        Study(question="?", dataset="digits", name=name)
-    with pytest.raises(StudyError, match="expected a name"):
-        load_study(name)
-
-
-@pytest.mark.parametrize("name", ["größe", "learning-rate_2", "v1.2", "Ab_c", "9to5", "x" * 100])
-def test_other_names_are_taken(name: str) -> None:
-    Path(f"{name}.py").write_text("from searchlib import Study\nSTUDY = Study(question='?', dataset='digits')\n")
-    assert load_study(f"{name}.py").name == name
-    assert load_study(name, Path()).name == name
-
-
-@pytest.mark.parametrize("title", ["../elsewhere", "/etc", "a/b", "..", ".", "a\\b", "a\0b"])
-def test_a_data_set_stays_in_the_data_folder(title: str) -> None:
-    with pytest.raises(StudyError, match="expected the name of a folder"):
-        Dataset(name="own", title=title, shape=(2,), outputs=2, scale=1.0, train=None, test=None)  # type: ignore[arg-type]
-
 
 # ----------------------------------------------------------------------------------------------------- hostile words
 
@@ -161,13 +122,6 @@ def test_an_error_full_of_hostile_words() -> None:
     assert [name for _, name, _ in page.attributes if name.startswith("on")] == []
 
 
-@pytest.mark.parametrize("question", ["a\x1b[2Jb", "nul\0", "half \ud800", "bell\a"])
-def test_a_question_that_no_terminal_should_show_is_refused(question: str) -> None:
-    with pytest.raises(StudyError, match="in words") as caught:
-        Study(question=question, dataset="digits")
-    assert str(caught.value).isprintable()
-
-
 # -------------------------------------------------------------------------------------------------- files outside
 
 
@@ -245,59 +199,6 @@ def test_no_name_in_an_archive_is_used_to_write(name: str, tmp_path: Path, monke
 
 
 # --------------------------------------------------------------------------------------------------------- secrets
-
-MARK = "zqx"  # in every part of a secret
-SECRETS = [
-    "zqx1",
-    "zqx1@zqx2",
-    "zqx1:zqx2",
-    "zqx1/zqx2",
-    "/zqx1",
-    "zqx1%40zqx2%2Fzqx3",
-    "zqxü",
-    "zqx1 zqx2",
-    "zqx#zqx?zqx&zqx",
-    "@zqx@",
-]
-
-
-@pytest.mark.parametrize("secret", SECRETS)
-@pytest.mark.parametrize(
-    "form",
-    [
-        "postgresql://ann:{}@host:5432/db",
-        "postgresql+psycopg2://ann:{}@host/db?sslmode=require",
-        "postgresql:/ann:{}@host/db",
-        "redis://:{}@host/0",
-        "https://ann:{}@mlflow.example.org/path",
-    ],
-)
-def test_passwords_of_any_spelling_are_masked(form: str, secret: str) -> None:
-    shown = mask(form.format(secret))
-    assert MARK not in shown
-    assert "***" in shown
-    assert "host" in shown or "mlflow.example.org" in shown
-
-
-@pytest.mark.parametrize(
-    ("text", "shown"),
-    [
-        ("https://zqxtoken@host/path", "https://***@host/path"),
-        ("postgresql://host/db?user=ann&password=zqx1&sslmode=require", "postgresql://host/db?user=ann&password=***&sslmode=require"),
-        ("postgresql://host/db?sslpassword=zqx1", "postgresql://host/db?sslpassword=***"),
-        ("https://host/api?token=zqx1&page=2", "https://host/api?token=***&page=2"),
-        ("s3://bucket?aws_secret_access_key=zqx", "s3://bucket?aws_secret_access_key=***"),
-        ("host=127.0.0.1 password=zqx1 user=ann", "host=127.0.0.1 password=*** user=ann"),
-        ("can't reach 'http://ann:zqx@zqx@host:1/db' (refused)", "can't reach 'http://ann:***@host:1/db' (refused)"),
-        ("ann:zqx1@host/db", "ann:***@host/db"),
-        ("postgresql://ann@host/db", "postgresql://ann@host/db"),
-        ("sqlite:////home/ann/study.db", "sqlite:////home/ann/study.db"),
-        ("/home/ann/a b: c.journal", "/home/ann/a b: c.journal"),
-        ("databricks", "databricks"),
-    ],
-)  # fmt: skip
-def test_what_is_masked_and_what_is_not(text: str, shown: str) -> None:
-    assert mask(text) == shown
 
 
 def test_secrets_of_stores_are_not_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -363,22 +363,6 @@ def test_strange_study_files(case: str) -> None:
         assert_sound(study)
 
 
-def test_ctrl_c_in_a_study_file_is_ctrl_c() -> None:
-    Path("asked.py").write_text("raise KeyboardInterrupt")
-    with pytest.raises(KeyboardInterrupt):
-        load_study("asked.py")
-
-
-@pytest.mark.parametrize(
-    "name", ["x" * 5000 + ".py", "x" * 5000, "a\0.py", "a\0", "\udcff.py", "nowhere/" * 900 + "x.py"]
-)
-def test_names_that_no_file_can_have(name: str) -> None:
-    with pytest.raises(StudyError):
-        load_study(name)
-    with pytest.raises(StudyError):
-        load_study("asked", Path(name))
-
-
 # ----------------------------------------------------------------------------------------------------- command lines
 
 words = st.one_of(
