@@ -15,7 +15,7 @@ from searchlib.analysis.standing import (
     claimed_or_leading,
     outcome,
 )
-from searchlib.analysis.statistics import Effect, mean_interval, prediction_interval, proportion_interval
+from searchlib.analysis.statistics import Effect, mean_interval, prediction_interval, proportion_interval, r_squared
 from searchlib.analysis.status import BestTrial, CellStatus, ReplicateStatus, SearchStatus, Status, study_status
 
 __all__ = [
@@ -48,5 +48,6 @@ __all__ = [
     "outcome",
     "prediction_interval",
     "proportion_interval",
+    "r_squared",
     "study_status",
 ]

@@ -11,7 +11,7 @@ from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from searchlib.analysis.statistics import ROUND_OFF
+from searchlib.analysis.statistics import ROUND_OFF, proportion_intervals
 
 if TYPE_CHECKING:
     import numpy as np
@@ -234,17 +234,15 @@ def probability_of_improvement(
     interval from a bootstrap over the pairs. Where all pairs agree, which with few seeds is usual, that one has no
     width; Wilson's (1927) has. At 5 pairs it excludes 0.5 where all agree, of which chance alone is 0.0625.
     """
-    import numpy as np
-    from statsmodels.stats.proportion import proportion_confint
-
-    sign = 1.0 if direction == "maximize" else -1.0
-    gains = [sign * (np.array([a for a, _ in pairs]) - np.array([b for _, b in pairs])) for pairs in comparisons]
-    wins = np.array([np.sum(np.sign(gain) + 1.0) / 2 for gain in gains])
-    counts = np.array([len(gain) for gain in gains])
-    low, high = proportion_confint(wins, np.maximum(counts, 1), alpha=0.05, method="wilson")
+    wins = []
+    for pairs in comparisons:
+        better = sum(a > b if direction == "maximize" else a < b for a, b in pairs)
+        wins.append(better + sum(a == b for a, b in pairs) / 2)
+    counts = [len(pairs) for pairs in comparisons]
+    intervals = proportion_intervals(wins, [max(count, 1) for count in counts])
     return [
-        (won / count, max(0.0, below), min(1.0, above)) if count else (None, None, None)
-        for won, count, below, above in zip(wins.tolist(), counts.tolist(), low.tolist(), high.tolist(), strict=True)
+        (won / count, *interval) if count else (None, None, None)
+        for won, count, interval in zip(wins, counts, intervals, strict=True)
     ]
 
 

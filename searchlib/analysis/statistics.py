@@ -6,7 +6,10 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
 
 __all__ = [
     "ROUND_OFF",
@@ -17,6 +20,8 @@ __all__ = [
     "mean_interval",
     "prediction_interval",
     "proportion_interval",
+    "proportion_intervals",
+    "r_squared",
 ]
 
 ROUND_OFF = 1e-12  # relative: 0.90 - 0.89 and 0.80 - 0.79 differ by less, and are the same difference
@@ -159,9 +164,31 @@ def _anova(rows: list[dict[str, Any]], factors: Sequence[str]) -> tuple[list[Eff
     return found, None
 
 
-def proportion_interval(successes: int, total: int) -> tuple[float, float]:
-    """95 % Wilson score interval of a proportion (Wilson 1927), from scipy."""
-    from scipy.stats import binomtest
+def proportion_intervals(successes: Sequence[float], totals: Sequence[int]) -> list[tuple[float, float]]:
+    """The 95 % Wilson score interval (Wilson 1927) of each proportion, from statsmodels.
 
-    interval = binomtest(successes, total).proportion_ci(0.95, method="wilson")
-    return float(interval.low), float(interval.high)
+    A success may count half, as a tie does. Each total is at least 1.
+    """
+    import numpy as np
+    from statsmodels.stats.proportion import proportion_confint
+
+    low, high = proportion_confint(np.asarray(successes), np.asarray(totals), alpha=0.05, method="wilson")
+    return list(zip(low.tolist(), high.tolist(), strict=True))
+
+
+def proportion_interval(successes: float, total: int) -> tuple[float, float]:
+    """The same of a single proportion: (low, high)."""
+    return proportion_intervals([successes], [total])[0]
+
+
+def r_squared(outputs: ArrayLike, targets: ArrayLike) -> float | None:
+    """The share of the targets' variance that *outputs* explain, over all columns; None where they don't vary.
+
+    outputs, targets: [examples, ...], arrays or tensors on the CPU. scikit-learn's ``r2_score`` with
+    ``multioutput="variance_weighted"``.
+    """
+    import numpy as np
+
+    predicted, true = np.asarray(outputs, dtype=float), np.asarray(targets, dtype=float)
+    total = float(((true - true.mean(axis=0)) ** 2).sum())
+    return 1.0 - float(((predicted - true) ** 2).sum()) / total if total else None

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from searchlib.analysis import r_squared
 from searchlib.data import FunctionPart, Split, get_dataset, picture, redraw
 from searchlib.errors import DataError
 from searchlib.networks import get_initializer
@@ -150,7 +151,7 @@ def fitted_curves(networks: Networks, chosen: Mapping[int, FrozenTrial], leader:
             examples.validation.targets[::step].flatten().tolist(),
         ),
         "curves": {index: networks.outputs(trial, x).flatten().tolist() for index, trial in chosen.items()},
-        "r2": _r2(networks.outputs(leader, examples.validation.inputs), examples.validation.targets),
+        "r2": r_squared(networks.outputs(leader, examples.validation.inputs), examples.validation.targets),
     }
 
 
@@ -162,14 +163,8 @@ def predicted(networks: Networks, leader: FrozenTrial) -> dict[str, Any]:
     return {
         "target": examples.targets.flatten()[::step].tolist(),
         "prediction": outputs.flatten()[::step].tolist(),
-        "r2": _r2(outputs, examples.targets),
+        "r2": r_squared(outputs, examples.targets),
     }
-
-
-def _r2(outputs: torch.Tensor, targets: torch.Tensor) -> float | None:
-    """The share of the targets' variance that is explained."""
-    total = float((targets.double() - targets.double().mean(dim=0)).square().sum())
-    return 1.0 - float((outputs.double() - targets.double()).square().sum()) / total if total else None
 
 
 def decisions(networks: Networks, leader: FrozenTrial) -> list[dict[str, Any]]:

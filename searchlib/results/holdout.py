@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from searchlib.analysis import champion, proportion_interval, study_status
+from searchlib.analysis import champion, proportion_interval, r_squared, study_status
 from searchlib.data import get_dataset, load_test
 from searchlib.errors import Command, DataError, HoldoutError, SearchlibError, TrackingError
 from searchlib.results.champion import champion_version, register_champion
@@ -168,9 +168,7 @@ def _measure(network: torch.nn.Module, inputs: torch.Tensor, targets: torch.Tens
     with torch.no_grad():
         outputs = torch.cat([network(block) for block in inputs.split(1000)]).double()
     if targets.is_floating_point():
-        loss = float((outputs - targets).square().mean())
-        variance = float((targets.double() - targets.double().mean(dim=0)).square().mean())
-        r2 = 1.0 - loss / variance if variance else None
+        loss, r2 = float((outputs - targets).square().mean()), r_squared(outputs, targets)
         return {"loss": loss, "accuracy": None, "correct": None, "low": None, "high": None, "r2": r2}
     predicted, classes = outputs.argmax(dim=1), outputs.shape[1]
     correct = int((predicted == targets).sum())
