@@ -14,6 +14,7 @@ from searchlib.analysis.standing import (
     champion,
     claimed_or_leading,
     outcome,
+    possible_champions,
 )
 from searchlib.analysis.statistics import Effect, mean_interval, prediction_interval, proportion_interval, r_squared
 from searchlib.analysis.status import BestTrial, CellStatus, ReplicateStatus, SearchStatus, Status, study_status
@@ -46,6 +47,7 @@ __all__ = [
     "mean_interval",
     "next_runs",
     "outcome",
+    "possible_champions",
     "prediction_interval",
     "proportion_interval",
     "r_squared",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from searchlib.analysis.comparison import leader
@@ -30,6 +30,7 @@ __all__ = [
     "outcome",
     "outcome_counts",
     "planned_looks",
+    "possible_champions",
     "race_is_over",
     "replicate_values",
     "trials_by_cell",
@@ -153,6 +154,13 @@ def champion(study: Study, stored: Stored) -> FrozenTrial | None:
         if best is not None:
             return best
     return best_trial(study, stored.trials)
+
+
+def possible_champions(study: Study, stored: Stored) -> list[FrozenTrial]:
+    """The champion by the study as its file has it, and as it was raced: ``replicate_cells`` may have changed since."""
+    raced = len(stored.race.get("candidates", ())) or None
+    found = [champion(each, stored) for each in (study, replace(study, replicate_cells=raced))]
+    return [best for best in found if best is not None]
 
 
 def claimed_or_leading(study: Study, stored: Stored) -> FrozenTrial | None:

@@ -190,5 +190,6 @@ def r_squared(outputs: ArrayLike, targets: ArrayLike) -> float | None:
     import numpy as np
 
     predicted, true = np.asarray(outputs, dtype=float), np.asarray(targets, dtype=float)
-    total = float(((true - true.mean(axis=0)) ** 2).sum())
-    return 1.0 - float(((predicted - true) ** 2).sum()) / total if total else None
+    if (true == true[0]).all():
+        return None
+    return 1.0 - float(((predicted - true) ** 2).sum()) / float(((true - true.mean(axis=0)) ** 2).sum())

@@ -202,12 +202,11 @@ def optimize(
     complete = after.trials.total >= target and not after.trials.running
     if after.replicates and not after.test_ledger:
         complete = complete and after.replicates.finished
-    result = None
     if complete and evaluate and after.best:
-        result = holdout.evaluate(loaded, stores, fetch=True)
-    page, answer = publish(loaded, stores)
+        holdout.evaluate(loaded, stores, fetch=True)
+    page, findings = publish(loaded, stores)
     places = [*_places(loaded.name, stores), ("report", str(page))]
-    show_summary(loaded, after, result, answer, places, console)
+    show_summary(loaded, after, findings, places, console)
     if not complete:
         console.print("stopped by --timeout; the same command goes on", highlight=False)
     elif evaluate and not after.best:
@@ -366,8 +365,8 @@ def report(
         return
     from searchlib.report import publish
 
-    page, answer = publish(loaded, Stores(storage, tracking_uri, data_root), output=output)
-    click.echo(answer)
+    page, findings = publish(loaded, Stores(storage, tracking_uri, data_root), output=output)
+    click.echo(findings.answer)
     click.echo(f"written to {page}")
 
 

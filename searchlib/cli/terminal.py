@@ -19,7 +19,7 @@ from rich.text import Text
 from searchlib.text import describe, number
 
 if TYPE_CHECKING:
-    from searchlib.analysis import Status
+    from searchlib.analysis import Findings, Status
     from searchlib.study import Progress, Study, TestResult
 
 __all__ = ["Output", "show_progress", "show_status", "show_summary"]
@@ -187,8 +187,7 @@ def _panel(board: _Board, progress: Progress) -> Group:
 def show_summary(
     study: Study,
     status: Status,
-    result: TestResult | None,
-    answer: str,
+    findings: Findings,
     places: Sequence[tuple[str, str]],
     console: Console,
 ) -> None:
@@ -224,30 +223,19 @@ def show_summary(
     if seeds := status.replicates:
         up_to = "up to " if study.replicate_race else ""
         rows.append(("replicates", f"{seeds.completed} runs, {up_to}{seeds.reached} seeds a cell"))
-        if winner := _winner(study, status):
-            rows.append(("best over seeds", winner))
-    if result is not None:
-        rows.append(test_row(result))
-    rows.append(("answer", answer))
+        if findings.winner and findings.cells[0].n:
+            first = findings.cells[0]
+            name = f"{describe(first.scientific)}, " if first.scientific else ""
+            value = f"{study.metric} {number(first.mean, study.metric)}, mean of {first.n}"
+            rows.append(("best over seeds", name + value))
+    if findings.test_result:
+        rows.append(test_row(findings.test_result))
+    rows.append(("answer", findings.answer))
     for name, value in (*rows, *places):
         line = f"{name:20} {value}"
         if console.is_terminal:
             line = textwrap.fill(line, max(console.width - 1, 40), subsequent_indent=" " * 21)
         console.print(line, highlight=False, markup=False, soft_wrap=True)
-
-
-def _winner(study: Study, status: Status) -> str:
-    """The cell with the best mean among those with the most seeds."""
-    most = max((len(cell.replicates) for cell in status.cells), default=0)
-    means = [
-        (sum(cell.replicates) / most, describe(cell.scientific))
-        for cell in status.cells
-        if most and len(cell.replicates) == most
-    ]
-    if not means:
-        return ""
-    value, name = (max if study.direction == "maximize" else min)(means, key=lambda one: one[0])
-    return f"{name + ', ' if name else ''}{study.metric} {number(value, study.metric)}, mean of {most}"
 
 
 def test_row(result: TestResult) -> tuple[str, str]:

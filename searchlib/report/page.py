@@ -22,6 +22,7 @@ from searchlib.stores import Stores, Tracker, log_file
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
+    from searchlib.analysis import Findings
     from searchlib.study import Study
 
 __all__ = ["Exhibit", "exhibits", "publish", "render"]
@@ -39,10 +40,10 @@ class Exhibit:
     reason: str = ""
 
 
-def publish(study: Study, stores: Stores, *, output: Path | None = None) -> tuple[Path, str]:
+def publish(study: Study, stores: Stores, *, output: Path | None = None) -> tuple[Path, Findings]:
     """Write the report, log it to the MLflow parent run, put note and figures into the Optuna Dashboard.
 
-    output: by default ``NAME.html`` in the working folder. Returns its path and the answer in words. StorageError for
+    output: by default ``NAME.html`` in the working folder. Returns its path and the findings. StorageError for
     a study that has not begun.
     """
     from searchlib.report import dashboard
@@ -65,7 +66,7 @@ def publish(study: Study, stores: Stores, *, output: Path | None = None) -> tupl
     if material.run_id:
         with Tracker(study, stores) as tracker:
             log_file(tracker, material.run_id, path)
-    return path, str(material.data["answer"])
+    return path, material.findings
 
 
 def exhibits(material: Material) -> dict[str, Exhibit]:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from searchlib.analysis import champion
+from searchlib.analysis import possible_champions
 from searchlib.errors import Command, Message
 from searchlib.results.audit import RENAME, Audit
 from searchlib.results.audit_trials import Recorded
@@ -23,21 +22,13 @@ __all__ = ["check_champion"]
 
 def check_champion(audit: Audit, recorded: Sequence[Recorded]) -> None:
     """Whether the checkpoints are as noted, and the registered champion and the parent run what the ledger says."""
-    champions = _champions(audit)
+    champions = possible_champions(audit.study, audit.stored)
     _check_checkpoints(audit, recorded, champions)
     registered = champion_checkpoint(audit.tracker)
     if audit.ledger:
         _check_ledger(audit, champions, registered)
     else:
         _check_sealed(audit, registered)
-
-
-def _champions(audit: Audit) -> list[FrozenTrial]:
-    """The best by the study as its file has it, and as it was raced: ``replicate_cells`` may have changed since."""
-    raced = len(audit.stored.race.get("candidates", ())) or None
-    readings = (audit.study, replace(audit.study, replicate_cells=raced))
-    found = [champion(reading, audit.stored) for reading in readings]
-    return [best for best in found if best is not None]
 
 
 def _check_checkpoints(audit: Audit, recorded: Sequence[Recorded], champions: Sequence[FrozenTrial]) -> None:

@@ -452,9 +452,9 @@ def test_writing_replaces_the_file_whole_and_publishing_repeats_itself(replicate
     first = output.read_bytes()
     assert first.startswith(b"<!DOCTYPE html>")
     assert sorted(path.name for path in Path().iterdir() if "page.html" in path.name) == ["page.html"]
-    path, answer = publish(study, stores, output=output)
+    path, findings = publish(study, stores, output=output)
     assert path.read_bytes() == first, "the same stores give the same page"
-    assert answer == statistics(study, stores)["answer"]
+    assert findings.answer == statistics(study, stores)["answer"]
     parent = stored(study).user_attrs["mlflow_run_id"]
     with Tracker(study, Stores()) as tracker:
         assert "page.html" in [file.path for file in tracker.client.list_artifacts(parent)]
