@@ -284,15 +284,15 @@ def test_two_spellings_of_one_database_are_one_study(monkeypatch: pytest.MonkeyP
     """From wherever they are started."""
     place = Path("study.db").resolve()
     Path("elsewhere").mkdir()
-    with StudyLock("sqlite:///study.db", "s", "evaluate"):
+    with Stores(SQLITE).lock("s", "evaluate"):
         monkeypatch.chdir("elsewhere")
         for spelling in (f"sqlite:///{place}", "sqlite:///../study.db?timeout=30"):
-            with pytest.raises(BusyError, match="evaluate"), StudyLock(spelling, "s", "optimize"):
+            with pytest.raises(BusyError, match="evaluate"), Stores(spelling).lock("s", "optimize"):
                 pass
-    with StudyLock("mysql://ann:one@host/db", "s", "evaluate"):
-        with pytest.raises(BusyError), StudyLock("mysql://ann:two@host/db", "s", "optimize"):
+    with Stores("mysql://ann:one@host/db").lock("s", "evaluate"):
+        with pytest.raises(BusyError), Stores("mysql://ann:two@host/db").lock("s", "optimize"):
             pass
-        with StudyLock("mysql://ann:one@host/other", "s", "optimize"):
+        with Stores("mysql://ann:one@host/other").lock("s", "optimize"):
             pass
 
 
