@@ -76,8 +76,8 @@ def one_epoch(*, of_each_cell: bool) -> Iterator[None]:
         return {number for number, _, _ in ranked} - set(best.values())
 
     with (
-        mock.patch("searchlib.search.rounds.halving_rungs", return_value=[1]),
-        mock.patch("searchlib.search.rounds.halve", losers),
+        mock.patch("searchlib.search.pruned_round.halving_rungs", return_value=[1]),
+        mock.patch("searchlib.search.pruned_round.halve", losers),
     ):
         yield
 

@@ -9,9 +9,7 @@ import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from optuna.trial import FrozenTrial
-
-from benchmarks.problem import Data, Outcome, engine, trials
+from benchmarks.problem import Data, Outcome, engine, tasks
 from searchlib import Study
 from searchlib.search.design import round_length
 from searchlib.search.optimize import search
@@ -19,14 +17,15 @@ from searchlib.stores.stores import Stores
 from searchlib.study.record import TrialRecord
 from searchlib.training.deadline import Deadline
 from searchlib.training.engine import Engine
+from searchlib.training.run import Task
 
 
-def fused(trainer: Engine, rounds: Iterable[Sequence[FrozenTrial]]) -> dict[int, list[float]]:
+def fused(trainer: Engine, rounds: Iterable[Sequence[Task]]) -> dict[int, list[float]]:
     """Train trials as the search does, with nothing recorded: validation accuracy after each epoch, by trial."""
     stacks = (
         trainer.start(group, order_seed=trainer.study.seed, keeps=lambda run, value: False)
-        for trials in rounds
-        for group in trainer.group(trials)
+        for round_ in rounds
+        for group in trainer.group(round_)
     )
     accuracy: dict[int, list[float]] = {}
     with trainer.workers() as workers:
@@ -41,7 +40,7 @@ def fused(trainer: Engine, rounds: Iterable[Sequence[FrozenTrial]]) -> dict[int,
 
 def training_only(study: Study, data: Data) -> Outcome:
     """``fused`` on all trials of *study*, in its rounds; the data is in memory before the clock starts."""
-    trainer, asked, length = engine(study, data), trials(study), round_length(study)
+    trainer, asked, length = engine(study, data), tasks(study), round_length(study)
     trainer.data(str(study.fixed["input_scaling"]))
     rounds = [asked[start : start + length] for start in range(0, len(asked), length)]
     started = time.perf_counter()

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from benchmarks.measuring import ROOT
 from searchlib import Choice, LogUniform, Study
@@ -22,12 +21,12 @@ from searchlib.data.dataset import Dataset, Examples
 from searchlib.data.datasets import get_dataset, load_train
 from searchlib.data.splits import Split, split
 from searchlib.search.design import Design
-from searchlib.search.samplers import distribution
 from searchlib.seeds import derive_seed, trial_seed
 from searchlib.study.loading import load_study
 from searchlib.training.engine import Engine
 from searchlib.training.loop import Tensors
 from searchlib.training.network import build_mlp, initialize, layer_sizes
+from searchlib.training.run import Task
 from searchlib.training.stack import Member
 
 if TYPE_CHECKING:
@@ -121,25 +120,28 @@ def one_batch_size(batch_size: int, *, cells: int, epochs: int) -> Study:
     )
 
 
-def trials(study: Study) -> list[FrozenTrial]:
+def tasks(study: Study) -> list[Task]:
     """The study's first trials, as the search would ask them."""
     design, made = Design(study), []
     for number in range(study.trials):
         params = design[number]
-        trial = create_trial(
-            state=TrialState.RUNNING,
-            params=params,
-            distributions={name: distribution(study.dimensions[name]) for name in params},
-            user_attrs={"seed": trial_seed(study.seed, number)},
+        config = study.config(params)
+        made.append(
+            Task(
+                number=number,
+                trial_id=number,
+                params=params,
+                config=config,
+                seed=trial_seed(study.seed, number),
+                signature=config.signature,
+            )
         )
-        trial.number = trial._trial_id = number
-        made.append(trial)
     return made
 
 
 def members(study: Study) -> list[Member]:
     """The same trials: number, configuration and seed."""
-    return [Member(trial.number, study.config(trial.params), int(trial.user_attrs["seed"])) for trial in trials(study)]
+    return [Member(task.number, task.config, task.seed) for task in tasks(study)]
 
 
 @functools.cache

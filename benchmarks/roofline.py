@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 
 from benchmarks.measuring import Settings, Table, cores, in_turn, processes, ratios, spread
-from benchmarks.problem import Data, Outcome, examples, flops, mixed_study, one_batch_size, trials
+from benchmarks.problem import Data, Outcome, examples, flops, mixed_study, one_batch_size, tasks
 from benchmarks.throughput import data_of
 from searchlib import Study
 from searchlib.training.precision import set_products, setting_for
@@ -43,7 +43,7 @@ def one_thread() -> None:
 def study_flops(study: Study, data: Data) -> int:
     """Operations of all matrix products of *study*'s training and validation."""
     cut = examples(data)
-    configs = [study.config(trial.params) for trial in trials(study)]
+    configs = [task.config for task in tasks(study)]
     return sum(
         config.epochs * flops(config, train=len(cut.train), validation=len(cut.validation)) for config in configs
     )

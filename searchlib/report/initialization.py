@@ -221,7 +221,7 @@ def _gradients(stack: Stack, inputs: torch.Tensor, labels: torch.Tensor) -> list
     """The mean over examples of |d(example's loss)/d(preactivations)|², by member and layer, the output layer last."""
     import torch
 
-    from searchlib.training.stack import losses
+    from searchlib.training.losses import losses
 
     trace = stack.trace(inputs, statistics={})
     signals = [*trace.preactivations, trace.outputs]

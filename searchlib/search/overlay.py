@@ -1,90 +1,68 @@
-"""A view of Optuna's storage that keeps its changes in memory, for samplers and pruners."""
+"""A study's trials in memory, for samplers and pruners to read and write."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Container, Mapping, Sequence
+from typing import Any
 
-if TYPE_CHECKING:
-    from optuna.storages import BaseStorage
-    from optuna.trial import FrozenTrial, TrialState
+import optuna
+from optuna.storages import BaseStorage, InMemoryStorage
+from optuna.trial import FrozenTrial, TrialState
 
 __all__ = [
     "OverlayStorage",
+    "as_running",
 ]
 
 
-class OverlayStorage:
-    """A view of a storage for one study in which some trials live in memory only.
+class OverlayStorage(InMemoryStorage):
+    """Optuna's storage in memory, with one study: that of *study*'s name, with *trials* for its trials.
 
-    Reads fall through to *base*, a snapshot of the study's trials; writes change the copies in memory. Samplers
-    and pruners run on it unchanged, so that a round of trials is drawn, or decided upon, without leaving
-    half-written trials behind. With *cell* only trials with these parameters are visible: pruning compares within
-    a cell.
+    Reads give these trials, under their own numbers and ids; writes stay in memory. Samplers and pruners run on it
+    unchanged, and leave no half-written trials behind.
+
+    cell: only trials with these parameters are visible. Pruning compares trials of one cell.
     """
 
-    def __init__(self, real: BaseStorage, study_id: int, base: list[FrozenTrial]) -> None:
-        self._real, self._study_id = real, study_id
-        self._trials: dict[int, FrozenTrial] = {trial._trial_id: trial for trial in base}
-        self._attrs: dict[str, Any] = dict(real.get_study_system_attrs(study_id))
+    def __init__(self, study: optuna.Study, trials: Sequence[FrozenTrial]) -> None:
+        super().__init__()
         self.cell: Mapping[str, Any] = {}
+        study_id = self.create_new_study(study.directions, study.study_name)
+        # the trials themselves, no copies: this storage replaces a trial that it changes
+        self._studies[study_id].trials = list(trials)
+        self._studies[study_id].system_attrs = study._storage.get_study_system_attrs(study._study_id)
+        self._trial_id_to_study_id_and_number = {trial._trial_id: (study_id, trial.number) for trial in trials}
+        self._max_trial_id = max(self._trial_id_to_study_id_and_number, default=-1)
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._real, name)
+    def study(self, **settings: Any) -> optuna.Study:
+        """The study in this storage. settings: its sampler or its pruner."""
+        (known,) = self.get_all_studies()
+        return optuna.Study(known.study_name, self, **settings)
 
-    def insert(self, trial: FrozenTrial) -> None:
-        """Put a copy of *trial* over what the storage holds of it."""
-        self._trials[trial._trial_id] = copy.deepcopy(trial)
-
-    def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
-        from optuna.trial import TrialState, create_trial
-
-        trial = copy.copy(template_trial) if template_trial else create_trial(state=TrialState.RUNNING)
-        trial.number = len(self._trials)
-        trial._trial_id = -1 - trial.number
-        self._trials[trial._trial_id] = trial
-        return trial._trial_id
-
-    def get_trial(self, trial_id: int) -> FrozenTrial:
-        return copy.deepcopy(self._trials[trial_id])
+    def put(self, trial: FrozenTrial) -> None:
+        """Have *trial* in the place of the one with its id."""
+        self._set_trial(trial._trial_id, trial)
 
     def get_all_trials(
-        self, study_id: int, deepcopy: bool = True, states: tuple[TrialState, ...] | None = None
+        self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
     ) -> list[FrozenTrial]:
-        found = [
-            trial
-            for trial in sorted(self._trials.values(), key=lambda trial: trial.number)
-            if (states is None or trial.state in states)
-            and all(name in trial.params and trial.params[name] == value for name, value in self.cell.items())
-        ]
-        return copy.deepcopy(found) if deepcopy else found
+        trials = super().get_all_trials(study_id, deepcopy=False, states=states)
+        if self.cell:
+            trials = [trial for trial in trials if self.cell.items() <= trial.params.items()]
+        return copy.deepcopy(trials) if deepcopy else trials
 
-    def get_best_trial(self, study_id: int) -> FrozenTrial:
-        from optuna.storages import BaseStorage
+    get_best_trial = BaseStorage.get_best_trial  # by get_all_trials; InMemoryStorage's own doesn't know cells
 
-        best: FrozenTrial = BaseStorage.get_best_trial(self, study_id)  # type: ignore[arg-type]
-        return best
 
-    def set_trial_param(self, trial_id: int, name: str, internal: float, distribution: Any) -> None:
-        trial = self._trials[trial_id]
-        trial._params[name] = distribution.to_external_repr(internal)
-        trial._distributions[name] = distribution
+def as_running(trial: FrozenTrial) -> FrozenTrial:
+    """A copy of *trial* as it was before its first epoch, whatever an interrupted run stored of it since."""
+    running = copy.copy(trial)
+    running.state, running.values, running.intermediate_values = TrialState.RUNNING, None, {}
+    running._system_attrs = {key: note for key, note in trial.system_attrs.items() if not is_of_a_pruner(key)}
+    return running
 
-    def set_trial_intermediate_value(self, trial_id: int, step: int, value: float) -> None:
-        self._trials[trial_id].intermediate_values[step] = value
 
-    def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
-        self._trials[trial_id]._system_attrs[key] = value
-
-    def set_trial_user_attr(self, trial_id: int, key: str, value: Any) -> None:
-        self._trials[trial_id]._user_attrs[key] = value
-
-    def get_trial_system_attrs(self, trial_id: int) -> dict[str, Any]:
-        return dict(self._trials[trial_id]._system_attrs)
-
-    def set_study_system_attr(self, study_id: int, key: str, value: Any) -> None:
-        self._attrs[key] = value
-
-    def get_study_system_attrs(self, study_id: int) -> dict[str, Any]:
-        return dict(self._attrs)
+def is_of_a_pruner(key: str) -> bool:
+    """Whether a pruner wrote this system attribute. Of Optuna's, successive halving does (and Hyperband through it)."""
+    return "rung" in key

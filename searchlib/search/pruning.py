@@ -58,16 +58,11 @@ def halve(study: Study, points: Sequence[tuple[int, Mapping[str, Any], float | N
     return {number for members in cells.values() for _, number in sorted(members)[(len(members) + 1) // 2 :]}
 
 
-def prunes(
-    pruner: optuna.pruners.BasePruner, study: Study, optuna_study: optuna.Study, view: OverlayStorage, trial_id: int
-) -> bool:
+def prunes(pruner: optuna.pruners.BasePruner, study: Study, view: OverlayStorage, trial_id: int) -> bool:
     """Whether *pruner* would stop a trial, seeing only trials of the same scientific cell."""
-    import optuna
-
     trial = view.get_trial(trial_id)
     view.cell = dict(study.cell_of(trial.params))
     try:
-        seen = optuna.Study(optuna_study.study_name, view, pruner=pruner)  # type: ignore[arg-type]
-        return pruner.prune(seen, trial)
+        return pruner.prune(view.study(pruner=pruner), trial)
     finally:
         view.cell = {}

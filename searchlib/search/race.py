@@ -3,14 +3,13 @@
 They are trials of an Optuna study of their own, ``<study>.replicates``, with the searched parameters and one more,
 ``replicate``: the seed, counted from 1. It alone decides on weights, noise and order of examples (and, if the study
 asks for it, on the split), so replicate r of one cell is paired with replicate r of every other. The race looks at the
-values after 5 seeds, 10, 20, ...; a cell told apart from the leader gets no more seeds while it is, and the race ends
-when the leader is alone or ``replicates`` seeds are reached. With ``replicate_race=False`` there is one look, when all
-cells have all seeds.
+values after 5 seeds, 10, 20, ...: a cell that is significantly worse than the leader gets no more seeds as long as it
+is, and the race ends when the leader is alone or ``replicates`` seeds are reached. With ``replicate_race=False`` there
+is one look, when all cells have all seeds.
 """
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Generator, Iterator, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING
@@ -19,10 +18,11 @@ from searchlib.analysis import cells, looks, next_runs, outcome
 from searchlib.data import redraw
 from searchlib.search.recorder import Recorder
 from searchlib.search.samplers import distribution
+from searchlib.search.trainer import Trainer, progress, task_of
 from searchlib.seeds import replicate_seed
 from searchlib.stores import discard_runs, replicates_name
 from searchlib.study import Progress
-from searchlib.training import Deadline, Engine, Run, Shelf, StackRun, Workers
+from searchlib.training import Engine, Run, StackRun, Task
 
 if TYPE_CHECKING:
     import optuna
@@ -35,12 +35,12 @@ __all__ = ["Race"]
 
 Guard = Callable[[], None]
 
-STACKS = 4  # that a race forms between two looks at least, so that as many cores have work
+STACKS = 4  # at least between two looks, so that as many cores have work
 MOST_REPLICATES = 1_000_000  # the upper end of the dimension ``replicate``, the same for all trials
 
 
 class Race:
-    """The replicates of one study: which are wanted, which are there, and the training of the rest."""
+    """The replicates of one study: which are wanted, which are stored, and the training of the rest."""
 
     def __init__(self, study: Study, optuna_study: optuna.Study) -> None:
         self.study, self.search = study, optuna_study
@@ -56,28 +56,27 @@ class Race:
         wanted = {"looks": list(self.looks), "candidates": self._candidates(), "finished": True}
         return all(noted.get(name) == value for name, value in wanted.items())
 
-    def run(
-        self, engine: Engine, workers: Workers, tracker: Tracker, guard: Guard, shelf: Shelf, deadline: Deadline
-    ) -> Generator[Progress, None, None]:
-        """Run what is missing. OutOfTimeError when the deadline passes; what was recorded stays."""
+    def run(self, trainer: Trainer, tracker: Tracker, guard: Guard) -> Generator[Progress, None, None]:
+        """Run what is missing. OutOfTimeError when the deadline passes; what was recorded stays.
+
+        guard: called before each write, to raise where another process has the study by now.
+        """
         if self.finished:
             return
         stored = self._open(create=True)
         assert stored is not None
-        self.stored, self.engine, self.workers, self.shelf, self.deadline = stored, engine, workers, shelf, deadline
+        self.stored, self.trainer = stored, trainer
         discard_runs(
             tracker, stored.study_name, [trial.number for trial in self._trials() if not trial.state.is_finished()]
         )
         self.best = self._best_by_source()
-        self.engines: dict[StackRun, Engine] = {}  # of the stacks in training
         candidates = self._candidates()
-        with Recorder(stored, tracker, guard=guard) as recorder:
-            self.recorder = recorder
+        with Recorder(stored, tracker, guard=guard) as self.recorder:
             if all(trial.state.is_finished() for trial in self._trials()):
                 self._note(candidates)  # an earlier run may have ended before it could
             while batch := self._next_batch(candidates):
                 yield from self._train(batch)
-                recorder.drain()
+                self.recorder.drain()
                 self._note(candidates)
             self._note(candidates)
 
@@ -169,53 +168,49 @@ class Race:
         return [trial for trial in self._trials() if trial.user_attrs["batch"] == batch]
 
     def _train(self, trials: Sequence[FrozenTrial]) -> Iterator[Progress]:
-        """Train what is open of a batch, in stacks that are formed as before an interruption."""
-        self.done, self.target = sum(trial.state.is_finished() for trial in trials), len(trials)
-        for stack, finished, others in self.workers.finish(self._stacks(trials), deadline=self.deadline):
-            if (not stack.alive and stack not in finished) or self.shelf.is_due([stack]):
-                self.shelf.put([stack])
-            records = [record for over in finished for record in self._record(over)]
-            for over in finished:
-                self.recorder.put(functools.partial(self.shelf.remove, [over]))
-            self.done += len(records)
-            yield self._progress(stack, others, records)
+        """Train what is missing of a batch, in stacks that are formed as before an interruption."""
+        self.sources = {trial.number: trial.user_attrs["source"] for trial in trials}
+        self.engines: dict[StackRun, Engine] = {}  # of the stacks in training
+        done = sum(trial.state.is_finished() for trial in trials)
+        for stack, others, records in self.trainer.train(self._stacks(trials), self.recorder, self._records_of):
+            done += len(records)
+            yield progress("replicates", done, len(trials), stack, others, records)
 
     def _stacks(self, trials: Sequence[FrozenTrial]) -> Iterator[StackRun]:
         """Stacks of all seeds together, the slowest first; of each seed alone where it draws a split of its own."""
-        seeds = sorted(trials, key=lambda trial: trial.params["replicate"])
-        alone = [list(paired) for _, paired in groupby(seeds, key=lambda trial: trial.params["replicate"])]
-        at_least = 1 if self.study.replicate_split else STACKS
-        for paired in alone if self.study.replicate_split else [seeds]:
-            if all(trial.state.is_finished() for trial in paired):
+        tasks = sorted((task_of(self.study, trial) for trial in trials), key=_replicate)
+        together = (
+            [list(alike) for _, alike in groupby(tasks, key=_replicate)] if self.study.replicate_split else [tasks]
+        )
+        for part in together:
+            if all(task.finished for task in part):
                 continue
-            engine = self._engine(paired[0].params["replicate"])
-            groups = engine.group(paired, at_least=at_least)
-            for group in sorted(groups, key=lambda group: engine.config(group[0]).batch_size):
-                if any(not trial.state.is_finished() for trial in group):
+            engine = self._engine(_replicate(part[0]))
+            groups = engine.group(part, at_least=1 if self.study.replicate_split else STACKS)
+            for group in sorted(groups, key=lambda group: group[0].config.batch_size):
+                if not all(task.finished for task in group):
                     stack = engine.start(group, order_seed=None, keeps=self._leads)
                     self.engines[stack] = engine
-                    self.shelf.take([stack])
                     yield stack
 
-    def _record(self, stack: StackRun) -> list[TrialRecord]:
-        """Record a stack at its end."""
+    def _records_of(self, stack: StackRun) -> list[TrialRecord]:
         engine = self.engines.pop(stack)
         records = []
         for run in stack.runs.values():
-            if not run.trial.state.is_finished():
+            if not run.task.finished:
                 leads = run.outcome == "completed" and run.best is not None and self._leads(run, run.best)
                 if leads and run.best is not None:
-                    self.best[run.trial.user_attrs["source"]] = run.best
+                    self.best[self.sources[run.number]] = run.best
                 records.append(engine.record(run, keep_state=leads))
-                self.recorder.put(records[-1])
         return records
 
     def _engine(self, replicate: int) -> Engine:
         """The search's own, or one on a split that this replicate draws."""
+        engine = self.trainer.engine
         if not self.study.replicate_split:
-            return self.engine
-        drawn = redraw(self.engine.examples, split_seed=self.study.split_seed, replicate=replicate)
-        return Engine(self.study, drawn, self.engine.device)
+            return engine
+        drawn = redraw(engine.examples, split_seed=self.study.split_seed, replicate=replicate)
+        return Engine(self.study, drawn, engine.device)
 
     def _best_by_source(self) -> dict[int, float]:
         """The best replicate so far of each repeated trial."""
@@ -229,18 +224,10 @@ class Race:
 
     def _leads(self, run: Run, value: float) -> bool:
         """Whether a run is the best replicate of its cell so far: only such weights can become the champion's."""
-        source: int = run.trial.user_attrs["source"]
+        source = self.sources[run.number]
         return source not in self.best or self.study.better(value, self.best[source])
 
-    def _progress(self, stack: StackRun, under_way: Sequence[StackRun], finished: Sequence[TrialRecord]) -> Progress:
-        trained = sum(len(each.runs) * each.epoch / each.epochs for each in under_way)
-        return Progress(
-            phase="replicates",
-            done=self.done,
-            target=self.target,
-            fraction=min((self.done + trained) / self.target, 1.0),
-            stack=len(stack.alive),
-            epoch=stack.epoch,
-            epochs=stack.epochs,
-            finished=finished,
-        )
+
+def _replicate(task: Task) -> int:
+    number: int = task.params["replicate"]
+    return number

@@ -90,20 +90,17 @@ def _draw_design(study: Study) -> Draw:
 def _draw_optuna(study: Study, optuna_study: optuna.Study, numbers: range) -> Draw:
     """Draw in memory, on an overlay of the storage: a kill leaves no trial with half its parameters."""
     import optuna
-    from optuna.trial import TrialState
 
-    from searchlib.search.overlay import OverlayStorage
+    from searchlib.search.overlay import OverlayStorage, as_running
 
-    storage, study_id = optuna_study._storage, optuna_study._study_id
-    overlay = OverlayStorage(storage, study_id, storage.get_all_trials(study_id, deepcopy=False))
-    first = numbers.start - numbers.start % round_length(study)
-    for trial in overlay.get_all_trials(study_id):
+    trials = optuna_study.get_trials(deepcopy=False)
+    first = numbers.start - numbers.start % round_length(study)  # results of this very round must not count
+    overlay = OverlayStorage(optuna_study, [*trials[:first], *map(as_running, trials[first:])])
+    shadow = overlay.study()
+    study_id = shadow._study_id
+    for trial in trials:
         for key, value in trial.system_attrs.get(STUDY_ATTRS, {}).items():
             overlay.set_study_system_attr(study_id, key, value)
-        if trial.number >= first:  # results of this very round must not count
-            trial.state, trial.values, trial.intermediate_values = TrialState.RUNNING, None, {}
-            overlay.insert(trial)
-    shadow = optuna.Study(optuna_study.study_name, overlay)  # type: ignore[arg-type]
     make = sampler_factory(study)
 
     def draw(number: int) -> tuple[dict[str, Primitive], dict[str, Any]]:

@@ -263,9 +263,21 @@ class Study:
 
     def config(self, params: Mapping[str, Primitive]) -> TrialConfig:
         """The full configuration of the trial with these (encoded) parameters."""
-        hidden = {"hidden": self.model.hidden} if isinstance(self.model, MLP) else {}
         chosen = {name: self.dimensions[name].decode(value) for name, value in params.items()}
-        return TrialConfig(**{**hidden, **self.fixed, **chosen})
+        return TrialConfig(**{**self._given, **chosen})
+
+    @property
+    def _given(self) -> dict[str, Any]:
+        """The hyperparameters that the study gives one value."""
+        return {**({"hidden": self.model.hidden} if isinstance(self.model, MLP) else {}), **self.fixed}
+
+    def possible(self, name: str) -> list[Any]:
+        """The values that a hyperparameter may take in this study; of a range, its two ends."""
+        if name not in self.dimensions:
+            return [check_field(name, self._given.get(name, FIELDS[name].default))]
+        dimension = self.dimensions[name]
+        values = dimension.values()
+        return list(dimension.extremes() if values is None else map(dimension.decode, values))
 
     @property
     def direction(self) -> Literal["maximize", "minimize"]:

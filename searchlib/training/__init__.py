@@ -9,8 +9,8 @@ from searchlib.training.deadline import Deadline, OutOfTimeError
 from searchlib.training.engine import Engine
 from searchlib.training.network import initialize, layer_sizes
 from searchlib.training.precision import check_precision, resolve_device
-from searchlib.training.run import Run
-from searchlib.training.snapshots import Shelf
+from searchlib.training.run import Run, Task
+from searchlib.training.snapshots import Snapshots
 from searchlib.training.stack_run import StackRun
 from searchlib.training.symptoms import diagnose_words
 from searchlib.training.watch import PROBE, Watch
@@ -22,8 +22,9 @@ __all__ = [
     "Engine",
     "OutOfTimeError",
     "Run",
-    "Shelf",
+    "Snapshots",
     "StackRun",
+    "Task",
     "Watch",
     "Workers",
     "check_precision",

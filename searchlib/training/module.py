@@ -15,8 +15,9 @@ from searchlib.errors import StudyError
 from searchlib.networks import OPTIMIZERS
 from searchlib.seeds import derive_seed
 from searchlib.study import TrialConfig
+from searchlib.training.losses import count_right, losses, predicted
 from searchlib.training.network import initialize_layer
-from searchlib.training.stack import Member, count_right, losses, predicted
+from searchlib.training.stack import Member
 from searchlib.training.tally import accumulator_dtype
 
 __all__ = ["ModuleStack"]

@@ -1,25 +1,25 @@
-"""One trial while it trains: what is known of it after each epoch."""
+"""One trial in training: what it is, and what is known of it after each epoch."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import torch
-    from optuna.trial import FrozenTrial
 
     from searchlib.study import TrialConfig
 
 __all__ = [
     "Keeps",
     "Run",
+    "Task",
 ]
 
 
-WRITTEN = (
+IN_SNAPSHOT = (  # the fields of a run that a snapshot holds, beside its weights
     "started",
     "curves",
     "steps",
@@ -34,20 +34,39 @@ WRITTEN = (
 )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """A trial to train.
+
+    number, trial_id: in its study, and in the storage.
+    params: its (encoded) parameters; of a replicate with ``replicate``. config: the configuration that follows.
+    seed: of its weights and noise. signature: of its configuration, as it is stored.
+    finished: whether its result is stored. Such a trial trains again where others of its stack are unfinished, since
+    the round-off of a stack depends on all its trials.
+    """
+
+    number: int
+    trial_id: int
+    params: Mapping[str, Any]
+    config: TrialConfig
+    seed: int
+    signature: str
+    finished: bool = False
+
+
 @dataclass
 class Run:
     """One trial while it trains.
 
     order_seed: of the order in which it sees the examples. curves: a point an epoch. steps: a point an evaluation,
-    where the study has ``eval_every``. diagnostics: a snapshot at initialization and one an epoch. state: the weights
-    of the best epoch, where the run's owner wants them kept. halved: how often its stack was halved for want of
-    memory. notes: what a pruner wrote down of it.
+    where the study has ``eval_every``. diagnostics: one at initialization and one an epoch. state: the weights of the
+    best epoch, where ``Keeps`` asked for them. halved: how often its stack was halved for want of memory. notes: what
+    a pruner wrote of it. recorded: whether it ended and its record was made.
     """
 
-    trial: FrozenTrial
-    config: TrialConfig
-    started: float
+    task: Task
     order_seed: int
+    started: float = field(default_factory=time.time)
     curves: list[dict[str, float]] = field(default_factory=list)
     steps: list[dict[str, float]] = field(default_factory=list)
     diagnostics: list[dict[str, float]] = field(default_factory=list)
@@ -63,7 +82,11 @@ class Run:
 
     @property
     def number(self) -> int:
-        return self.trial.number
+        return self.task.number
+
+    @property
+    def config(self) -> TrialConfig:
+        return self.task.config
 
     def now(self) -> float:
         """The time, or where the machine's clock was set back, the latest that the run has seen."""
@@ -74,9 +97,10 @@ class Run:
         return max(moment, self.curves[-1]["time"] if self.curves else self.started)
 
     def restart(self) -> None:
-        """Forget what was found: the run trains again from its start."""
+        """Forget all results: the run trains again from its start."""
         self.curves, self.steps, self.diagnostics = [], [], []
         self.best, self.best_epoch, self.state = None, 0, None
 
 
 Keeps = Callable[[Run, float], bool]
+"""Whether to keep the weights of a run that has just reached this value, its best so far."""

@@ -1,4 +1,4 @@
-"""Half-trained stacks on disk: what a kill costs is seconds of training, or an epoch, not the hours before it."""
+"""Snapshots of half-trained stacks on disk: a kill costs seconds of training, or an epoch, not the hours before it."""
 
 from __future__ import annotations
 
@@ -8,35 +8,31 @@ import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from searchlib.errors import StorageError
 from searchlib.files import write_whole
+from searchlib.training.stack_run import StackRun, within
 
-if TYPE_CHECKING:
-    from searchlib.training.stack_run import StackRun
+__all__ = ["Snapshots"]
 
-__all__ = ["Shelf"]
-
-SECONDS = 10.0  # of training between two times that the same stacks are put down
-NOTES = "notes"  # the tensor of bytes that holds what isn't numbers of a network
+SECONDS = 10.0  # of training between two snapshots of the same stacks
+NOTES = "notes"  # the tensor of bytes that holds all that isn't numbers of a network
 
 
-class Shelf:
+class Snapshots:
     """A folder with one file for stacks that train together: one stack, or all those of a round with a pruner.
 
-    A file is named after all that decides on its numbers, so it is found by the stacks that it was made of, and by no
-    others; it is written beside its place and moved there whole.
+    A file is named after all that decides on the numbers of its stacks: only the same stacks find it.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._since: dict[Path, float] = {}
 
-    def take(self, stacks: Sequence[StackRun]) -> bool:
-        """Bring *stacks*, which haven't begun, to where they were put down; whether there was something to take.
+    def load(self, stacks: Sequence[StackRun]) -> bool:
+        """Bring *stacks*, which haven't begun, to where their snapshot was taken; whether there was one.
 
-        A file that can't be taken up is as none: the stacks train from their start, to the same end.
+        A file that can't be used is removed: the stacks then train from their start, to the same result.
         """
         from safetensors.torch import load_file
 
@@ -48,9 +44,7 @@ class Shelf:
             tensors = load_file(path)
             notes = json.loads(tensors.pop(NOTES).numpy().tobytes())
             for index, (stack, note) in enumerate(zip(stacks, notes, strict=True)):
-                prefix = f"{index}."
-                mine = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-                stack.take_up(note, mine)
+                stack.resume(note, within(tensors, f"{index}."))
         except Exception:  # a broken file, one of another version, too little memory
             path.unlink(missing_ok=True)
             for stack in stacks:
@@ -59,41 +53,40 @@ class Shelf:
         return True
 
     def is_due(self, stacks: Sequence[StackRun]) -> bool:
-        """Whether *stacks* have trained for long since they were put down, or taken."""
+        """Whether the last snapshot of *stacks*, or their start, is ``SECONDS`` ago."""
         return time.monotonic() >= self._since.setdefault(self._path(stacks), time.monotonic()) + SECONDS
 
-    def put(self, stacks: Sequence[StackRun]) -> None:
-        """Write down where *stacks* are, between two epochs; not those that had to be halved. StorageError for a full
-        disk.
+    def save(self, stacks: Sequence[StackRun]) -> None:
+        """Write down where *stacks* are, between two epochs; nothing where one of them was halved or hasn't begun.
+
+        StorageError where the folder can't be written.
         """
         path = self._path(stacks)
         self._since[path] = time.monotonic()
-        written = [stack.written() for stack in stacks]
-        notes = [part[0] for part in written if part is not None]
-        if len(notes) < len(stacks):
+        taken = [found for stack in stacks if (found := stack.snapshot()) is not None]
+        if len(taken) < len(stacks):
             return
         import torch
         from safetensors.torch import save
 
         tensors = {
             f"{index}.{name}": tensor.detach().cpu().contiguous()
-            for index, part in enumerate(written)
-            if part is not None
-            for name, tensor in part[1].items()
+            for index, (_, of_stack) in enumerate(taken)
+            for name, tensor in of_stack.items()
         }
-        # not in the file's header, whose size is limited
-        tensors[NOTES] = torch.frombuffer(bytearray(json.dumps(notes).encode()), dtype=torch.uint8)
+        notes = json.dumps([note for note, _ in taken]).encode()
+        tensors[NOTES] = torch.frombuffer(bytearray(notes), dtype=torch.uint8)  # the size of a file's header is limited
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             write_whole(path, save(tensors))
         except OSError as error:
             raise StorageError(
-                f"{str(self.folder)!r}, where stacks are put down between epochs, can't be written "
+                f"{str(self.folder)!r}, the folder for snapshots of the training, can't be written "
                 f"({error.strerror}); free some space, then run the same command again"
             ) from None
 
     def remove(self, stacks: Sequence[StackRun]) -> None:
-        """Forget *stacks*, whose trials are recorded."""
+        """Remove the snapshot of *stacks*, whose trials are recorded."""
         path = self._path(stacks)
         path.unlink(missing_ok=True)
         self._since.pop(path, None)

@@ -14,10 +14,9 @@ are ordered by it first, and the first layer has a product for each of these gro
 
 from __future__ import annotations
 
-import functools
 import weakref
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -27,15 +26,17 @@ from torch import Tensor
 
 from searchlib.networks import OPTIMIZERS, Activation, get_activation
 from searchlib.seeds import derive_seed
-from searchlib.study import encode
+from searchlib.training.elementwise import activation_key, dropout, rrelu, shared_activations
+from searchlib.training.grouping import fusion_key
 from searchlib.training.layers import Activations, ByAutograd, FirstLinear, Linear, Part
+from searchlib.training.losses import count_right, losses, losses_and_gradients, predicted
 from searchlib.training.network import build_mlp, initialize, layer_sizes
 from searchlib.training.tally import accumulator_dtype
 
 if TYPE_CHECKING:
     from searchlib.study import TrialConfig
 
-__all__ = ["Member", "Stack", "Trace", "count_right", "fusion_key", "losses", "predicted"]
+__all__ = ["Member", "Stack", "Trace"]
 
 
 @dataclass(frozen=True)
@@ -69,66 +70,6 @@ class Trace:
     outputs: Tensor
 
 
-def fusion_key(config: TrialConfig) -> tuple[object, ...]:
-    """Trials with equal keys can train as one stack (on the same data)."""
-    return (
-        config.widths,
-        config.batch_size,
-        config.epochs,
-        config.optimizer,
-        *(getattr(config, name) for name in OPTIMIZERS[config.optimizer].shared),
-        config.dropout > 0.0,
-        config.batch_norm,
-        config.input_scaling,
-        config.precision,
-    )
-
-
-def losses(outputs: Tensor, targets: Tensor) -> Tensor:
-    """The loss of each trial and example, ``[K, B]``, from outputs ``[K, C, B]``.
-
-    Cross-entropy for class indices ``[B]``; for real targets ``[B, C]`` the squared error, averaged over C. Where each
-    trial has targets of its own they are ``[K, B]`` and ``[K, B, C]``.
-    """
-    trials, _, batch = outputs.shape
-    if targets.is_floating_point():
-        return (outputs - targets.mT).square().mean(dim=1)
-    return F.cross_entropy(outputs, targets.expand(trials, batch), reduction="none")
-
-
-def count_right(outputs: Tensor, targets: Tensor) -> Tensor:
-    """How many examples each trial gets right, ``[K]``, from outputs ``[K, C, B]`` and classes, ``[B]`` or ``[K, B]``.
-
-    Right is the class with the largest output, of equal ones the first, as ``argmax`` has it: a network that gives all
-    classes the same is right by chance only. An example with a NaN among its outputs is wrong.
-    """
-    largest, classes = outputs.max(dim=1)
-    return ((classes == targets) & (largest == largest)).sum(dim=1)
-
-
-def predicted(outputs: Tensor) -> Tensor:
-    """The class of the largest output, of equal ones the first: ``[K, C, B]`` to ``[K, B]``."""
-    return outputs.max(dim=1).indices  # on a CPU many times faster than argmax, with the same answer
-
-
-def losses_and_gradients(outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """``losses``, and the gradient of each by its outputs, ``[K, C, B]``."""
-    trials, classes, batch = outputs.shape
-    if targets.is_floating_point():
-        error = outputs - targets.mT
-        return error.square().mean(dim=1), error.mul_(2.0 / classes)
-    one_hot = _one_hot_rows(classes, outputs.dtype, outputs.device)
-    logarithms = outputs.log_softmax(dim=1)
-    loss = -logarithms.gather(1, targets.expand(trials, batch).unsqueeze(1)).view(trials, batch)
-    rows = one_hot.index_select(0, targets.flatten()).view(*targets.shape, classes)
-    return loss, logarithms.exp_().sub_(rows.mT)
-
-
-@functools.lru_cache(maxsize=8)
-def _one_hot_rows(classes: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    return torch.eye(classes, dtype=dtype, device=device)
-
-
 class Stack:
     """The networks of *members* as one.
 
@@ -149,7 +90,7 @@ class Stack:
         keys = {fusion_key(member.config) for member in members}
         if len(keys) != 1:
             raise ValueError(f"a stack needs trials of one fusion key, got {len(keys)}")
-        self.members = sorted(members, key=lambda m: (m.order_seed, *_activation_key(m.config), m.number))
+        self.members = sorted(members, key=lambda m: (m.order_seed, *activation_key(m.config), m.number))
         self.device, self.dtype = torch.device(device), dtype
         config = self.members[0].config
         self.batch_norm, self.has_dropout = config.batch_norm, config.dropout > 0.0
@@ -180,7 +121,7 @@ class Stack:
         def full(width: int, value: float) -> Tensor:
             return torch.full((trials, width), value, dtype=self.dtype, device=self.device)
 
-        trained = any(_activation(member.config).trained for member in self.members)
+        trained = any(get_activation(member.config.activation).trained for member in self.members)
         for index in range(len(sizes) - 1):
             parameters[f"linear{index}.weight"] = torch.stack([layers[index][0] for layers in drawn]).to(self.device)
             parameters[f"linear{index}.bias"] = torch.stack([layers[index][1] for layers in drawn]).to(self.device)
@@ -205,7 +146,8 @@ class Stack:
         by_order = Counter(member.order_seed for member in self.members)
         self.orders, groups = list(by_order), torch.tensor(list(by_order.values()), dtype=torch.int64)
         self._order_of = torch.arange(len(groups)).repeat_interleave(groups).to(self.device)
-        self._slices = list(_slices(self._configs))
+        self._dropout = [config.dropout for config in self._configs]
+        self._slices = list(shared_activations(self._configs))
         # a function of the study's own may have a gradient of its own, which needn't be linear in the loss
         self._own_functions = any(activation.function is not None for _, _, activation, _ in self._slices)
         self.gradients = {name: torch.zeros_like(value) for name, value in self.parameters.items()}
@@ -246,9 +188,9 @@ class Stack:
 
     def _make_parts(self, groups: Sequence[int]) -> list[Part]:
         """The networks in training, from the first linear layer to the last. groups: the trials by order."""
-        found = [(start, stop, entry.build_kernel(), module) for start, stop, entry, module in self._slices]
-        slices = [(start, stop, kernel, module) for start, stop, kernel, module in found if kernel]
-        by_kernel = not self.batch_norm and not self.has_dropout and len(slices) == len(found)
+        kernels = [(start, stop, entry.build_kernel(), module) for start, stop, entry, module in self._slices]
+        slices = [(start, stop, kernel, module) for start, stop, kernel, module in kernels if kernel]
+        by_kernel = not self.batch_norm and not self.has_dropout and len(slices) == len(kernels)
         parts: list[Part] = []
         for index in range(self.depth + 1):
             names = (f"linear{index}.weight", f"linear{index}.bias")
@@ -266,7 +208,7 @@ class Stack:
             if stack.batch_norm:
                 signal = stack._normalize(signal, index, stack.buffers, training=True)
             signal = stack.activate(signal, index, training=True)
-            return stack._drop(signal) if stack.has_dropout else signal
+            return dropout(signal, stack._dropout, stack.noise) if stack.has_dropout else signal
 
         own = (f"norm{index}.weight", f"norm{index}.bias", f"activation{index}.weight")
         return ByAutograd(
@@ -310,27 +252,12 @@ class Stack:
             slopes = self.parameters[f"activation{index}.weight"][trials]
             return F.prelu(signal.transpose(0, 1), slopes.view(-1)).transpose(0, 1)
         if activation.noisy and training:
-            return torch.stack(
-                [
-                    _rrelu(piece.T, self.noise[trial]).T
-                    for piece, trial in zip(signal, range(trials.start, trials.stop), strict=True)
-                ]
-            )
+            return rrelu(signal, self.noise[trials])
         if activation.function is not None:  # it sees a network's units along the last dimension, as it would alone
             own: Tensor = module(signal.transpose(1, 2)).transpose(1, 2)
             return own
         output: Tensor = module(signal)
         return output
-
-    def _drop(self, signal: Tensor) -> Tensor:
-        """Dropout, each member's drawn as torch.nn.Dropout would on its own ``[B, width]``."""
-        masks = [
-            torch.empty_like(signal[k].T, memory_format=torch.contiguous_format)
-            .bernoulli_(kept, generator=self.noise[k])
-            .div_(kept)
-            for k, kept in enumerate(1.0 - member.config.dropout for member in self.members)
-        ]
-        return signal * torch.stack(masks).transpose(1, 2)
 
     def trace(self, inputs: Tensor, *, statistics: dict[str, Tensor] | None = None) -> Trace:
         """Follow a batch ``[n, inputs]`` through the stack in evaluation mode, without a trace left in it.
@@ -444,29 +371,3 @@ def build_mlp_state(config: TrialConfig, inputs: int, outputs: int) -> dict[str,
     """Names and shapes of the state dict of ``build_mlp``'s module, without its numbers."""
     with torch.device("meta"):
         return {name: value.shape for name, value in build_mlp(config, inputs, outputs).state_dict().items()}
-
-
-def _activation(config: TrialConfig) -> Activation:
-    return get_activation(config.activation)
-
-
-def _activation_key(config: TrialConfig) -> tuple[str, ...]:
-    """Trials with equal keys share one call of their activation."""
-    fields = _activation(config).fields
-    return (str(encode(config.activation)), *(repr(getattr(config, name)) for name in fields))
-
-
-def _slices(configs: Sequence[TrialConfig]) -> Iterator[tuple[int, int, Activation, torch.nn.Module]]:
-    start = 0
-    for stop in range(1, len(configs) + 1):
-        if stop == len(configs) or _activation_key(configs[stop]) != _activation_key(configs[start]):
-            activation = _activation(configs[start])
-            yield start, stop, activation, configs[start].build_activation().eval()
-            start = stop
-
-
-def _rrelu(signal: Tensor, generator: torch.Generator) -> Tensor:
-    """torch.nn.RReLU while training, with a generator of its own (the module has only the global one)."""
-    noise = torch.empty_like(signal, memory_format=torch.contiguous_format)
-    result: Tensor = torch.ops.aten.rrelu_with_noise(signal.contiguous(), noise, 1 / 8, 1 / 3, True, generator)
-    return result

@@ -1,8 +1,8 @@
-"""Trials in training: what is known of each, and the stacks that they train in, an epoch at a time.
+"""A stack in training, an epoch at a time.
 
 A stack that doesn't fit into memory, or in which code of the study's own raises, trains again from its start in two
-halves, and those in halves, so that a trial costs its neighbours time and nothing else. Between two epochs a stack can
-be written down, and taken up by another process, to the last bit.
+halves, and those in halves, so that a trial costs its neighbours time and nothing else. A snapshot between two epochs
+lets another process resume a stack, with the same results to the last bit.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from searchlib.errors import DeviceError, SearchlibError
 from searchlib.seeds import derive_seed
-from searchlib.training.run import WRITTEN
+from searchlib.training.run import IN_SNAPSHOT
 
 if TYPE_CHECKING:
     import torch
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Setup",
     "StackRun",
+    "within",
 ]
 
 
@@ -61,8 +62,8 @@ class Setup:
 class StackRun:
     """One stack in training. ``runs`` has all its trials by number, ``alive`` those still in training.
 
-    A stack that was halved has its halves in its place: each epoch is then the next one of the first half that isn't
-    as far as it shall come.
+    A stack that was halved trains its halves instead: each epoch is then one of the first half that hasn't reached
+    its goal.
     """
 
     def __init__(self, setup: Setup, runs: Sequence[Run], keeps: Keeps) -> None:
@@ -97,11 +98,10 @@ class StackRun:
         return [self.runs[member.number] for member in self._stack.members]
 
     def advance(self, halted: Callable[[], bool] = lambda: False, until: int | None = None) -> list[Run]:
-        """Train one epoch, on the way to epoch *until* or the end. Diverged runs leave; those that went through it are
-        returned.
+        """Train one epoch, on the way to epoch *until* or the end. Returns the runs that didn't diverge in it.
 
-        halted: asked before each step; where it says yes, HaltedError, and the stack is of no more use. DeviceError
-        where the memory isn't enough for one trial alone.
+        halted: asked before each step. Raises HaltedError where it says yes: the stack is then of no more use.
+        Raises DeviceError where the memory isn't enough for one trial alone.
         """
         from searchlib.training.loop import HaltedError
 
@@ -130,7 +130,7 @@ class StackRun:
         return []
 
     def drop(self, numbers: set[int], outcome: str = "pruned") -> None:
-        """Take runs out of training; the others go on in a smaller stack."""
+        """Take runs out of training; the others continue in a smaller stack."""
         for half in self._halves:
             half.drop(numbers, outcome)
         if self._stack is None:
@@ -143,7 +143,7 @@ class StackRun:
             self._stack.keep(kept)
 
     def restart(self) -> None:
-        """Be as before the first epoch."""
+        """Begin again, before the first epoch."""
         self.close()
         self._epoch, self._ended = 0, False
         for run in self.runs.values():
@@ -151,37 +151,35 @@ class StackRun:
             run.outcome, run.diverged_step, run.error, run.halved, run.notes = "completed", None, "", 0, {}
 
     def close(self) -> None:
-        """Give memory back; runs and what they gave stay."""
+        """Free the memory; the runs and their results stay."""
         for half in self._halves:
             half.close()
         self._stack, self._steps, self._ended = None, iter(()), True
         self._watch = None
 
-    # ------------------------------------------------------------------------------------- put aside, taken up
+    # ---------------------------------------------------------------------------------------------- snapshots
 
     @functools.cached_property
     def key(self) -> str:
         """A hash of all that decides on the numbers that this stack will give."""
         import torch
 
-        members = [
-            [run.trial.user_attrs["seed"], run.order_seed, run.trial.user_attrs["signature"], number]
-            for number, run in self.runs.items()
-        ]
+        members = [[run.task.seed, run.order_seed, run.task.signature, number] for number, run in self.runs.items()]
         machine = [torch.__version__, self.setup.device, self.setup.split_seed]
         text = json.dumps([self.setup.identity, members, machine])
         return hashlib.sha256(text.encode()).hexdigest()
 
-    def written(self) -> tuple[dict[str, Any], dict[str, torch.Tensor]] | None:
-        """What another process needs to go on from here: a note for JSON, and tensors. None for a halved stack, and
-        for one that hasn't begun.
+    def snapshot(self) -> tuple[dict[str, Any], dict[str, torch.Tensor]] | None:
+        """What another process needs to ``resume``: a note for JSON, and tensors.
+
+        None for a stack that was halved, and for one that hasn't begun.
         """
         if self._halves or (self._epoch == 0 and not self._ended):
             return None
         note = {
             "epoch": self._epoch,
             "alive": [run.number for run in self.alive],
-            "runs": {number: {name: getattr(run, name) for name in WRITTEN} for number, run in self.runs.items()},
+            "runs": {number: {name: getattr(run, name) for name in IN_SNAPSHOT} for number, run in self.runs.items()},
         }
         tensors = {
             f"run.{number}.{name}": tensor
@@ -192,17 +190,17 @@ class StackRun:
             tensors |= {f"stack.{name}": tensor for name, tensor in self._stack.training_state().items()}
         return note, tensors
 
-    def take_up(self, note: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> None:
-        """Go on from what ``written`` gave, in place of a stack that hasn't begun."""
+    def resume(self, note: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> None:
+        """Be where a ``snapshot`` was taken. For a stack that hasn't begun."""
         for number, run in self.runs.items():
             for name, value in note["runs"][str(number)].items():
                 setattr(run, name, value)
-            run.state = _within(tensors, f"run.{number}.") or None
+            run.state = within(tensors, f"run.{number}.") or None
         alive = [self.runs[number] for number in note["alive"]]
         if alive:
             self._build(alive)
             assert self._stack is not None
-            self._stack.resume(_within(tensors, "stack."))
+            self._stack.resume(within(tensors, "stack."))
             self._train(first=note["epoch"] + 1)
         self._epoch, self._ended = note["epoch"], not alive
 
@@ -252,7 +250,7 @@ class StackRun:
         from searchlib.training.stack import Member
         from searchlib.training.watch import PROBE, Watch
 
-        members = [Member(run.number, run.config, run.trial.user_attrs["seed"], run.order_seed) for run in runs]
+        members = [Member(run.number, run.config, run.task.seed, run.order_seed) for run in runs]
         self._data = self.setup.data(runs[0].config.input_scaling)
         self._watch = Watch(self._data.train_inputs[:PROBE], self._data.train_targets[:PROBE])
         self._stack = self.setup.build(members, self._data)
@@ -315,7 +313,10 @@ class StackRun:
         self.close()
 
     def _halve(self, short: bool) -> None:
-        """Train those who are still in training again from their start, in two halves, one after the other."""
+        """Train the runs that are left again from their start, in two halves, one after the other.
+
+        short: whether for want of memory.
+        """
         runs = sorted(self.alive, key=lambda run: run.number)
         self.close()
         for run in runs:
@@ -325,7 +326,8 @@ class StackRun:
         self._halves = [StackRun(self.setup, part, self.keeps) for part in (runs[:middle], runs[middle:])]
 
 
-def _within(tensors: Mapping[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+def within(tensors: Mapping[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    """The tensors whose names begin with *prefix*, by the rest of their names."""
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 

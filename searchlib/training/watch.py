@@ -316,7 +316,7 @@ def _of_module(
     import torch
     from torch import nn
 
-    from searchlib.training.stack import losses
+    from searchlib.training.losses import losses
 
     layers = _layers(module)
     parameters = {

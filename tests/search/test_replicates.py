@@ -17,6 +17,7 @@ from searchlib.data.splits import redraw, split
 from searchlib.results.holdout import evaluate
 from searchlib.results.prediction import predict
 from searchlib.search.race import Race
+from searchlib.search.trainer import Trainer
 from searchlib.seeds import derive_seed
 from searchlib.stores.mlflow_store import connect
 from searchlib.stores.stores import Stores
@@ -235,7 +236,7 @@ def test_each_replicate_may_draw_its_own_split() -> None:
     optuna_study = run(study)
     examples = split(load_train(study.dataset, Path("data")), seed=study.split_seed)
     contest = Race(study, optuna_study)
-    contest.engine = Engine(study, examples, "cpu")
+    contest.trainer = Trainer(Engine(study, examples, "cpu"), None, None, None)  # type: ignore[arg-type]
     drawn = [contest._engine(replicate).examples for replicate in (1, 2, 1)]
     assert drawn[0].validation.digest == drawn[2].validation.digest != drawn[1].validation.digest
     assert {len(part.validation) for part in drawn} == {len(examples.validation)}

@@ -373,15 +373,16 @@ def test_pruning_compares_within_a_cell_only(name: str) -> None:
             optuna_study.add_trial(curve(cell, 0.2, 0, running=True))
             slow = optuna_study.trials[-1]
             stops = []
-            view = OverlayStorage(optuna_study._storage, optuna_study._study_id, optuna_study.trials)
+            trials = optuna_study.trials
             if name != "median":  # rungs are on record for those that passed them
-                for trial in optuna_study.trials[:-1]:
-                    for rung in range(4):
-                        view.set_trial_system_attr(trial._trial_id, f"completed_rung_{rung}", trial.values[0]
-                                                   if trial.values else 0.2)  # fmt: skip
+                for trial in trials[:-1]:
+                    trial.system_attrs |= {
+                        f"completed_rung_{rung}": trial.values[0] if trial.values else 0.2 for rung in range(4)
+                    }
+            view = OverlayStorage(optuna_study, trials)
             for epoch in range(1, 16):
                 view.set_trial_intermediate_value(slow._trial_id, epoch, 0.2)
-                stops.append(prunes(pruner, study, optuna_study, view, slow._trial_id))
+                stops.append(prunes(pruner, study, view, slow._trial_id))
                 assert view.cell == {}, "the view is whole again"
             outcomes.append(any(stops))
             optuna_study.tell(optuna.trial.Trial(optuna_study, slow._trial_id), state=TrialState.FAIL)
@@ -406,10 +407,10 @@ def test_a_decision_leaves_the_storage_alone() -> None:
     study = make_study(scientific={"activation": Choice("tanh", "relu", "sigmoid")}, pruner="asha")
     optuna_study = open_study(study, "one.journal")
     optuna_study.add_trial(curve("relu", 0.2, 0, running=True))
-    view = OverlayStorage(optuna_study._storage, optuna_study._study_id, optuna_study.trials)
+    view = OverlayStorage(optuna_study, optuna_study.trials)
     trial_id = optuna_study.trials[0]._trial_id
     view.set_trial_intermediate_value(trial_id, 1, 0.2)
-    prunes(make_pruner(study, 16), study, optuna_study, view, trial_id)
+    prunes(make_pruner(study, 16), study, view, trial_id)
     assert view.get_trial_system_attrs(trial_id), "the rung is noted, in memory"
     assert optuna_study.trials[0].system_attrs == {}
     assert optuna_study.trials[0].intermediate_values == {}

@@ -414,7 +414,7 @@ def test_counting_what_is_no_journal() -> None:
 def test_an_overlay_changes_nothing_below_it() -> None:
     study = make_trials(JOURNAL)
     before = Path(JOURNAL).read_bytes()
-    overlay = OverlayStorage(study._storage, study._study_id, study.trials)
+    overlay = OverlayStorage(study, study.trials)
     shadow = optuna.Study("s", overlay)
     trial = shadow.ask()
     trial.suggest_float("x", 0, 1)
@@ -434,7 +434,7 @@ def test_an_overlay_changes_nothing_below_it() -> None:
 
 def test_an_overlay_with_a_cell_shows_that_cell_only() -> None:
     study = make_trials(JOURNAL, running=0)
-    overlay = OverlayStorage(study._storage, study._study_id, study.trials)
+    overlay = OverlayStorage(study, study.trials)
     overlay.cell = {"x": 0.1}
     assert [trial.number for trial in overlay.get_all_trials(study._study_id)] == [1]
     assert overlay.get_best_trial(study._study_id).number == 1

@@ -34,8 +34,8 @@ from searchlib.results import holdout
 from searchlib.stores.mlflow_store import connect
 from searchlib.stores.sqlite_runs import SqliteRuns
 from searchlib.stores.stores import Stores
-from searchlib.training import snapshots as shelf
-from searchlib.training.snapshots import Shelf
+from searchlib.training import snapshots
+from searchlib.training.snapshots import Snapshots
 from support import prepare, search, small_study
 
 for module in (  # what a search imports only where it needs it
@@ -127,9 +127,9 @@ class Reaper:
         self.watch(SqliteRuns, "add", "runs")
         self.watch(LocalArtifactRepository, "log_artifact", "file", _half_of_the_file)
         self.watch(LocalArtifactRepository, "log_artifacts", "files", _some_of_the_files)
-        self.watch(Shelf, "put", "shelf", _half_put_down)
-        self.watch(Shelf, "remove", "shelf")
-        shelf.SECONDS = 0.0  # every epoch is put down
+        self.watch(Snapshots, "save", "snapshot", _half_a_snapshot)
+        self.watch(Snapshots, "remove", "snapshot")
+        snapshots.SECONDS = 0.0  # one after every epoch
         commit = DefaultDialect.do_commit
 
         def do_commit(dialect: Any, connection: Any) -> None:
@@ -181,9 +181,9 @@ def _half_of_the_lines(backend: Any, logs: list[dict[str, Any]]) -> None:
         file.write(content[: len(content) * 2 // 3])
 
 
-def _half_put_down(stacks_on: Shelf, stacks: Any) -> None:
-    stacks_on.folder.mkdir(exist_ok=True)
-    path = stacks_on._path(stacks)
+def _half_a_snapshot(folder: Snapshots, stacks: Any) -> None:
+    folder.folder.mkdir(exist_ok=True)
+    path = folder._path(stacks)
     path.with_name(f".{path.name}.1-1{UNFINISHED}").write_bytes(b"half of")
 
 

@@ -10,7 +10,8 @@ import torch
 from searchlib import MLP, Choice, Examples, LogUniform, Study
 from searchlib.data import Split
 from searchlib.search.samplers import ask_round
-from searchlib.training import Engine, StackRun
+from searchlib.search.trainer import task_of
+from searchlib.training import Engine, StackRun, Task
 
 
 def digits_study(**changes) -> Study:
@@ -39,18 +40,19 @@ def some_data(inputs: int = 64) -> Split:
     )
 
 
-def stacks_of(study: Study, data: Split | None = None) -> Iterator[StackRun]:
+def tasks_of(study: Study) -> list[Task]:
     made = optuna.create_study(direction="maximize")
+    return [task_of(study, trial) for trial in ask_round(study, made, range(study.trials))]
+
+
+def stacks_of(study: Study, data: Split | None = None) -> Iterator[StackRun]:
     engine = Engine(study, data or some_data(), "cpu")
-    for group in engine.group(list(ask_round(study, made, range(study.trials)))):
+    for group in engine.group(tasks_of(study)):
         yield engine.start(group, order_seed=1, keeps=lambda run, value: False)
 
 
 def one_stack(study: Study) -> StackRun:
-    made = optuna.create_study(direction="maximize")
-    engine = Engine(study, some_data(), "cpu")
-    trials = ask_round(study, made, range(study.trials))
-    return engine.start(trials, order_seed=1, keeps=lambda run, value: True)
+    return Engine(study, some_data(), "cpu").start(tasks_of(study), order_seed=1, keeps=lambda run, value: True)
 
 
 def finish(stack: StackRun) -> StackRun:

@@ -1,4 +1,4 @@
-"""Stacks that are put down and taken up, that don't fit into memory, or in which a study's own function raises."""
+"""Stacks that resume from a snapshot, that don't fit into memory, or in which a study's own function raises."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from pathlib import Path
 import pytest
 import torch
 from support import run, small_study, stored
-from support.stacks import curves, digits_study, finish, one_stack, some_data
+from support.stacks import curves, digits_study, finish, one_stack, some_data, tasks_of
 
 from searchlib.errors import DeviceError, StorageError
 from searchlib.networks import OPTIMIZERS
 from searchlib.stores.mlflow_store import connect
 from searchlib.study.space import Choice, LogUniform
+from searchlib.study.study import Study
 from searchlib.training.engine import Engine
-from searchlib.training.snapshots import Shelf
+from searchlib.training.snapshots import Snapshots
 from searchlib.training.stack import Stack
 from searchlib.training.stack_run import StackRun
 
@@ -44,7 +45,7 @@ SETTINGS = {
 
 @pytest.mark.parametrize("name", SETTINGS)
 @pytest.mark.parametrize("after", [1, 3])
-def test_a_stack_taken_up_goes_on_to_the_last_bit(name: str, after: int) -> None:
+def test_a_resumed_stack_gives_the_same_results_to_the_last_bit(name: str, after: int) -> None:
     learning_rate = LogUniform(1e-4, 1e-2) if "optimizer" in SETTINGS[name] else LogUniform(0.01, 0.1)
     study = digits_study(nuisance={"learning_rate": learning_rate})
     study = digits_study(nuisance=study.nuisance, fixed={**study.fixed, **SETTINGS[name]})
@@ -54,11 +55,11 @@ def test_a_stack_taken_up_goes_on_to_the_last_bit(name: str, after: int) -> None
         stopped.advance()
     stopped.drop({1, 2})
     stopped.advance()
-    shelf = Shelf(Path("shelf"))
-    shelf.put([stopped])
+    snapshots = Snapshots(Path("snapshots"))
+    snapshots.save([stopped])
     finish(stopped)
     resumed = one_stack(study)
-    assert shelf.take([resumed])
+    assert snapshots.load([resumed])
     assert resumed.epoch == after + 1
     finish(resumed)
     assert everything(resumed) == everything(stopped)
@@ -72,7 +73,7 @@ def test_a_stack_taken_up_goes_on_to_the_last_bit(name: str, after: int) -> None
     assert everything(resumed)[1] != expected[1]
 
 
-def test_modules_of_a_study_are_taken_up_too() -> None:
+def test_modules_of_a_study_resume_too() -> None:
     def module(config, dataset):
         return torch.nn.Sequential(
             torch.nn.Linear(64, 5), torch.nn.Tanh(), torch.nn.Dropout(0.3), torch.nn.Linear(5, 10)
@@ -84,45 +85,64 @@ def test_modules_of_a_study_are_taken_up_too() -> None:
     expected = everything(finish(one_stack(study)))
     stopped = one_stack(study)
     stopped.advance()
-    shelf = Shelf(Path("shelf"))
-    shelf.put([stopped])
+    snapshots = Snapshots(Path("snapshots"))
+    snapshots.save([stopped])
     resumed = one_stack(study)
-    assert shelf.take([resumed])
+    assert snapshots.load([resumed])
     assert everything(finish(resumed)) == expected
 
 
-def test_only_the_same_stack_takes_it_up() -> None:
-    shelf = Shelf(Path("shelf"))
+def test_a_snapshot_is_loaded_by_the_same_stack_only() -> None:
+    snapshots = Snapshots(Path("snapshots"))
     stopped = one_stack(digits_study())
     stopped.advance()
-    shelf.put([stopped])
-    assert not shelf.take([one_stack(digits_study(seed=1))])
-    assert not shelf.take([one_stack(digits_study(trials=4))])
-    file = next(Path("shelf").iterdir())
+    snapshots.save([stopped])
+    assert not snapshots.load([one_stack(digits_study(seed=1))])
+    assert not snapshots.load([one_stack(digits_study(trials=4))])
+    file = next(Path("snapshots").iterdir())
     file.write_bytes(file.read_bytes()[:-100])
-    assert not shelf.take([one_stack(digits_study())])
-    shelf.remove([one_stack(digits_study())])
-    assert list(Path("shelf").iterdir()) == []
+    assert not snapshots.load([one_stack(digits_study())])
+    snapshots.remove([one_stack(digits_study())])
+    assert list(Path("snapshots").iterdir()) == []
+
+
+def test_snapshots_of_earlier_versions_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The key of a stack, and with it the name of its file, is what it was in the first version with snapshots."""
+    monkeypatch.setattr(torch, "__version__", "2.11.0")
+    study = Study(question="?", dataset="digits", scientific={"activation": Choice("relu", "tanh")}, trials=2)
+    stack = Engine(study, some_data(), "cpu").start(tasks_of(study), order_seed=7, keeps=lambda run, value: True)
+    assert stack.key == "495903af9a6ecf69e7a1686247fc7db7829fc1c72148e6b2469f8e6eb19bc4d3"
+    assert Snapshots(Path("snapshots"))._path([stack, stack]).name == "4d96b8967a35dd58748b4bf1.safetensors"
+    stack.advance()
+    found = stack.snapshot()
+    assert found is not None
+    note, tensors = found
+    assert set(note) == {"epoch", "alive", "runs"}
+    assert set(note["runs"][0]) == {
+        "started", "curves", "steps", "diagnostics", "best", "best_epoch", "outcome", "diverged_step", "error",
+        "halved", "notes",
+    }  # fmt: skip
+    assert {name.split(".")[0] for name in tensors} == {"run", "stack"}
 
 
 def test_notes_may_be_large() -> None:
-    shelf, stopped, resumed = Shelf(Path("shelf")), one_stack(digits_study()), one_stack(digits_study())
+    snapshots, stopped, resumed = Snapshots(Path("snapshots")), one_stack(digits_study()), one_stack(digits_study())
     stopped.advance()
     stopped.runs[0].notes = {"much": "x" * 120_000_000}  # more than the header of the file may hold
-    shelf.put([stopped])
-    assert shelf.take([resumed])
+    snapshots.save([stopped])
+    assert snapshots.load([resumed])
     assert len(resumed.runs[0].notes["much"]) == 120_000_000
 
 
-def test_what_cannot_be_taken_up_is_trained_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_cannot_resume_is_trained_again(monkeypatch: pytest.MonkeyPatch) -> None:
     expected = everything(finish(one_stack(digits_study())))
-    shelf, stopped, resumed = Shelf(Path("shelf")), one_stack(digits_study()), one_stack(digits_study())
+    snapshots, stopped, resumed = Snapshots(Path("snapshots")), one_stack(digits_study()), one_stack(digits_study())
     stopped.advance()
-    shelf.put([stopped])
+    snapshots.save([stopped])
     with monkeypatch.context() as short:
         short.setattr(Stack, "resume", lambda *_: (_ for _ in ()).throw(MemoryError("no more")))
-        assert not shelf.take([resumed])
-    assert list(Path("shelf").iterdir()) == []
+        assert not snapshots.load([resumed])
+    assert list(Path("snapshots").iterdir()) == []
     assert everything(finish(resumed)) == expected
 
 
@@ -134,12 +154,12 @@ def test_what_a_study_draws_is_the_same_after_a_kill() -> None:
     study = digits_study(scientific={"activation": Choice(noisy, "tanh")}, trials=4)
     expected = everything(finish(one_stack(study)))
     torch.randn(7)  # whatever was drawn before
-    stopped, shelf = one_stack(study), Shelf(Path("shelf"))
+    stopped, snapshots = one_stack(study), Snapshots(Path("snapshots"))
     stopped.advance()
-    shelf.put([stopped])
+    snapshots.save([stopped])
     torch.randn(3)
     resumed = one_stack(study)
-    assert shelf.take([resumed])
+    assert snapshots.load([resumed])
     assert everything(finish(resumed)) == expected
 
 
@@ -176,18 +196,18 @@ def test_evaluation_by_step_changes_nothing_else(kind: str) -> None:
 def test_a_full_disk_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     stack = one_stack(digits_study())
     stack.advance()
-    Path("shelf").write_text("a file where a folder should be")
-    with pytest.raises(StorageError, match="'shelf', where stacks are put down.*free some space"):
-        Shelf(Path("shelf")).put([stack])
+    Path("snapshots").write_text("a file where a folder should be")
+    with pytest.raises(StorageError, match="'snapshots', the folder for snapshots.*free some space"):
+        Snapshots(Path("snapshots")).save([stack])
 
 
-def test_nothing_is_put_down_before_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    shelf, stack = Shelf(Path("shelf")), one_stack(digits_study())
-    shelf.take([stack])
+def test_no_snapshot_is_due_before_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    snapshots, stack = Snapshots(Path("snapshots")), one_stack(digits_study())
+    snapshots.load([stack])
     stack.advance()
-    assert not shelf.is_due([stack])
+    assert not snapshots.is_due([stack])
     monkeypatch.setattr("searchlib.training.snapshots.SECONDS", 0.0)
-    assert shelf.is_due([stack])
+    assert snapshots.is_due([stack])
 
 
 # -------------------------------------------------------------------------------------------- what goes wrong
@@ -210,7 +230,7 @@ def test_short_of_memory_a_stack_trains_in_halves(monkeypatch: pytest.MonkeyPatc
         assert torch.allclose(torch.tensor(points), torch.tensor(expected[number]), rtol=1e-3)
     assert {found.halved for found in stack.runs.values()} == {2}
     assert {tuple(point["step"] for point in found.steps) for found in stack.runs.values()} == {(4, 8, 12)}
-    assert stack.written() is None
+    assert stack.snapshot() is None
     record = Engine(study, some_data(), "cpu").record(stack.runs[0], keep_state=True)
     assert "memory was short: trained in a smaller stack than planned" in record.diagnosis
     monkeypatch.setattr(Stack, "step", lambda *_: (_ for _ in ()).throw(MemoryError("no more")))

@@ -18,11 +18,13 @@ from searchlib.errors import StudyError
 from searchlib.networks import ACTIVATIONS, INITIALIZERS, OPTIMIZERS
 from searchlib.seeds import derive_seed
 from searchlib.study import SCHEDULES, TrialConfig
+from searchlib.training.grouping import fusion_key
 from searchlib.training.loop import Tensors, train
+from searchlib.training.losses import count_right
 from searchlib.training.module import ModuleStack
 from searchlib.training.network import build_mlp, initialize
 from searchlib.training.precision import get_products, set_products, setting_for
-from searchlib.training.stack import Member, Stack, count_right, fusion_key
+from searchlib.training.stack import Member, Stack
 
 INPUTS, CLASSES, TRAIN, VALIDATION = 12, 4, 50, 21
 

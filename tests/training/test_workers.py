@@ -7,22 +7,22 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 
-import optuna
 import pytest
 import torch
-from support.stacks import curves, digits_study, some_data, stacks_of
+from support.stacks import curves, digits_study, some_data, stacks_of, tasks_of
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from searchlib.data import get_dataset
 from searchlib.errors import DeviceError
 from searchlib.networks import OPTIMIZERS
-from searchlib.search.samplers import ask_round
 from searchlib.study.config import TrialConfig
 from searchlib.study.model import MLP
 from searchlib.study.space import Choice, LogUniform
 from searchlib.study.study import Study
 from searchlib.training.deadline import Deadline, OutOfTimeError
-from searchlib.training.engine import MAX_STACK, Engine
+from searchlib.training.engine import Engine
+from searchlib.training.grouping import MAX_STACK, stack_size
 from searchlib.training.loop import HaltedError, Tensors, train
 from searchlib.training.precision import check_precision
 from searchlib.training.stack import Member, Stack
@@ -122,10 +122,9 @@ def test_torch_keeps_its_settings() -> None:
     [((100,), 784, "cpu", 18), ((32,), 64, "cpu", 40), ((2000,), 784, "cpu", 4), ((2000,), 784, "cuda:0", MAX_STACK)],
 )
 def test_a_stack_is_as_large_as_the_caches(hidden, inputs, device, size) -> None:
-    study = a_study(dataset="digits" if inputs == 64 else "fashion_mnist", model=MLP(hidden=hidden))
-    engine = Engine(study, some_data(), "cpu")
-    engine.device = device
-    assert engine.stack_size(TrialConfig(hidden=hidden)) == size
+    dataset = get_dataset("digits" if inputs == 64 else "fashion_mnist")
+    assert dataset.inputs == inputs
+    assert stack_size(TrialConfig(hidden=hidden), dataset, device) == size
 
 
 def test_groups_are_even() -> None:
@@ -150,8 +149,7 @@ def test_code_of_a_study_finds_torch_multiplying_as_ever() -> None:
 def test_as_many_stacks_as_are_asked_for(trials: int, sizes: list[int]) -> None:
     study = a_study(nuisance={"learning_rate": LogUniform(0.01, 0.3)}, trials=trials)
     engine = Engine(study, some_data(), "cpu")
-    asked = list(ask_round(study, optuna.create_study(direction="maximize"), range(trials)))
-    assert [len(group) for group in engine.group(asked, at_least=4)] == sizes
+    assert [len(group) for group in engine.group(tasks_of(study), at_least=4)] == sizes
 
 
 def test_bfloat16_products_are_an_explicit_choice() -> None:

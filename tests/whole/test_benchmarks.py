@@ -20,7 +20,7 @@ from benchmarks.throughput import OURS, compared
 from benchmarks.vmapped import Ensemble
 from searchlib import MLP, Choice, Dataset, Examples, LogUniform, TrialConfig
 from searchlib.data.splits import Split
-from searchlib.search import rounds
+from searchlib.search import pruned_round
 from searchlib.search.pruning import halve
 from searchlib.training.engine import Engine
 from searchlib.training.network import build_mlp
@@ -74,7 +74,7 @@ def test_all_in_memory_reach_the_same_loss_from_the_same_weights_by_the_same_bat
     data = engine.data("standard")
     orders = [problem.order(engine.study.seed, epoch, len(data.train_inputs)) for epoch in range(1, EPOCHS + 1)]
     ours: dict[int, float] = {}
-    for group in engine.group(problem.trials(engine.study)):
+    for group in engine.group(problem.tasks(engine.study)):
         stack = engine.start(group, order_seed=engine.study.seed, keeps=lambda run, value: False)
         while stack.alive:
             stack.advance()
@@ -125,9 +125,9 @@ def test_one_epoch_keeps_the_best(of_each_cell: bool, kept: set[int]) -> None:
     study, cells = problem.init_vs_act(), problem.init_vs_act().cells[:2]
     points = [(0, cells[0], None), (1, cells[0], 0.5), (2, cells[1], 0.7), (3, cells[1], 0.6)]
     with one_epoch(of_each_cell=of_each_cell):
-        assert rounds.halving_rungs(study, 6) == [1]
-        assert {0, 1, 2, 3} - rounds.halve(study, points) == kept
-    assert rounds.halve is halve
+        assert pruned_round.halving_rungs(study, 6) == [1]
+        assert {0, 1, 2, 3} - pruned_round.halve(study, points) == kept
+    assert pruned_round.halve is halve
 
 
 def test_the_goal_is_reached_when_an_epoch_is_as_good() -> None:
