@@ -22,6 +22,7 @@ from searchlib.report.page import exhibits, publish, render
 from searchlib.results.holdout import evaluate
 from searchlib.results.prediction import Estimate, predict
 from searchlib.results.verification import verify
+from searchlib.stores.mlflow_store import connect
 from searchlib.stores.stores import Stores
 from searchlib.stores.tracking import Tracker
 from searchlib.training.loop import input_scale
@@ -167,7 +168,12 @@ def material(finished: Path, monkeypatch: pytest.MonkeyPatch) -> Material:
 
 def test_the_smallest_loss_wins(material: Material) -> None:
     found = study_status(regression(), Stores(STORAGE).read(regression()))
-    assert found.best.value == min(trial.value for trial in stored(regression()).trials)
+    searched = stored(regression())
+    assert searched.direction.name == "MINIMIZE"
+    assert found.best.value == min(trial.value for trial in searched.trials)
+    metrics = connect(None).get_run(searched.trials[0].user_attrs["mlflow_run_id"]).data.metrics
+    assert "best_val_loss" in metrics
+    assert not [name for name in metrics if "accuracy" in name]
     means = [cell["mean"] for cell in material.data["cells"]]
     assert means == sorted(means)
     assert verify(regression(), Stores(storage=STORAGE)).differences == []

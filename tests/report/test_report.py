@@ -16,7 +16,7 @@ from safetensors.torch import load
 from support import STORAGE, blobs, prepare, run, search, small_study, stored
 from support.page import Page
 
-from searchlib import Choice, Dataset, Examples, Published, StudyError
+from searchlib import Choice, Examples, Published, StudyError
 from searchlib.data.splits import Split
 from searchlib.errors import SearchlibError
 from searchlib.report import dashboard
@@ -168,18 +168,6 @@ def test_replicates_that_diverged_are_counted_beside_a_published_figure() -> Non
     assert f"{row['n']}, {row['diverged']} more diverged" in page_of(study).text
 
 
-def test_curves_are_by_epoch_where_a_cell_has_none_by_iteration() -> None:
-    from searchlib.report.network_figures import learning_curves
-
-    epochs = {name: [(1, 1.0), (2, 0.5)] for name in ("train_loss", "val_loss")}
-    steps = {f"step_{name}": [(10, 1.0), (20, 0.5)] for name in ("train_loss", "val_loss")}
-    data = {"metric": "val_loss", "cells": [{"label": "one"}, {"label": "other"}]}
-    figure = learning_curves(data, {0: {**epochs, **steps}, 1: epochs})
-    assert {tuple(trace.x) for trace in figure.data} == {(1, 2)}
-    figure = learning_curves(data, {0: {**epochs, **steps}, 1: {**epochs, **steps}})
-    assert {tuple(trace.x) for trace in figure.data} == {(10, 20)}
-
-
 def test_single_decisions_are_the_champions(replicated, monkeypatch) -> None:
     """Against the registered model's soft decisions for the whole validation split."""
     from searchlib.data.datasets import load_train
@@ -283,6 +271,10 @@ def test_curves_are_drawn_by_iteration_where_runs_have_them() -> None:
     assert [list(trace.x) for trace in fine.data] == [[5, 10]] * 4
     assert list(fine.data[2].y) == [1.0, 0.5], "the gap"
     assert (plain.layout.xaxis3.title.text, fine.layout.xaxis3.title.text) == ("epoch", "iteration")
+    both = learning_curves(
+        {**data, "cells": [{"label": "one"}, {"label": "other"}]}, {0: {**by_epoch, **steps}, 1: by_epoch}
+    )
+    assert {tuple(trace.x) for trace in both.data} == {(1,)}, "by epoch where one of the cells has none by iteration"
     loss = learning_curves({**data, "metric": "val_loss"}, {0: by_epoch})
     assert len(loss.data) == 3
     assert "xaxis4" not in loss.layout.to_plotly_json(), "no empty panel"
@@ -392,26 +384,6 @@ def test_any_number_of_scientific_dimensions(scientific, figures, missing) -> No
     assert "sealed" in page.text
     assert "confusion" not in page.figures
     assert json.loads(page.scripts["searchlib-data"]) == statistics(study, Stores(STORAGE))
-
-
-def line() -> Dataset:
-    def part(root: Path) -> Examples:
-        x = torch.rand(120, 1, generator=torch.Generator().manual_seed(0))
-        return Examples(inputs=x, targets=2.0 * x)
-
-    return Dataset(name="line", task="regression", shape=(1,), scale=1.0, train=part, test=part)
-
-
-def test_regression() -> None:
-    study = small_study(dataset=line(), scientific={"activation": Choice("tanh", "relu")}, trials=6)
-    run(study)
-    page = page_of(study)
-    data = json.loads(page.scripts["searchlib-data"])
-    assert data == statistics(study, Stores(STORAGE))
-    assert data["direction"] == "minimize"
-    assert "validation loss" in page.text
-    assert "A regression has no classes" not in page.text  # sealed says more
-    assert {"cells", "curves"} <= page.figures
 
 
 def test_unfinished_studies_still_have_a_page() -> None:

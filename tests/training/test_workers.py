@@ -214,6 +214,18 @@ class Methods(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
+def tensors() -> Tensors:
+    split = some_data()
+    return Tensors(
+        train_inputs=split.train.inputs,
+        train_targets=split.train.targets,
+        val_inputs=split.validation.inputs,
+        val_targets=split.validation.targets,
+        factor=1.0,
+        offset=0.0,
+    )
+
+
 @contextlib.contextmanager
 def waits() -> Iterator[list[str]]:
     seen: list[str] = []
@@ -246,15 +258,7 @@ def test_the_counter_of_waits_counts(wait) -> None:
 @pytest.mark.parametrize("extras", [{}, {"batch_norm": True, "dropout": 0.3}, {"weight_decay": 0.01}])
 def test_no_step_waits_for_the_device(optimizer: str, extras: dict[str, object]) -> None:
     """On a GPU the host may run ahead within an epoch: nothing in a step asks the device for a number."""
-    split = some_data()
-    data = Tensors(
-        train_inputs=split.train.inputs,
-        train_targets=split.train.targets,
-        val_inputs=split.validation.inputs,
-        val_targets=split.validation.targets,
-        factor=1.0,
-        offset=0.0,
-    )
+    data = tensors()
     members = [
         Member(k, TrialConfig(activation=name, optimizer=optimizer, batch_size=10, epochs=1, **extras), seed=k)
         for k, name in enumerate(["relu", "tanh", "gelu", "prelu", "mish"])
@@ -270,10 +274,7 @@ def test_no_step_waits_for_the_device(optimizer: str, extras: dict[str, object])
 
 def test_an_epoch_waits_as_often_whatever_its_steps() -> None:
     def count(batch_size: int) -> int:
-        split = some_data()
-        tensors = (split.train.inputs, split.train.targets, split.validation.inputs, split.validation.targets)
-        names = ("train_inputs", "train_targets", "val_inputs", "val_targets")
-        data = Tensors(**dict(zip(names, tensors, strict=True)), factor=1.0, offset=0.0)
+        data = tensors()
         config = TrialConfig(momentum=0.9, batch_size=batch_size, epochs=1)
         stack = Stack([Member(k, config, seed=k) for k in range(3)], outputs=10, probe=data.probe)
         with waits() as seen:
@@ -284,10 +285,7 @@ def test_an_epoch_waits_as_often_whatever_its_steps() -> None:
 
 
 def test_evaluations_by_step_wait_for_the_end_of_the_epoch() -> None:
-    split = some_data()
-    tensors = (split.train.inputs, split.train.targets, split.validation.inputs, split.validation.targets)
-    names = ("train_inputs", "train_targets", "val_inputs", "val_targets")
-    data = Tensors(**dict(zip(names, tensors, strict=True)), factor=1.0, offset=0.0)
+    data = tensors()
     config = TrialConfig(momentum=0.9, batch_size=10, epochs=1)
     stack = Stack([Member(k, config, seed=k) for k in range(3)], outputs=10, probe=data.probe)
     before: list[int] = []

@@ -20,10 +20,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support import CLASSES, SIDE, STORAGE, TEST, TRAIN, prepare, run, search, small_study, stored, write_idx
+from support import SIDE, STORAGE, TEST, TRAIN, prepare, run, search, small_study, stored, write_idx
 from support.faults import STUDY, assert_nothing_lost, assert_one_line, before_batch, rows, uninterrupted
 
-from searchlib import Choice
 from searchlib.data.datasets import fetch
 from searchlib.data.idx import idx_dataset
 from searchlib.data.idx_files import IdxFile
@@ -340,7 +339,7 @@ def test_of_two_that_fetch_the_same_one_is_killed() -> None:
             process.communicate()
 
 
-# ---------------------------------------------------------------------------------------------------- clocks, numbers
+# ------------------------------------------------------------------------------------------------------------ clocks
 
 
 def test_a_clock_that_is_set_back(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -376,31 +375,6 @@ def test_a_clock_that_is_set_back(monkeypatch: pytest.MonkeyPatch) -> None:
         set_back()
         log_summary(tracker, {"figure": 2.0}, tags={})
         assert tracker.client.get_run(parent).data.metrics["figure"] == 2.0
-
-
-def test_weights_that_the_first_step_breaks() -> None:
-    """The trial is a result, with the step and the value of having learnt nothing; its neighbours don't notice."""
-
-    def trials(rate: float):
-        study = small_study(
-            name=f"rate{rate:.0e}".replace("+", "").replace("-", "m"),
-            scientific={"initializer": Choice("xavier_normal", "normal")},
-            nuisance={"learning_rate": Choice(0.05, rate)},
-            fixed={"activation": "relu", "momentum": 0.9, "epochs": 2},
-            sampler="grid",
-            trials=4,
-        )
-        return run(study).trials
-
-    for wild, calm in zip(trials(1e30), trials(0.06), strict=True):
-        if wild.params["learning_rate"] == 0.05:
-            assert wild.values == calm.values
-            assert wild.intermediate_values == calm.intermediate_values
-        else:
-            assert wild.state.name == "COMPLETE"
-            assert wild.user_attrs["outcome"] == "diverged"
-            assert wild.user_attrs["diverged_step"] in (1, 2)
-            assert wild.values == [1 / CLASSES]
 
 
 def test_the_errors_of_a_disk_have_numbers_that_the_terminal_does_not_take_for_its_own() -> None:
