@@ -242,23 +242,23 @@ def _notes(study: Study, findings: Findings, reasons: Sequence[str | None]) -> t
         if race.race or race.reached:
             counts = f"{race.reached} of at most {race.target} seeds are complete, and only these count"
         else:
-            counts = f"they are compared once, when all cells have all {race.target} seeds, and don't count before"
+            counts = f"cells are compared once, when all of them have all {race.target} seeds"
         notes.append(f"the replicates {state}: {counts}")
     if race and (earlier := [end for end in race.undecided if end != race.reached]):
         ends = ", then ".join(map(str, [*earlier, race.reached]))
         notes.append(
-            f"the replicates were raised after an undecided end (to {ends} seeds): each end spends alpha anew, so the "
-            "level of what is claimed is above it"
+            f"replicates was raised after a race without a single leader (to {ends} seeds): each race spends alpha "
+            "anew, so the error rate of the claims is above alpha"
         )
     if race and not any(row.n for row in rows):
         notes.append("no intervals or comparisons: no look of the replicates is complete")
     missing = sum(row.n == 0 for row in rows)
     if 0 < missing < len(rows):
-        notes.append(f"{missing} of {len(rows)} cells have no replicates: what is said of the winner isn't about them")
+        notes.append(f"{missing} of {len(rows)} cells have no replicates: the winner isn't compared with them")
     if len(rows) == 1:
         notes.append("a single cell: there is nothing to compare it with")
     if any(one.p is None for one in findings.comparisons):
-        notes.append("some comparisons have no p-value: fewer than two common seeds, or differences that don't vary")
+        notes.append("some comparisons have no p-value: the two cells have fewer than two seeds in common")
     cells_wanted = len(study.cells)
     if len(rows) < cells_wanted:
         notes.append(f"{cells_wanted - len(rows)} of {cells_wanted} cells have no finished trial")

@@ -1,7 +1,7 @@
-"""Statistics of replicated cells: intervals, the race, paired comparisons, effects, expected best. Numbers only.
+"""Comparisons of replicated cells: the leader, paired tests of it with the others, and what they show together.
 
 ``values`` maps each cell to its value by replicate. Equal replicate numbers share the order of the examples, so values
-are paired across cells. Cells that race on have more replicates than others.
+are paired across cells. Cells that stay longer in the race have more replicates than others.
 """
 
 from __future__ import annotations
@@ -40,12 +40,13 @@ Key = TypeVar("Key", bound=Hashable)
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """The winner against one other cell, over the n replicates that both have.
+    """The winner against one other cell, over the *n* replicates that both have.
 
     difference: mean improvement by the winner, positive where it is better, with a 95 % paired t interval.
     p: of the two-sided paired t test; adjusted_p: see ``adjusted_p_values``. probability: of the winner being better
-    with one seed, with a 95 % interval; verdict: see ``verdict``, where adjusted_p allows one. told_apart: p holds at
-    the comparison's own level, which is what ``resolved`` asks of all. None where n is too small.
+    with one seed, with a 95 % interval; verdict: see ``verdict``, "not told apart" where adjusted_p is above alpha.
+    told_apart: the winner is significantly better at the comparison's own level, as ``resolved`` asks of each.
+    None where n is too small.
     """
 
     n: int
@@ -64,10 +65,10 @@ class Comparison:
 def share(n: int, looks: Sequence[int]) -> float:
     """The share of alpha that a comparison over *n* common seeds may spend.
 
-    Looking again and again until something is significant finds it too often. Alpha is therefore spent over the looks
-    as in a group-sequential trial (Lan & DeMets 1983): a fifth evenly by the looks before the last, the rest by the
-    last. The sum is 1, so that by Bonferroni's inequality alpha holds however the values of the looks depend on each
-    other. Between two looks the earlier one's share holds, before the first the first's.
+    Tests at level alpha at every look would find differences too often. Alpha is therefore spent over the looks as in
+    a group-sequential trial (Lan & DeMets 1983): a fifth evenly by the looks before the last, the rest by the last.
+    The shares sum to 1, so by Bonferroni's inequality alpha holds, however the looks depend on each other. A number of
+    seeds between two looks has the share of the looks before the last.
     """
     if len(looks) < 2:
         return 1.0
@@ -75,9 +76,9 @@ def share(n: int, looks: Sequence[int]) -> float:
 
 
 def leader(values: Mapping[Key, Mapping[int, float]], direction: Direction) -> Key | None:
-    """The cell with the best mean among those that raced farthest, of equal ones the first; None if there is none.
+    """The cell with the best mean among those with the highest replicate, of equal ones the first; None without values.
 
-    Farthest: to the highest replicate. One that gave no value on the way (its module failed) doesn't count against it.
+    A replicate that failed, and so has no value, doesn't count against its cell.
     """
     most = max((max(found, default=0) for found in values.values()), default=0)
     if most == 0:
@@ -92,11 +93,11 @@ def leader(values: Mapping[Key, Mapping[int, float]], direction: Direction) -> K
 def resolved(comparisons: Collection[Comparison]) -> bool | None:
     """Whether the winner is shown to be better than every other cell; None where there is no other.
 
-    The claim is that all of several things hold, and is rejected if one of them may not: an intersection-union test
-    (Berger 1982), which needs no correction for their number. Nor does it need one for the winner having been picked by
-    the same values: the two-sided test of the winner against the runner-up keeps its level for any number of cells
-    (Gutmann & Maymin 1987; Hung & Fithian 2019), as one that isn't the best would have to beat all the others by so
-    much. benchmarks/calibration.py measures it.
+    The claim holds only where every single comparison is significant: an intersection-union test (Berger 1982), which
+    needs no correction for their number. Nor does it need one for choosing the winner by the same values: the two-sided
+    test of the winner against the runner-up keeps its level for any number of cells (Gutmann & Maymin 1987; Hung &
+    Fithian 2019), as a cell that isn't the best would have to beat all others by that much. benchmarks/calibration.py
+    measures the level.
     """
     return all(one.told_apart for one in comparisons) if comparisons else None
 
@@ -203,11 +204,11 @@ def _paired(improvement: np.ndarray[Any, Any], scale: np.ndarray[Any, Any]) -> l
 def adjusted_p_values(p_values: Sequence[float | None], shares: Sequence[float] | None = None) -> list[float | None]:
     """Adjusted p of the winner's comparisons with the others: Holm's step-down over all pairs of the cells left.
 
-    Holm (1979) would multiply the smallest of r p-values by r. Here the winner was picked by the same values, so that
-    its farthest loser is the largest difference of *any* two cells: at a step with r comparisons left, r + 1 cells
-    aren't separated yet, and the family is their r (r + 1) / 2 pairs (the step-down over pairs of Shaffer 1986, kept
-    to those of the winner). None of the results is above the largest plain p, since what ``resolved`` claims needs no
-    correction: so all of them are at most alpha exactly where the winner is resolved. For two cells it is the plain p.
+    Holm (1979) would multiply the smallest of r p-values by r. Here the winner was chosen by the same values, so its
+    difference from the last cell is the largest of *any* two cells: at a step with r comparisons left, r + 1 cells
+    aren't separated yet, and the family is their r (r + 1) / 2 pairs (the step-down over pairs of Shaffer 1986, of
+    which only the winner's are reported). No result is above the largest plain p, as the claim of ``resolved`` needs no
+    correction: all are at most alpha exactly where the winner is resolved. For two cells it is the plain p.
 
     shares: the ``share`` of each comparison, by which its p is divided first. Where p is None the comparison stays in
     the family, and the result is None.
@@ -231,8 +232,8 @@ def probability_of_improvement(
     """P(A>B) of each comparison, given as pairs (a, b), with a 95 % Wilson interval: (probability, low, high).
 
     The share of the pairs in which a is better, ties counted half; None without pairs. Bouthillier 2021 takes the
-    interval from a bootstrap over the pairs. Where all pairs agree, which with few seeds is usual, that one has no
-    width; Wilson's (1927) has. At 5 pairs it excludes 0.5 where all agree, of which chance alone is 0.0625.
+    interval from a bootstrap over the pairs, which has no width where all pairs agree, as is usual with few seeds;
+    Wilson's (1927) has. Where all of 5 pairs agree, which has probability 0.0625 by chance, it excludes 0.5.
     """
     wins = []
     for pairs in comparisons:

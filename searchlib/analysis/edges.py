@@ -1,4 +1,4 @@
-"""The boundary check: is the best point of a cell near the edge of a nuisance range, and what to try next?
+"""The boundary check: whether the best point of a cell lies at the edge of a nuisance range, and what to try next.
 
 Google's Deep Learning Tuning Playbook: where the best point lies near an edge, the range was too narrow.
 """

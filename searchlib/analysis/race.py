@@ -1,4 +1,4 @@
-"""The race of the replicates: when it looks, who goes on, and what runs next."""
+"""The race of the replicates: its looks, the cells that stay in it, and what runs next."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = [
 ]
 
 
-FIRST_LOOK = 5  # seeds: with fewer, a paired t test can tell apart only what nobody needs a test for
+FIRST_LOOK = 5  # seeds: with fewer, a paired t test finds only differences that are plain without it
 
 
 def looks(replicates: int, *, race: bool = True) -> tuple[int, ...]:
@@ -44,13 +44,13 @@ def looks(replicates: int, *, race: bool = True) -> tuple[int, ...]:
 def contenders(
     values: Mapping[Key, Mapping[int, float]], direction: Direction, looks: Sequence[int], alpha: float = ALPHA
 ) -> list[Key]:
-    """The leader, and the cells that aren't told apart from it: a race goes on while this is more than one cell.
+    """The leader, and the cells that are not significantly worse: a race continues while these are more than one.
 
-    Told apart: worse, and p of the two-sided paired t test over the common replicates at most alpha * share(n). Give
-    all cells that ever raced, those left behind included: the leader may have changed, and then one of them is back.
+    Significantly worse: p of the two-sided paired t test over the common replicates is at most alpha * share(n). Give
+    all cells that ever raced, also those that dropped out: where the leader changes, one of them may return.
 
-    Each comparison has the level alpha on its own: this decides where to spend seeds, and of many equal cells some are
-    left behind. What is claimed afterwards, ``resolved`` and the adjusted p, holds for all comparisons together.
+    Each comparison has the level alpha on its own, so of many equal cells some drop out: this decides only where to
+    spend seeds. What is claimed afterwards, ``resolved`` and the adjusted p, holds for all comparisons together.
     """
     first = leader(values, direction)
     if first is None:
@@ -66,12 +66,12 @@ def next_runs(
     direction: Direction,
     looks: Sequence[int],
 ) -> tuple[int, list[Key], list[tuple[Key, int]]]:
-    """Where a race stands: (seeds of the last complete look, cells left, what to run next as (cell, replicate)).
+    """The state of a race: (seeds of the last complete look, cells left, what to run next as (cell, replicate)).
 
-    ran: what was run, also where it gave no value. Nothing is left to run when the race is over: the leader is alone,
-    or has all seeds. It follows from the values alone, so an interrupted race goes the same way again. Whoever is
-    left at a look has all its seeds: a cell that fell behind an earlier leader, and isn't told apart from the
-    present one, catches up.
+    ran: what was run, also where it gave no value. Nothing is left to run when the race is over: one cell is left, or
+    all that are left have all seeds. The state follows from the values alone, so an interrupted race resumes as it
+    would have continued. Each cell left at a look has all its seeds: a cell that dropped out behind an earlier leader,
+    and isn't significantly worse than the present one, catches up.
     """
     left, reached = list(candidates), 0
     for look in looks if len(candidates) > 1 else looks[-1:]:  # alone there is nothing to look at

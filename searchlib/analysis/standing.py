@@ -132,6 +132,7 @@ def cells(study: Study, trials: Sequence[FrozenTrial]) -> list[Cell]:
 
 
 def trials_by_cell(study: Study, trials: Sequence[FrozenTrial]) -> dict[CellKey, list[FrozenTrial]]:
+    """The finished trials of each cell that has one, in the order of *trials*."""
     grouped: dict[CellKey, list[FrozenTrial]] = {}
     for trial in trials:
         if trial.state.is_finished():
@@ -142,8 +143,9 @@ def trials_by_cell(study: Study, trials: Sequence[FrozenTrial]) -> dict[CellKey,
 def champion(study: Study, stored: Stored) -> FrozenTrial | None:
     """The trial whose weights are the champion: a replicate (it has ``replicate`` in its params), or the best trial.
 
-    After a finished race: of the cell with the best mean among those that raced farthest the best completed
-    replicate, of equal ones the first. Otherwise, and where that cell has none, the best trial of the search.
+    After a finished race it is the best completed replicate, of equal ones the first, of the leading cell: the one with
+    the best mean among those with most replicates. Otherwise, and where that cell has no completed replicate, it is the
+    best trial of the search.
     """
     sources = {cell.trial: cell.trial for cell in cells(study, stored.trials) if cell.trial is not None}
     if _race_finished(study, stored.race, sources):

@@ -144,7 +144,7 @@ def _anova(rows: list[dict[str, Any]], factors: Sequence[str]) -> tuple[list[Eff
     terms |= {f"{one}:{other}": f"{terms[one]}:{terms[other]}" for one, other in itertools.combinations(terms, 2)}
     model = ols(f"value ~ {' + '.join(terms)} + block", data=pandas.DataFrame(rows)).fit()
     if model.df_resid < 1 or model.ssr <= ROUND_OFF * model.centered_tss:
-        return [], "no effects: within the cells the replicates don't vary"
+        return [], "no effects: the replicates of each cell don't vary"
     table = anova_lm(model, typ=2)
     mean_square = float(model.mse_resid)
     found = []

@@ -138,7 +138,7 @@ def test_a_study_that_has_not_begun() -> None:
 def test_only_trials_under_way() -> None:
     study = small_study()
     store(study, [trial(search_trials()[0].params, None, "running")])
-    assert checked(study)["answer"] == "No trial is finished yet; 1 begun."
+    assert checked(study)["answer"] == "No trial has finished yet; 1 started."
 
 
 def test_without_replicates() -> None:
@@ -154,8 +154,8 @@ def test_without_replicates() -> None:
     assert report["optimism"] == {
         "search_best": 0.9, "fresh_mean": None, "fresh_low": None, "fresh_high": None, "test": None,
     }  # fmt: skip
-    assert "without replicates the leading cells can't be told apart" in report["answer"]
-    assert "the best of 12 trials and so optimistic" in report["answer"]
+    assert "There are no replicates, so the differences between cells can't be tested." in report["answer"]
+    assert "As the best of 12 trials, this is optimistic." in report["answer"]
     assert report["cells"][0]["budget"]["unbiased"] == pytest.approx([0.9 - 0.07 / 3, 0.9 - 0.02 / 3, 0.9])
     assert report["cells"][0]["budget"]["gain"] == pytest.approx(0.07 / 3)
     assert report["cells"][0]["budget"]["enough"] is None
@@ -214,7 +214,7 @@ def test_a_finished_race() -> None:
     assert report["optimism"]["test"] == (0.88 if winner == 4 else None), "the test result of another one isn't its own"
     assert report["test"] == result
     assert report["test_ledger"] == ledger
-    assert "accuracy 0.8800 (95 % interval 0.8735 to 0.8862; n = 10,000; trial 4, replicate 3)" in report["answer"]
+    assert "is 0.8800 (95 % interval 0.8735 to 0.8862; n = 10,000; trial 4, replicate 3)." in report["answer"]
     assert "on average over 10 fresh seeds" in report["answer"]
     assert study_status(study, Stores(STORAGE).read(study)).to_json()["replicates"] == {
         "target": 10, "total": 30, "completed": 30, "pruned": 0, "diverged": 0, "failed": 0, "running": 0,
@@ -283,11 +283,11 @@ def test_a_clear_winner_is_resolved() -> None:
     report = checked(study)
     assert report["resolved"] is True
     assert all(one["told_apart"] and one["adjusted_p"] <= 0.05 for one in report["comparisons"])
-    assert "It is better than each of the other replicated cells" in report["answer"]
+    assert "It is significantly better than every other replicated cell." in report["answer"]
     near = report["comparisons"][0]
     points = f"{100 * near['difference']:.2f} points (95 % interval {100 * near['low']:.2f} to {100 * near['high']:.2f}"
     assert points in report["answer"]
-    assert "Worst is normal, relu" in report["answer"]
+    assert "The worst is normal, relu, with 0.3" in report["answer"]
 
 
 def test_replicates_under_way_count_look_by_look() -> None:
@@ -315,7 +315,7 @@ def test_before_the_first_look_nothing_is_compared() -> None:
     assert (report["resolved"], report["comparisons"]) == (None, [])
     assert "no intervals or comparisons: no look of the replicates is complete" in report["notes"]
     assert all("not replicated" in cell["flags"] for cell in report["cells"])
-    assert "can't be told apart" in report["answer"]
+    assert "No look of the replicates is complete, so the differences" in report["answer"]
 
 
 def test_stale_replicates_are_ignored() -> None:
@@ -369,7 +369,7 @@ def test_three_scientific_dimensions() -> None:
     assert [cell["label"] for cell in report["cells"][:1]] == [report["winner"]["label"]]
     assert len(report["effects"]) == 6
     assert {len(effect["term"].split(":")) for effect in report["effects"]} == {1, 2}
-    assert "The effect of " in report["answer"]
+    assert "The largest effect is that of " in report["answer"]
 
 
 def test_no_scientific_dimension() -> None:
@@ -558,9 +558,9 @@ def test_the_answer_names_a_few_and_counts_the_rest() -> None:
     report = checked(study)
     assert report["resolved"] is False
     left = sum(not one["told_apart"] for one in report["comparisons"])
-    assert f"It isn't told apart from {left} other cells: " in report["answer"]
+    assert f"It is not significantly different from {left} other cells: " in report["answer"]
     assert f"; and {left - 5} more." in report["answer"]
-    assert "is at the high end of 0.003 to 1: try 0.055 to 18." in report["answer"]
+    assert "is at the upper end of its range, 0.003 to 1: try 0.055 to 18." in report["answer"]
 
 
 @pytest.mark.parametrize(("undecided", "noted"), [([], False), ([10], False), ([5], True), ([5, 10], True)])

@@ -197,7 +197,7 @@ def test_without_a_race_all_cells_have_all_seeds() -> None:
     assert 3 <= status.reached < 6, "seeds that all cells have"
     found = analyze(study, Stores().read(study))
     assert [row.n for row in found.cells] == [0, 0, 0]
-    assert any("compared once, when all cells have all 6 seeds" in note for note in found.notes)
+    assert any("compared once, when all of them have all 6 seeds" in note for note in found.notes)
     run(study)
     assert seeds_by_initializer(study) == {"zeros": 6, "xavier_normal": 6, "kaiming_normal": 6}
     noted = race(study)
