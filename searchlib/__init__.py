@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from searchlib.data import DATASETS, Dataset, Examples, function_dataset, idx_dataset
     from searchlib.errors import SearchlibError, StudyError
+    from searchlib.library import Result, optimize, result
     from searchlib.networks import ACTIVATIONS, INITIALIZERS, OPTIMIZERS, Activation, Layer
     from searchlib.study import (
         MLP,
@@ -45,6 +46,7 @@ __all__ = [
     "Layer",
     "LogUniform",
     "Published",
+    "Result",
     "SearchlibError",
     "Study",
     "StudyError",
@@ -55,9 +57,11 @@ __all__ = [
     "idx_dataset",
     "list_studies",
     "load_study",
+    "optimize",
+    "result",
 ]
 
-_NAMED = ("errors", "data", "networks", "study")  # the rooms whose faces have the names above
+_NAMED = ("errors", "data", "networks", "study", "library")  # where the names above are
 _ROOMS = (*_NAMED, "analysis", "training", "stores", "search", "results", "report")
 
 if not TYPE_CHECKING:  # which knows the names above, and would take any other

@@ -91,8 +91,8 @@ KNOWN_BY_NAME = {"searchlib.cli.main", "searchlib.results.holdout"}  # entered b
 
 
 def test_rooms_are_entered_by_their_face() -> None:
-    """A room's ``__init__`` has what others use; modules of torch, which cost a second, are named where needed."""
-    heavy = {name for name, tree in TREES.items() if "torch" in set(top_imports(tree))}
+    """A room's ``__init__`` has what others use; modules of torch or rich, which cost time, are named where needed."""
+    heavy = {name for name, tree in TREES.items() if {"rich", "torch"} & set(top_imports(tree))}
     wrong = [
         f"{short(name)} imports {short(found)}"
         for name, targets in graph().items()
@@ -196,9 +196,12 @@ COMMAND = "sys.argv[1:] = {!r}; from searchlib.cli.main import main; main()"
 CHEAP = {
     **{f"import searchlib.{room}": f"import searchlib.{room}" for room in sorted(ROOMS - {"search"})},
     "the catalogue of data sets": "from searchlib.data import DATASETS; list(DATASETS)",
+    "searchlib.optimize": "import searchlib; searchlib.optimize",
     "a study's identity": "import searchlib; searchlib.load_study('asked').identity",
     "the count of a journal's trials": "from searchlib.stores import Stores; Stores('optuna.journal').count_trials()",
     **{" ".join(words): COMMAND.format(words) for words in (["--help"], ["optimize", "--help"], ["list"])},
+    "shell completion": "import os; os.environ.update(_SEARCHLIB_COMPLETE='bash_complete', "
+    "COMP_WORDS='searchlib status --study as', COMP_CWORD='3'); from searchlib.cli.main import main; main()",
 }
 
 

@@ -1,197 +1,30 @@
-"""What a person sees while a study runs and when it is done. Rich on a terminal, plain lines elsewhere."""
+"""What the command line prints of a study: its status, and the summary at the end of ``optimize``."""
 
 from __future__ import annotations
 
-import errno
-import os
 import textwrap
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import closing
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from rich.console import Console, Group
-from rich.live import Live
-from rich.progress_bar import ProgressBar
-from rich.table import Table
-from rich.text import Text
-
-from searchlib.text import describe, number
+from searchlib.report.progress import LEADING_CELLS, Output
+from searchlib.text import describe, mask, number
 
 if TYPE_CHECKING:
-    from searchlib.analysis import Findings, Status
-    from searchlib.study import Progress, Study, TestResult
+    from searchlib.analysis import Status
+    from searchlib.library import Result
+    from searchlib.stores import Stores
+    from searchlib.study import Study, TestResult
 
-__all__ = ["Output", "show_progress", "show_status", "show_summary"]
-
-LEADING_CELLS = 6
-REFRESH_SECONDS = 0.25
-
-
-class Output(Console):
-    """A console that raises BrokenPipeError where rich's own would end the process."""
-
-    def on_broken_pipe(self) -> None:
-        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+__all__ = ["show_status", "show_summary", "test_row"]
 
 
-def duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+def show_summary(result: Result, commands: Sequence[tuple[str, str]]) -> None:
+    """The end of ``optimize``: best cell, validation, test with its interval, the answer, where everything is.
 
-
-class _Board:
-    """The running tally behind both kinds of display."""
-
-    def __init__(self, study: Study, status: Status) -> None:
-        self.study = study
-        self.started = time.monotonic()
-        self.phase = ""
-        self.fraction_before: float | None = None
-        self.fraction = 0.0
-        self.seeds: dict[tuple[tuple[str, Any], ...], list[float]] = {
-            cell.key: list(cell.replicates) for cell in status.cells if cell.replicates
-        }
-        self.best: dict[tuple[tuple[str, Any], ...], float] = {
-            cell.key: cell.best for cell in status.cells if cell.best is not None
-        }
-        self.leader: tuple[float, str] | None = (
-            (status.best.value, describe(status.best.params)) if status.best else None
-        )
-        self.failures = status.trials.diverged + status.trials.failed
-
-    def add(self, progress: Progress) -> None:
-        if self.fraction_before is None or progress.phase != self.phase or progress.fraction < self.fraction:
-            # the clock starts here: what loading took, or the phase or look before, says nothing of the pace
-            self.phase, self.started, self.fraction_before = progress.phase, time.monotonic(), progress.fraction
-        self.fraction = progress.fraction
-        for record in progress.finished:
-            self.failures += record.outcome in ("diverged", "failed")
-            cell = self.study.cell_of(record.params)
-            if progress.phase == "replicates":
-                if record.outcome != "failed":
-                    self.seeds.setdefault(cell, []).append(record.value)
-                continue
-            if record.outcome != "completed":
-                continue
-            if cell not in self.best or self.study.better(record.value, self.best[cell]):
-                self.best[cell] = record.value
-                self.seeds.pop(cell, None)  # they repeat another configuration
-            if self.leader is None or self.study.better(record.value, self.leader[0]):
-                self.leader = (record.value, describe(record.params))
-
-    def pace(self, progress: Progress) -> tuple[float, float]:
-        """(trials a minute, seconds left), from this run alone."""
-        elapsed = time.monotonic() - self.started
-        gained = progress.fraction - (self.fraction_before or 0.0)
-        if gained <= 0.0 or elapsed <= 0.0:
-            return 0.0, float("inf")
-        return gained * progress.target / elapsed * 60.0, elapsed / gained * (1.0 - progress.fraction)
-
-    def leading(self) -> list[tuple[str, str]]:
-        """The leading cells, each with its best value or, while replicates run, the mean of them so far."""
-        if self.phase == "replicates" and self.seeds:
-            found = {cell: (sum(values) / len(values), f" ({len(values)})") for cell, values in self.seeds.items()}
-        else:
-            found = {cell: (value, "") for cell, value in self.best.items()}
-        ordered = sorted(found.items(), key=lambda item: item[1][0], reverse=self.study.direction == "maximize")
-        return [
-            (describe(dict(cell)) or "all trials", f"{number(value, self.study.metric)}{seeds}")
-            for cell, (value, seeds) in ordered[:LEADING_CELLS]
-        ]
-
-
-def show_progress(study: Study, steps: Iterator[Progress], status: Status, console: Console) -> None:
-    """Run the search to its end, showing where it stands.
-
-    KeyboardInterrupt, as by Ctrl-C, where nobody can see it any more: the terminal was closed, a pipe's reader is gone.
+    commands: what can be run next, each with its label.
     """
-    board = _Board(study, status)
-    try:
-        with closing(steps):  # type: ignore[type-var]  # a generator, which closes
-            show = _show_live if console.is_terminal else _show_lines
-            show(board, steps, console)
-    except OSError as error:
-        if error.errno not in (errno.EPIPE, errno.EIO):
-            raise
-        raise KeyboardInterrupt from None
-
-
-def _show_live(board: _Board, steps: Iterator[Progress], console: Console) -> None:
-    # without a thread of its own, in which a closed terminal would be an error that nobody catches
-    with Live(console=console, auto_refresh=False, transient=True) as live:
-        live.update(Text("Loading data and opening the stores ..."), refresh=True)
-        shown = 0.0
-        for progress in steps:
-            board.add(progress)
-            if time.monotonic() - shown > REFRESH_SECONDS:
-                live.update(_panel(board, progress), refresh=True)
-                shown = time.monotonic()
-
-
-def _show_lines(board: _Board, steps: Iterator[Progress], console: Console) -> None:
-    for progress in steps:
-        board.add(progress)
-        if progress.finished:
-            console.print(_line(board, progress), soft_wrap=True, highlight=False, markup=False)
-
-
-def _line(board: _Board, progress: Progress) -> str:
-    rate, left = board.pace(progress)
-    pace = f", {rate:.0f} a minute, {duration(left)} left" if rate else ""
-    diverged = f", {board.failures} diverged or failed" if board.failures else ""
-    if progress.phase == "replicates":
-        leaders = board.leading()
-        best = f", best mean {leaders[0][1]} ({leaders[0][0]})" if board.seeds else ""
-        return f"{progress.done}/{progress.target} replicates{diverged}{pace}{best}"
-    best = (
-        f"best {number(board.leader[0], board.study.metric)} ({board.leader[1]})"
-        if board.leader
-        else "none completed yet"
-    )
-    return f"{progress.done}/{progress.target} trials{diverged}{pace}, {best}"
-
-
-def _panel(board: _Board, progress: Progress) -> Group:
-    rate, left = board.pace(progress)
-    head = Table.grid(padding=(0, 1))
-    known = left != float("inf")
-    unit = "trials" if progress.phase == "search" else "replicates"
-    head.add_row(
-        f"[bold]{board.study.name}[/bold]",
-        ProgressBar(total=1.0, completed=progress.fraction, width=32),
-        f"{progress.done}/{progress.target} {unit}",
-        f"{rate:.0f} a minute" if known else "",
-        f"{duration(left)} left" if known else "",
-        f"[yellow]{board.failures} diverged or failed[/yellow]" if board.failures else "",
-    )
-    parts: list[Any] = [head]
-    if progress.stack:
-        parts.append(
-            Text(f"training {progress.stack} {unit} as one, epoch {progress.epoch} of {progress.epochs}", style="dim")
-        )
-    if board.leader:
-        parts.append(
-            Text(f"best {board.study.metric} {number(board.leader[0], board.study.metric)}: {board.leader[1]}")
-        )
-        means = board.phase == "replicates" and board.seeds
-        value = f"mean {board.study.metric} (seeds)" if means else board.study.metric
-        table = Table("leading cells", value, box=None, padding=(0, 2, 0, 0), header_style="dim")
-        for name, shown in board.leading():
-            table.add_row(Text(name), shown)
-        parts.append(table)
-    return Group(*parts)
-
-
-def show_summary(
-    study: Study,
-    status: Status,
-    findings: Findings,
-    places: Sequence[tuple[str, str]],
-    console: Console,
-) -> None:
-    """The end of ``optimize``: best cell, validation, test with its interval, the answer, where everything is."""
+    console = Output()
+    study, status = result.study, result.status
     counts = status.trials
     diverged = f" ({counts.diverged} diverged)" if counts.diverged else ""
     rows = [
@@ -223,19 +56,27 @@ def show_summary(
     if seeds := status.replicates:
         up_to = "up to " if study.replicate_race else ""
         rows.append(("replicates", f"{seeds.completed} runs, {up_to}{seeds.reached} seeds a cell"))
-        if findings.winner and findings.cells[0].n:
-            first = findings.cells[0]
+        if result.findings.winner and (first := result.findings.cells[0]).n:
             name = f"{describe(first.scientific)}, " if first.scientific else ""
             value = f"{study.metric} {number(first.mean, study.metric)}, mean of {first.n}"
             rows.append(("best over seeds", name + value))
-    if findings.test_result:
-        rows.append(test_row(findings.test_result))
-    rows.append(("answer", findings.answer))
-    for name, value in (*rows, *places):
+    if status.test_result:
+        rows.append(test_row(status.test_result))
+    rows += [("answer", result.answer), *_places(result.stores), *commands, ("report", str(result.page))]
+    for name, value in rows:
         line = f"{name:20} {value}"
         if console.is_terminal:
             line = textwrap.fill(line, max(console.width - 1, 40), subsequent_indent=" " * 21)
         console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _places(stores: Stores) -> list[tuple[str, str]]:
+    """Where the trials are, and how to look at them."""
+    uri = mask(stores.tracking_uri or "")
+    return [
+        ("optuna", f"{stores.shown} (optuna-dashboard {stores.shown})"),
+        ("mlflow", f"{uri} (mlflow ui --backend-store-uri {uri})" if uri else "mlflow.db, mlruns/ (mlflow ui)"),
+    ]
 
 
 def test_row(result: TestResult) -> tuple[str, str]:
@@ -254,8 +95,9 @@ def test_row(result: TestResult) -> tuple[str, str]:
     )
 
 
-def show_status(study: Study, status: Status, at_work: bool | None, console: Console) -> None:
-    """``status`` for a person. at_work: whether a search is at work on the study; None where that can't be told."""
+def show_status(study: Study, status: Status, at_work: bool | None) -> None:
+    """``status`` for a person. at_work: whether a search is at work on the study; None where that can't be known."""
+    console = Output()
     counts = status.trials
     console.print(f"{study.name}: {study.question}", highlight=False, markup=False, soft_wrap=True)
     outcomes = {

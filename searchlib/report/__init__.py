@@ -1,11 +1,15 @@
 """The report of a study: what it is made from, its figures, its page."""
 
 from searchlib.report.initialization import diagnose
-from searchlib.report.material import statistics
-from searchlib.report.page import publish
+from searchlib.report.material import Material, gather, statistics
+from searchlib.report.page import exhibits, publish, render
 
 __all__ = [
+    "Material",
     "diagnose",
+    "exhibits",
+    "gather",
     "publish",
+    "render",
     "statistics",
 ]

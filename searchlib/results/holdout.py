@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from searchlib.analysis import champion, proportion_interval, r_squared, study_status
+from searchlib.analysis import champion, claimed_or_leading, proportion_interval, r_squared, study_status
 from searchlib.data import get_dataset, load_test
 from searchlib.errors import Command, DataError, HoldoutError, SearchlibError, TrackingError
 from searchlib.results.champion import champion_version, register_champion
@@ -139,6 +139,20 @@ def _open_test_set(
     )
     optuna_study.set_user_attr("test_ledger", {**ledger, "finished_at": result.evaluated_at, "result": asdict(result)})
     return result
+
+
+def champion_network(study: Study, stores: Stores, stored: StoredStudy) -> torch.nn.Module:
+    """The network that the ledger names or, before the claim, that leads.
+
+    It takes raw inputs ``[N, *shape]``, as the data set has them, and gives soft decisions ``[N, classes]`` or, for a
+    regression, outputs ``[N, outputs]``. HoldoutError where no trial completed, where the storage has lost the claimed
+    one, or where its checkpoint was altered; TrackingError where MLflow doesn't give the checkpoint.
+    """
+    best = claimed_or_leading(study, stored)
+    if best is None or stored.search is None:
+        raise _nothing_to_evaluate(study)
+    with Tracker(study, stores) as tracker:
+        return _champion(study, stored.search, tracker, stored.ledger or _proposal(best), soft=True)
 
 
 def ledger_tags(ledger: Mapping[str, Any]) -> dict[str, str]:

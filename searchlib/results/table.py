@@ -14,15 +14,16 @@ from typing import TYPE_CHECKING, Any
 from searchlib.analysis import outcome
 from searchlib.errors import StudyError
 from searchlib.files import output_errors, write_whole
-from searchlib.stores import Stores, replicates_name
+from searchlib.stores import StoredStudy, Stores, replicates_name
 from searchlib.text import unknown_name
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
+    from pandas import DataFrame
 
     from searchlib.study import Study
 
-__all__ = ["FORMATS", "export", "table"]
+__all__ = ["FORMATS", "export", "table", "trial_frame"]
 
 FORMATS = ("csv", "json", "parquet")
 
@@ -69,6 +70,23 @@ def export(study: Study, stores: Stores, *, format: str, output: Path | None = N
     return output
 
 
+def trial_frame(study: Study, stored: StoredStudy) -> DataFrame:
+    """The rows of ``table`` as a pandas frame, with one type a column, as in parquet.
+
+    Whole numbers are Int64 and truth values boolean, which both have room for a missing value.
+    """
+    from pandas import DataFrame
+
+    rows = _rows(study, stored)
+    frame = DataFrame(rows, columns=_columns(study, rows))
+    for name in frame.columns:
+        kind = _type(study, name, [row[name] for row in rows])
+        if kind is str:
+            frame[name] = [None if row[name] is None else _text(row[name]) for row in rows]
+        frame[name] = frame[name].astype({bool: "boolean", int: "Int64", float: "float64", str: "str"}[kind])
+    return frame
+
+
 def table(study: Study, stores: Stores) -> list[dict[str, Any]]:
     """One row a trial or replicate, sorted by study and number; none for a study that has not begun.
 
@@ -82,7 +100,10 @@ def table(study: Study, stores: Stores) -> list[dict[str, Any]]:
     Replicates have the study ``<name>.replicates``; all are there, also those of a configuration that no longer
     leads its cell. Of search trials, ``replicate`` and ``source`` are None.
     """
-    stored = stores.read(study)
+    return _rows(study, stores.read(study))
+
+
+def _rows(study: Study, stored: StoredStudy) -> list[dict[str, Any]]:
     homes = ((study.name, stored.trials), (replicates_name(study), stored.replicates))
     found = [(name, trial) for name, trials in homes for trial in trials]
     drawn = {name for _, trial in found for name in trial.params} - {"replicate"}

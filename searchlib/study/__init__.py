@@ -1,6 +1,7 @@
 """A study: its question, its search space, the configuration of one trial, and the records of its results."""
 
 from searchlib.study.config import TrialConfig, check_field
+from searchlib.study.identity import identified
 from searchlib.study.loading import list_studies, load_study
 from searchlib.study.model import MLP, ModuleFactory
 from searchlib.study.preview import preview_study
@@ -45,6 +46,7 @@ __all__ = [
     "enumerate_points",
     "get_pruner",
     "get_sampler",
+    "identified",
     "list_studies",
     "load_study",
     "preview_study",

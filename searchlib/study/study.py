@@ -348,10 +348,10 @@ def refuse_if_changed(study: Study, stored: Mapping[str, Any]) -> None:
         if before.get(key) != after.get(key) and (key != "range" or key in before)  # earlier versions noted none
     ]
     if changes:
-        raise StudyError(
-            f"study {study.name!r} has changed since its first trial ({'; '.join(changes)}); save it under a new name "
-            "to start again, or restore the old file to resume"
-        )
+        remedy = "save it under a new name to start again, or restore the old file to resume"
+        if study.path is None:
+            remedy = "give it another name to start again, or restore its definition to resume"
+        raise StudyError(f"study {study.name!r} has changed since its first trial ({'; '.join(changes)}); {remedy}")
 
 
 def _flat(definition: Mapping[str, Any]) -> dict[str, Any]:

@@ -27,8 +27,8 @@ from support.command import commands, searchlib, start, write_study
 
 from searchlib.analysis import study_status
 from searchlib.cli.main import cli, main
-from searchlib.cli.terminal import Output, show_progress
 from searchlib.errors import SearchlibError
+from searchlib.report.progress import show_progress
 from searchlib.stores.mlflow_store import connect
 from searchlib.stores.storage import open_storage
 from searchlib.stores.stores import Stores
@@ -155,8 +155,8 @@ def test_what_is_said_of_an_interrupted_study() -> None:
     assert "12 of 12 trials finished" in said
     assert f"replicates so far: {ran} runs, 0 of at most 5 seeds a cell" in said
 
-    shown = io.StringIO()
-    show_progress(study, search(study), before, Output(file=shown, width=200))
+    with contextlib.redirect_stdout(io.StringIO()) as shown:
+        show_progress(study, search(study), before)
     seeds = [cell.replicates for cell in study_status(study, Stores(STORAGE).read(study)).cells]
     assert [len(values) for values in seeds] == [5] * 4
     assert f"best mean {max(map(sum, seeds)) / 5:.4f} (5)" in shown.getvalue().splitlines()[-1]
@@ -258,6 +258,17 @@ def test_a_command_in_a_message_can_be_pasted(
     said = refused(capsys, monkeypatch, "predict", "--study", "mnist.py", "--index", "0", "--data-root", "d")
     assert "`searchlib data fetch mnist --data-root d`" in said
     assert not Path("d").exists()
+
+
+def test_the_shell_completes_the_names_of_studies(monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    write_study()
+    write_study(name="other")
+    monkeypatch.setenv("_SEARCHLIB_COMPLETE", "bash_complete")
+    monkeypatch.setenv("COMP_WORDS", "searchlib status --study as")
+    monkeypatch.setenv("COMP_CWORD", "3")
+    with pytest.raises(SystemExit) as done:
+        main()
+    assert (done.value.code, capsys.readouterr().out) == (0, "plain,asked\n")
 
 
 def test_parquet_is_for_no_terminal() -> None:

@@ -150,7 +150,7 @@ def test_a_signal_saves_what_is_finished(signals: list[str]) -> None:
     until(recorded, process)
     send(process, *(signal.Signals[name] for name in signals))
     assert status_of_interrupted(process) == 130
-    told = re.fullmatch(r"\nInterrupted: (\d+) of 4000 trials are saved; the same command trains the rest\n", said())
+    told = re.fullmatch(r"\nInterrupted: (\d+) of 4000 trials are saved; run the same again to resume\n", said())
     assert told, said()
     assert int(told[1]) == recorded() >= int(re.findall(r"(\d+)/4000 trials", said("out"))[-1]), "all that was shown"
     assert_saved()
@@ -217,7 +217,7 @@ def test_a_pipe_whose_reader_has_gone() -> None:
     errors = process.stderr.read()
     process.stderr.close()
     assert process.wait(60) == 130
-    assert re.fullmatch(r"\nInterrupted: \d+ of 4000 trials are saved; the same command trains the rest\n", errors)
+    assert re.fullmatch(r"\nInterrupted: \d+ of 4000 trials are saved; run the same again to resume\n", errors)
     assert_saved()
 
 

@@ -1,0 +1,123 @@
+"""The options that commands share, and what is made of them: one ``Stores``, and the study."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+__all__ = ["DEBUG", "GIVEN", "options"]
+
+DEBUG = "searchlib.debug"
+GIVEN = "searchlib.given"
+PLACES = ("storage", "tracking_uri", "data_root")  # the arguments of Stores
+
+
+def _note_debug(context: click.Context, _parameter: click.Parameter, value: bool) -> None:
+    if value:
+        context.find_root().meta[DEBUG] = True
+
+
+def _note_given(context: click.Context, parameter: click.Parameter, value: Any) -> Any:
+    """Remember a shared option of this command line, for the commands that messages name."""
+    if context.get_parameter_source(parameter.name or "") is click.core.ParameterSource.COMMANDLINE:
+        context.meta.setdefault(GIVEN, {})[parameter.opts[0]] = str(value)
+    return value
+
+
+def _complete(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+    """The names of studies, for shell completion."""
+    folder = context.params.get("studies") or Path("studies")
+    return sorted(path.stem for path in folder.glob(f"{incomplete}*.py") if not path.name.startswith("_"))
+
+
+OPTIONS: dict[str, Callable[[Any], Any]] = {
+    "study": click.option(
+        "--study",
+        required=True,
+        callback=_note_given,
+        shell_complete=_complete,
+        metavar="NAME",
+        help="A study's name, or the path of its file.",
+    ),
+    "studies": click.option(
+        "--studies",
+        callback=_note_given,
+        default="studies",
+        envvar="SEARCHLIB_STUDIES",
+        show_default=True,
+        show_envvar=True,
+        type=click.Path(path_type=Path),
+        help="The folder of study files.",
+    ),
+    "storage": click.option(
+        "--storage",
+        callback=_note_given,
+        default="optuna.journal",
+        envvar="SEARCHLIB_STORAGE",
+        show_default=True,
+        show_envvar=True,
+        metavar="PATH|URL",
+        help="Optuna's storage: a journal file, or a database URL.",
+    ),
+    "tracking_uri": click.option(
+        "--tracking-uri",
+        callback=_note_given,
+        envvar="MLFLOW_TRACKING_URI",
+        show_envvar=True,
+        metavar="URI",
+        help="MLflow's store. [default: mlflow.db and mlruns/ in the working folder]",
+    ),
+    "data_root": click.option(
+        "--data-root",
+        callback=_note_given,
+        default="data",
+        envvar="SEARCHLIB_DATA",
+        show_default=True,
+        show_envvar=True,
+        type=click.Path(path_type=Path),
+        help="The folder of data sets, in torchvision's layout.",
+    ),
+    "debug": click.option(
+        "--debug",
+        is_flag=True,
+        expose_value=False,
+        callback=_note_debug,
+        help="Show the traceback of an error.",
+    ),
+}
+OPTIONS["any study"] = click.option(
+    "--study", callback=_note_given, shell_complete=_complete, metavar="NAME", help="Show the addresses of this study."
+)
+
+
+def options(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Add shared options, and --debug, to a command.
+
+    The command gets ``stores`` in place of the storage, the tracking URI and the data folder, and in place of a study's
+    name and the folder of studies the ``study`` itself (None where none was named).
+    """
+
+    def add(function: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(function)
+        def command(**values: Any) -> None:
+            if places := {name: values.pop(name) for name in PLACES if name in values}:
+                from searchlib.stores import Stores
+
+                values["stores"] = Stores(**places)
+            if "study" in values:
+                folder = values.pop("studies")
+                if values["study"] is not None:
+                    from searchlib.study import load_study
+
+                    values["study"] = load_study(values["study"], folder)
+            function(**values)
+
+        for name in reversed((*names, "debug")):
+            command = OPTIONS[name](command)
+        return command
+
+    return add

@@ -1,0 +1,127 @@
+"""Commands that search: list, optimize, status, evaluate."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from searchlib.cli.messages import shown
+from searchlib.cli.options import options
+from searchlib.errors import Command, Message, SearchlibError
+
+if TYPE_CHECKING:
+    from searchlib.stores import Stores
+    from searchlib.study import Study
+
+__all__ = ["evaluate", "list_command", "optimize", "status"]
+
+
+@click.command("list")
+@options("studies", "storage")
+def list_command(studies: Path, stores: Stores) -> None:
+    """List the studies, each with its state and its question.
+
+    Example: searchlib list
+    """
+    from searchlib.study import list_studies, preview_study
+
+    counts = stores.count_trials()
+    names = list_studies(studies)
+    wide = max(map(len, names), default=0)
+    for name in names:
+        try:
+            study = preview_study(name, studies)
+        except SearchlibError as error:
+            click.echo(f"{name:{wide}}  {'broken':>14}  {' '.join(str(error).split())}")
+            continue
+        state = f"{counts[name]}/{study.trials} trials" if name in counts else "not begun"
+        click.echo(f"{name:{wide}}  {state:>14}  {' '.join(study.question.split())}")
+
+
+@click.command()
+@options("study", "studies", "storage", "tracking_uri", "data_root")
+@click.option(
+    "--trials",
+    type=click.IntRange(min=1),
+    help="How many trials the study shall have in all. [default: the study's own number]",
+)
+@click.option(
+    "--timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="Stop cleanly after this time."
+)
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
+@click.option(
+    "--engine", default="inline", show_default=True, type=click.Choice(["inline"]), help="Where stacks are trained."
+)
+@click.option("--evaluate/--no-evaluate", default=True, help="Open the test set at the end, once. [default: evaluate]")
+def optimize(
+    study: Study,
+    stores: Stores,
+    trials: int | None,
+    timeout: float | None,
+    device: str,
+    engine: str,
+    evaluate: bool,
+) -> None:
+    """Search, replicate, evaluate once on the test set, report. Resumes what is unfinished.
+
+    Example: searchlib optimize --study init_vs_act
+    """
+    from searchlib.cli.terminal import show_summary
+    from searchlib.library import optimize as answer
+
+    result = answer(
+        study,
+        trials=trials,
+        timeout=timeout,
+        device=device,
+        evaluate=evaluate,
+        storage=stores.storage,
+        tracking_uri=stores.tracking_uri,
+        data_root=stores.data_root,
+    )
+    commands = {"status": "status", "browse": "ui"}
+    show_summary(result, [(label, shown(Message(Command(name, study.name)))) for label, name in commands.items()])
+    if not result.complete:
+        click.echo("stopped by --timeout; the same command resumes")
+    elif evaluate and not result.status.best:
+        click.echo("no trial completed, so the test set stays sealed; see the diverged trials in the dashboards")
+
+
+@click.command()
+@options("study", "studies", "storage")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object, for programs.")
+def status(study: Study, stores: Stores, as_json: bool) -> None:
+    """Trials by state, the best so far, the cells, the test ledger.
+
+    Example: searchlib status --study init_vs_act --json
+    """
+    from searchlib.analysis import study_status
+
+    searching = stores.at_work(study.name)  # before the trials: one that ends in between isn't called interrupted
+    found = study_status(study, stores.read(study))
+    if as_json:
+        click.echo(json.dumps(found.to_json(), indent=2))
+        return
+    from searchlib.cli.terminal import show_status
+
+    show_status(study, found, searching)
+
+
+@click.command()
+@options("study", "studies", "storage", "tracking_uri", "data_root")
+def evaluate(study: Study, stores: Stores) -> None:
+    """Evaluate the champion on the test set, once; later calls print the stored result.
+
+    This closes the study: no trial can be added after it.
+
+    Example: searchlib evaluate --study init_vs_act
+    """
+    from searchlib.cli.terminal import test_row
+    from searchlib.results import evaluate as evaluate_once
+
+    result = evaluate_once(study, stores)
+    name, value = test_row(result)
+    click.echo(f"{name} {value}, trial {result.trial}")
