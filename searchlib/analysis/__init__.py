@@ -4,6 +4,7 @@ from searchlib.analysis.analysis import analyze
 from searchlib.analysis.comparison import Comparison
 from searchlib.analysis.edges import Edge
 from searchlib.analysis.findings import Budget, CellComparison, CellFinding, Findings, Optimism, RaceState, Winner
+from searchlib.analysis.published import PublishedFinding, beside_published, published_runs
 from searchlib.analysis.race import looks, next_runs
 from searchlib.analysis.standing import (
     Cell,
@@ -16,7 +17,7 @@ from searchlib.analysis.standing import (
     outcome,
     possible_champions,
 )
-from searchlib.analysis.statistics import Effect, mean_interval, prediction_interval, proportion_interval, r_squared
+from searchlib.analysis.statistics import Effect, proportion_interval, r_squared
 from searchlib.analysis.status import BestTrial, CellStatus, ReplicateStatus, SearchStatus, Status, study_status
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "Effect",
     "Findings",
     "Optimism",
+    "PublishedFinding",
     "RaceState",
     "ReplicateStatus",
     "SearchStatus",
@@ -39,17 +41,17 @@ __all__ = [
     "TrialCounts",
     "Winner",
     "analyze",
+    "beside_published",
     "best_trial",
     "cells",
     "champion",
     "claimed_or_leading",
     "looks",
-    "mean_interval",
     "next_runs",
     "outcome",
     "possible_champions",
-    "prediction_interval",
     "proportion_interval",
+    "published_runs",
     "r_squared",
     "study_status",
 ]

@@ -7,19 +7,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from searchlib.analysis import analyze, claimed_or_leading, mean_interval, outcome, prediction_interval
+from searchlib.analysis import analyze, beside_published, claimed_or_leading, outcome, published_runs
 from searchlib.data import get_dataset
 from searchlib.errors import DataError, StudyError, TrackingError
 from searchlib.report.networks import Networks, best_stored, decisions, fitted_curves, predicted
 from searchlib.stores import StoredStudy, Stores, Tracker
 from searchlib.study import MLP, Choice, IntUniform, LogUniform, encode
-from searchlib.text import describe
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
-    from searchlib.analysis import CellFinding, Findings
-    from searchlib.study import Published, Study, TrialConfig
+    from searchlib.analysis import CellFinding, Findings, PublishedFinding
+    from searchlib.study import Study, TrialConfig
 
 __all__ = ["Material", "gather", "statistics"]
 
@@ -30,7 +29,7 @@ MOST_CELLS = 12  # of which the networks are shown
 class Material:
     """All that a report is made from, as plain data.
 
-    findings: what ``analysis.analyze`` made of the trials. data: what ``statistics`` returns, the same as plain JSON.
+    findings, published: what ``analysis`` made of the trials. data: the same as ``statistics`` gives it, plain JSON.
     points: the finished search trials: ``cell`` (position in findings.cells), ``trial``, ``params``, ``value``,
     ``outcome``, ``diagnosis``, ``run_id``, ``seed``. replicates: the same of the replicates, with ``replicate`` and
     ``source`` (the search trial that they repeat).
@@ -44,6 +43,7 @@ class Material:
     """
 
     findings: Findings
+    published: tuple[PublishedFinding, ...]
     data: dict[str, Any]
     definition: dict[str, Any]
     fixed: dict[str, Any]
@@ -65,97 +65,26 @@ class Material:
 
 
 def statistics(study: Study, stores: Stores, stored: StoredStudy | None = None) -> dict[str, Any]:
-    """What ``report --json`` prints: the object of ``analysis.analyze`` and ``published``, a list.
-
-    Each entry puts a published figure beside the replicates of its cell. source, label (of the cell), cell, metric,
-    step, published and note are the study's (a step that isn't given is filled in where all replicates end at the
-    same). n replicates give mean, sd, low and high (95 % t interval of the mean), predicted_low and predicted_high
-    (95 % prediction interval of one further seed), inside: whether the published figure lies in the latter. Where
-    that can't be said, these are null and ``reason`` says why. All this is of those that didn't diverge;
-    diverged is the number of those that did.
-    """
+    """What ``report --json`` prints: the findings and ``published``, a list, as plain JSON."""
     stored = stored or stores.read(study)
-    return _as_json(study, analyze(study, stored), stores, stored)
+    findings = analyze(study, stored)
+    return _as_json(findings, _published(study, findings, stores, stored))
 
 
-def _as_json(study: Study, findings: Findings, stores: Stores, stored: StoredStudy) -> dict[str, Any]:
-    return {**findings.to_json(), "published": _published(study, findings, stores, stored)}
+def _as_json(findings: Findings, published: Sequence[PublishedFinding]) -> dict[str, Any]:
+    return {**findings.to_json(), "published": [one.to_json() for one in published]}
 
 
-def _published(study: Study, findings: Findings, stores: Stores, stored: StoredStudy) -> list[dict[str, Any]]:
-    cells = {tuple(cell.scientific.items()): cell for cell in findings.cells}
-    rows: list[tuple[Published, CellFinding | None, list[str], int]] = []
-    for one in study.published:
-        cell = cells.get(tuple((study.published_cell(one) or {}).items()))
-        counted = [
-            trial
-            for trial in stored.replicates
-            if cell and trial.user_attrs.get("source") == cell.trial and trial.params["replicate"] in cell.values
-        ]
-        runs = [trial.user_attrs.get("mlflow_run_id", "") for trial in counted if outcome(trial) == "completed"]
-        diverged = sum(outcome(trial) == "diverged" for trial in counted)
-        rows.append((one, cell, list(filter(None, runs)), diverged))
+def _published(study: Study, findings: Findings, stores: Stores, stored: StoredStudy) -> tuple[PublishedFinding, ...]:
     histories: dict[str, Any] = {}
     gap = ""
-    if wanted := sorted({run_id for _, _, runs, _ in rows for run_id in runs}):
+    if wanted := published_runs(study, findings, stored.replicates):
         try:
             with Tracker(study, stores) as tracker:
                 histories = tracker.histories(wanted, sorted({one.metric for one in study.published}))
         except TrackingError as error:
             gap = f"MLflow doesn't give the curves: {error}"
-    return [
-        _beside(study, one, cell, [histories.get(run_id, {}) for run_id in runs], diverged, gap)
-        for one, cell, runs, diverged in rows
-    ]
-
-
-def _beside(
-    study: Study,
-    one: Published,
-    cell: CellFinding | None,
-    histories: Sequence[Mapping[str, Sequence[tuple[int, float]]]],
-    diverged: int,
-    gap: str,
-) -> dict[str, Any]:
-    """One entry of ``published``."""
-    curves = [dict(history[one.metric]) for history in histories if history.get(one.metric)]
-    steps = {max(curve) for curve in curves}
-    step = next(iter(steps)) if one.step is None and len(steps) == 1 else one.step
-    values = [curve[max(curve) if one.step is None else one.step] for curve in curves if one.step in (None, *curve)]
-    mean, deviation, low, high = mean_interval(values) if values else (None, None, None, None)
-    predicted = prediction_interval(values)
-    at = "" if step is None else f" at step {step}"
-    reason = gap
-    if not gap and len(values) < 2:
-        reason = "the cell has no finished trial"
-        if cell:
-            reason = f"{len(histories)} of its replicates completed; an interval needs 2"
-            if not cell.values:
-                reason = "no look of the replicates is complete" if study.replicates else "the study has no replicates"
-        if len(histories) >= 2:
-            found = [str(step) for step in sorted(curves[0])] if curves else []
-            shown = [*found[:3], "...", found[-1]] if len(found) > 5 else found
-            there = f"; they have it at {', '.join(shown)}" if found else ""
-            reason = f"{len(values)} of its {len(histories)} replicates have {one.metric}{at}{there}"
-    return {
-        "source": one.source,
-        "label": cell.label if cell else describe(study.published_cell(one) or {}) or "all trials",
-        "cell": study.published_cell(one) or {},
-        "metric": one.metric,
-        "step": step,
-        "published": float(one.value),
-        "n": len(values),
-        "diverged": diverged,
-        "mean": mean,
-        "sd": deviation,
-        "low": low,
-        "high": high,
-        "predicted_low": predicted and predicted[0],
-        "predicted_high": predicted and predicted[1],
-        "inside": predicted and predicted[0] <= one.value <= predicted[1],
-        "note": one.note,
-        "reason": reason,
-    }
+    return beside_published(study, findings, stored.replicates, histories, gap)
 
 
 def gather(study: Study, stores: Stores, stored: StoredStudy | None = None) -> Material:
@@ -166,11 +95,13 @@ def gather(study: Study, stores: Stores, stored: StoredStudy | None = None) -> M
     """
     stored = stored or stores.read(study)
     findings = analyze(study, stored)
+    published = _published(study, findings, stores, stored)
     positions = {tuple(cell.scientific.items()): index for index, cell in enumerate(findings.cells)}
     dataset = get_dataset(study.dataset)
     material = Material(
         findings=findings,
-        data=_as_json(study, findings, stores, stored),
+        published=published,
+        data=_as_json(findings, published),
         definition=study.definition(),
         fixed={key: encode(value) for key, value in study.fixed.items()},
         axes=_numeric_axes(study),
