@@ -12,7 +12,6 @@ from searchlib.analysis.edges import edges
 from searchlib.analysis.findings import Budget, CellComparison, CellFinding, Findings, Optimism, RaceState, Winner
 from searchlib.analysis.standing import (
     cells,
-    ledger_of,
     outcome,
     outcome_counts,
     planned_looks,
@@ -38,7 +37,7 @@ def analyze(study: Study, stored: Stored) -> Findings:
 
     Replicates count up to the last complete look: a look under way has reached some cells and not others.
     """
-    trials, replicates, race, ledger = stored.trials, stored.replicates, stored.race, ledger_of(stored)
+    trials, replicates, race, ledger = stored.trials, stored.replicates, stored.race, stored.ledger
     found = cells(study, trials)
     sources = {cell.trial: cell.key for cell in found if cell.trial is not None}
     reached = int(race.get("reached", 0))

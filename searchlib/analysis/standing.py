@@ -26,7 +26,6 @@ __all__ = [
     "cells",
     "champion",
     "claimed_or_leading",
-    "ledger_of",
     "outcome",
     "outcome_counts",
     "planned_looks",
@@ -49,7 +48,7 @@ class Stored(Protocol):
     @property
     def race(self) -> Mapping[str, Any]: ...
     @property
-    def ledger(self) -> Mapping[str, Any] | None: ...
+    def ledger(self) -> Ledger | None: ...
     @property
     def target(self) -> int | None: ...
 
@@ -170,16 +169,11 @@ def claimed_or_leading(study: Study, stored: Stored) -> FrozenTrial | None:
 
     None where no trial completed, or where Optuna's storage lost the claimed one.
     """
-    ledger = ledger_of(stored)
+    ledger = stored.ledger
     if ledger is None:
         return champion(study, stored)
     trials = (*stored.trials, *stored.replicates)
     return next((trial for trial in trials if trial.user_attrs.get("mlflow_run_id") == ledger.run_id), None)
-
-
-def ledger_of(stored: Stored) -> Ledger | None:
-    """The ledger of the test set; None where nobody claimed it."""
-    return Ledger.read(stored.ledger) if stored.ledger else None
 
 
 def _race_finished(study: Study, race: Mapping[str, Any], sources: Mapping[int, Any]) -> bool:

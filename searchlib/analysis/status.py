@@ -12,7 +12,6 @@ from searchlib.analysis.standing import (
     TrialCounts,
     best_trial,
     cells,
-    ledger_of,
     outcome_counts,
     race_is_over,
     replicate_values,
@@ -102,7 +101,7 @@ def study_status(study: Study, stored: Stored, *, target: int | None = None) -> 
     found = cells(study, stored.trials)
     sources = {cell.trial: cell.trial for cell in found if cell.trial is not None}
     values = replicate_values(sources, stored.replicates)
-    race, ledger = stored.race, ledger_of(stored)
+    race, ledger = stored.race, stored.ledger
     return Status(
         study=study.name,
         question=study.question,

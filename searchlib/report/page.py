@@ -48,8 +48,7 @@ def publish(study: Study, stores: Stores, *, output: Path | None = None) -> tupl
     """
     from searchlib.report import dashboard
 
-    stores.begun(study)
-    stored = stores.read(study)
+    stored = stores.begun(study)
     material = gather(study, stores, stored)
     made = exhibits(material)
     path = output or Path(f"{study.name}.html")

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from searchlib.errors import Command, Message
 from searchlib.stores import (
@@ -73,7 +73,6 @@ class Audit:
         self.study, self.stored, self.search, self.tracker = study, stored, stored.search, tracker
         self.repeats = replicates_name(study)
         self.homes = {study.name: stored.trials, self.repeats: stored.replicates}
-        self.ledger: dict[str, Any] = stored.ledger or {}
         self.runs = _without_others(tracker.runs(), stored.attributes.get("uid"))
         self.parent = self.runs.get(stored.run_id)
         self.owned: set[str] = set()
@@ -118,7 +117,7 @@ class Audit:
             if numbers:
                 one = len(numbers) == 1
                 ahead = Message(Command("optimize", self.study.name), f" resumes {'it' if one else 'them'}")
-                if self.ledger:
+                if self.stored.ledger:
                     ahead = Message(f"{'it stays' if one else 'they stay'} so, as the test set was opened")
                 notes.append(
                     Message(f"{counted(len(numbers), 'trial')} of {home} unfinished ({listed(numbers)}): ", ahead)

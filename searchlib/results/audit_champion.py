@@ -10,12 +10,14 @@ from searchlib.analysis import possible_champions
 from searchlib.errors import Command, Message
 from searchlib.results.audit import RENAME, Audit
 from searchlib.results.audit_trials import Recorded
-from searchlib.results.champion import champion_checkpoint
-from searchlib.results.holdout import published, republish
+from searchlib.results.champion import RegisteredChampion, registered_champion
+from searchlib.results.holdout import publish, published
 from searchlib.stores import LEDGER_TAG
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
+
+    from searchlib.study import Ledger
 
 __all__ = ["check_champion"]
 
@@ -24,16 +26,18 @@ def check_champion(audit: Audit, recorded: Sequence[Recorded]) -> None:
     """Whether the checkpoints are as noted, and the registered champion and the parent run what the ledger says."""
     champions = possible_champions(audit.study, audit.stored)
     _check_checkpoints(audit, recorded, champions)
-    registered = champion_checkpoint(audit.tracker)
-    if audit.ledger:
-        _check_ledger(audit, champions, registered)
+    registered = registered_champion(audit.tracker)
+    if audit.stored.ledger:
+        _check_ledger(audit, audit.stored.ledger, champions, registered)
     else:
         _check_sealed(audit, registered)
 
 
 def _check_checkpoints(audit: Audit, recorded: Sequence[Recorded], champions: Sequence[FrozenTrial]) -> None:
+    ledger = audit.stored.ledger
     leading = {best.user_attrs.get("checkpoint_sha256") for best in champions}
-    leading.add(audit.ledger.get("checkpoint_sha256"))
+    if ledger:
+        leading.add(ledger.checkpoint_sha256)
     for one in recorded:
         noted = one.trial.user_attrs.get("checkpoint_sha256")
         if not noted:
@@ -52,33 +56,35 @@ def _check_checkpoints(audit: Audit, recorded: Sequence[Recorded], champions: Se
             remedy = f"this can't be repaired, and it is the champion's: restore the file from a backup, or {RENAME}"
         audit.differs("checkpoint", told, remedy, home=one.home, trial=one.trial.number)
     best = champions[0] if champions else None
-    if best is not None and not audit.ledger and not best.user_attrs.get("checkpoint_sha256"):
+    if best is not None and not ledger and not best.user_attrs.get("checkpoint_sha256"):
         home = audit.repeats if "replicate" in best.params else audit.study.name
         told = "it leads the study, and Optuna notes no checkpoint of it"
         audit.differs("checkpoint", told, f"this can't be repaired; {RENAME}", home=home, trial=best.number)
 
 
-def _check_ledger(audit: Audit, champions: Sequence[FrozenTrial], registered: str | None) -> None:
-    """registered: the hash of the checkpoint that the registered champion was made from."""
-    ledger = audit.ledger
-    claimed = ledger["checkpoint_sha256"]
-    differs = partial(audit.differs, trial=ledger["trial"])
+def _check_ledger(
+    audit: Audit, ledger: Ledger, champions: Sequence[FrozenTrial], registered: RegisteredChampion | None
+) -> None:
+    """Whether champion and parent run are what the ledger says."""
+    claimed = ledger.checkpoint_sha256
+    differs = partial(audit.differs, trial=ledger.trial)
     if claimed not in [best.user_attrs.get("checkpoint_sha256") for best in champions]:
         best = {f"trial {each.user_attrs.get('source', each.number)}" for each in champions}
         leads = " or ".join(sorted(best)) or "none"
         told = f"the test set was opened for it, and by what Optuna has now {leads} leads"
         differs("champion", told, f"this can't be repaired, and the result is of that trial; {RENAME}")
-    if not ledger.get("result"):
-        told = f"the test set was claimed for it at {ledger['claimed_at']}, and there is no result"
+    if ledger.result is None:
+        told = f"the test set was claimed for it at {ledger.claimed_at}, and there is no result"
         remedy = Message(Command("evaluate", audit.study.name), " finishes it, with the same checkpoint")
         differs("ledger", told, remedy)
         return
-    possible = registered == claimed or claimed in audit.intact
-    again = partial(republish, audit.study, audit.search, audit.tracker) if possible else None
+    checkpoint = registered.checkpoint if registered else None
+    possible = checkpoint == claimed or claimed in audit.intact
+    again = partial(publish, audit.study, audit.search, audit.tracker, ledger) if possible else None
     needed = "restore the trial's checkpoint first: the champion is registered from it"
     wrong = []
-    if registered != claimed:
-        wrong.append(f"the registered champion {f'is made from {registered[:12]}' if registered else 'is missing'}")
+    if checkpoint != claimed:
+        wrong.append(f"the registered champion {f'is made from {checkpoint[:12]}' if checkpoint else 'is missing'}")
     noted = audit.search.user_attrs.get("champion_checkpoint")
     if noted != claimed:
         wrong.append(f"Optuna notes {noted[:12] if noted else 'none'} as the one registered")
@@ -94,7 +100,7 @@ def _check_ledger(audit: Audit, champions: Sequence[FrozenTrial], registered: st
             differs("ledger", told, "writes what the ledger says" if possible else needed, again)
 
 
-def _check_sealed(audit: Audit, registered: str | None) -> None:
+def _check_sealed(audit: Audit, registered: RegisteredChampion | None) -> None:
     """Without a claim in the ledger nothing may know of a test."""
     if audit.parent is not None:
         tags = [name for name in audit.parent.tags if name.startswith(LEDGER_TAG)]

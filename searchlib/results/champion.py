@@ -1,12 +1,14 @@
-"""The champion as a registered MLflow model."""
+"""The champion as a registered MLflow model: registered, found again, asked for decisions."""
 
 from __future__ import annotations
 
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from searchlib.data import get_dataset
+from searchlib.errors import Command, TrackingError
 
 if TYPE_CHECKING:
     import torch
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
 
     from searchlib.stores import Tracker
 
-__all__ = ["champion_checkpoint", "champion_replicate", "champion_version", "predict", "register_champion"]
+__all__ = ["RegisteredChampion", "predict", "register_champion", "registered_champion"]
 
 CHECKPOINT_TAG = "searchlib.checkpoint"  # the hash of the checkpoint that a model, or a version of it, was made from
 
@@ -135,27 +137,21 @@ def _register(tracker: Tracker, model: LoggedModel, tags: dict[str, str]) -> str
     return version
 
 
-def champion_version(tracker: Tracker, checkpoint: str) -> str | None:
-    """The registered version made from the checkpoint with this hash, if there is one with its files."""
-    found = _champion(tracker)
-    return str(found.version) if found and found.tags.get(CHECKPOINT_TAG) == checkpoint else None
+@dataclass(frozen=True, kw_only=True)
+class RegisteredChampion:
+    """The version of the study's registered model that has the alias ``champion``.
+
+    checkpoint: the hash of the checkpoint that it was made from. replicate: which replicate it is, None for a trial of
+    the search. source: the address of its files.
+    """
+
+    checkpoint: str
+    replicate: int | None
+    source: str
 
 
-def champion_checkpoint(tracker: Tracker) -> str | None:
-    """The hash of the checkpoint that the registered champion was made from; None where none has its files."""
-    found = _champion(tracker)
-    return str(found.tags.get(CHECKPOINT_TAG, "unknown")) if found else None
-
-
-def champion_replicate(tracker: Tracker) -> int | None:
-    """Which replicate the registered champion is; None for a trial of the search, or where none has its files."""
-    found = _champion(tracker)
-    number = found.tags.get("searchlib.replicate") if found else None
-    return int(number) if number else None
-
-
-def _champion(tracker: Tracker) -> Any:
-    """The version with the alias ``champion``; None where there is none, or its files are gone."""
+def registered_champion(tracker: Tracker) -> RegisteredChampion | None:
+    """The registered champion; None where there is none, or its files are gone."""
     from mlflow.exceptions import MlflowException
 
     with tracker.errors("can't be read"):
@@ -165,18 +161,27 @@ def _champion(tracker: Tracker) -> Any:
             if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):  # no model, no alias
                 return None
             raise
-        return version if _has_files(tracker, version.source) else None
+        replicate = version.tags.get("searchlib.replicate")
+        champion = RegisteredChampion(
+            checkpoint=version.tags.get(CHECKPOINT_TAG, "unknown"),
+            replicate=int(replicate) if replicate else None,
+            source=version.source,
+        )
+        return champion if _has_files(tracker, champion.source) else None
 
 
 def predict(tracker: Tracker, inputs: Any) -> Any:
     """The champion's soft decisions ``[N, classes]``, or outputs of a regression, for raw inputs ``[N, *shape]``."""
     import mlflow
 
-    with tracker.errors(f"has no champion of study {tracker.study.name!r}"):
+    champion = registered_champion(tracker)
+    if champion is None:
+        raise TrackingError(
+            f"MLflow has no champion of study {tracker.study.name!r}; run ", Command("evaluate", tracker.study.name)
+        )
+    with tracker.errors("can't read the champion"), tempfile.TemporaryDirectory() as folder:
         # load_model by a registry URI has no argument for the store; a local copy of the files needs none
-        version = tracker.client.get_model_version_by_alias(tracker.study.name, "champion")
-        with tempfile.TemporaryDirectory() as folder:
-            path = mlflow.artifacts.download_artifacts(
-                artifact_uri=version.source, dst_path=folder, tracking_uri=tracker.client.tracking_uri
-            )
-            return mlflow.pyfunc.load_model(path).predict(inputs)
+        path = mlflow.artifacts.download_artifacts(
+            artifact_uri=champion.source, dst_path=folder, tracking_uri=tracker.client.tracking_uri
+        )
+        return mlflow.pyfunc.load_model(path).predict(inputs)

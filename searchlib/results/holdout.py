@@ -8,14 +8,13 @@ other; a second call returns the stored result and opens nothing.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from searchlib.analysis import champion, claimed_or_leading, proportion_interval, r_squared, study_status
 from searchlib.data import get_dataset, load_test
 from searchlib.errors import Command, DataError, HoldoutError, SearchlibError, TrackingError
-from searchlib.results.champion import champion_version, register_champion
+from searchlib.results.champion import register_champion, registered_champion
 from searchlib.stores import (
     LEDGER_TAG,
     StoredStudy,
@@ -27,7 +26,7 @@ from searchlib.stores import (
     open_parent,
     remove_tags,
 )
-from searchlib.study import TestResult, refuse_if_changed
+from searchlib.study import Ledger, TestResult, refuse_if_changed
 from searchlib.training import restore
 
 if TYPE_CHECKING:
@@ -36,7 +35,7 @@ if TYPE_CHECKING:
 
     from searchlib.study import Study
 
-__all__ = ["evaluate", "published", "republish"]
+__all__ = ["champion_network", "evaluate", "publish", "published"]
 
 
 def evaluate(study: Study, stores: Stores, *, fetch: bool = False) -> TestResult:
@@ -55,16 +54,17 @@ def evaluate(study: Study, stores: Stores, *, fetch: bool = False) -> TestResult
         if best is None:
             raise _nothing_to_evaluate(study)
         ledger = stored.ledger
-        result = TestResult(**ledger["result"]) if ledger and ledger.get("result") else None
-        if result and stored.attributes.get("champion_checkpoint") == result.checkpoint_sha256:
-            return result
         if ledger is None:
             _refuse_unfinished(study, stored)
+        elif ledger.result and stored.attributes.get("champion_checkpoint") == ledger.checkpoint_sha256:
+            return ledger.result
         with Tracker(study, stores) as tracker:
-            if result is None:
-                result = _open_test_set(study, optuna_study, tracker, ledger or _proposal(best), fetch)
+            if ledger is None or ledger.result is None:
+                ledger = _open_test_set(study, optuna_study, tracker, ledger or _proposal(best), ledger is None, fetch)
+            result = ledger.result
+            assert result is not None
             try:
-                _publish(study, optuna_study, tracker, result)
+                publish(study, optuna_study, tracker, ledger)
             except SearchlibError as error:
                 measured = result.loss if result.accuracy is None else result.accuracy
                 raise HoldoutError(
@@ -92,53 +92,50 @@ def _refuse_unfinished(study: Study, stored: StoredStudy) -> None:
         )
 
 
-def _proposal(best: optuna.trial.FrozenTrial) -> dict[str, Any]:
-    """Which checkpoint the test set is for: the claim, not yet written down."""
+def _proposal(best: optuna.trial.FrozenTrial) -> Ledger:
+    """Which checkpoint the test set is for: the claim, not yet stored."""
     checkpoint = best.user_attrs.get("checkpoint_sha256")
     if not checkpoint:
         raise HoldoutError(f"trial {best.number} leads, but has no checkpoint; it was not recorded by searchlib")
-    return {
-        "claimed_at": now(),
-        "trial": best.user_attrs.get("source", best.number),
-        "replicate": best.params.get("replicate"),
-        "run_id": best.user_attrs["mlflow_run_id"],
-        "checkpoint_sha256": checkpoint,
-        "code": code_version(),
-    }
+    return Ledger(
+        claimed_at=now(),
+        trial=best.user_attrs.get("source", best.number),
+        replicate=best.params.get("replicate"),
+        run_id=best.user_attrs["mlflow_run_id"],
+        checkpoint_sha256=checkpoint,
+        code=code_version(),
+    )
 
 
 def _open_test_set(
-    study: Study,
-    optuna_study: optuna.Study,
-    tracker: Tracker,
-    ledger: dict[str, Any],
-    fetch: bool,
-) -> TestResult:
+    study: Study, optuna_study: optuna.Study, tracker: Tracker, ledger: Ledger, fresh: bool, fetch: bool
+) -> Ledger:
+    """Claim the test set, measure the champion on it, store the result. fresh: whether nobody has claimed it before."""
     refuse_if_changed(study, optuna_study.user_attrs["definition"])
     network = _champion(study, optuna_study, tracker, ledger, soft=False)
     open_parent(tracker, optuna_study)
-    fresh = optuna_study.user_attrs.get("test_ledger") != ledger
-    optuna_study.set_user_attr("test_ledger", ledger)
+    optuna_study.set_user_attr("test_ledger", ledger.written())
     try:
-        log_summary(tracker, {}, tags=ledger_tags(ledger))
+        log_summary(tracker, {}, tags=_tags(ledger))
         examples = load_test(study.dataset, tracker.stores.data_root, fetch=fetch)
     except (DataError, TrackingError):
         if fresh:  # under a claim of an earlier call the test set may have been seen: that one stands
-            remove_tags(tracker, ledger_tags(ledger))  # where that fails, too, the claim stands
+            remove_tags(tracker, _tags(ledger))  # where that fails, too, the claim stands
             optuna_study.set_user_attr("test_ledger", None)
         raise
     measured = _measure(network, examples.inputs, examples.targets)
     result = TestResult(
         evaluated_at=now(),
-        trial=ledger["trial"],
-        replicate=ledger.get("replicate"),
-        checkpoint_sha256=ledger["checkpoint_sha256"],
+        trial=ledger.trial,
+        replicate=ledger.replicate,
+        checkpoint_sha256=ledger.checkpoint_sha256,
         code=code_version(),
         n=len(examples),
         **measured,
     )
-    optuna_study.set_user_attr("test_ledger", {**ledger, "finished_at": result.evaluated_at, "result": asdict(result)})
-    return result
+    finished = replace(ledger, finished_at=result.evaluated_at, result=result)
+    optuna_study.set_user_attr("test_ledger", finished.written())
+    return finished
 
 
 def champion_network(study: Study, stores: Stores, stored: StoredStudy) -> torch.nn.Module:
@@ -155,22 +152,22 @@ def champion_network(study: Study, stores: Stores, stored: StoredStudy) -> torch
         return _champion(study, stored.search, tracker, stored.ledger or _proposal(best), soft=True)
 
 
-def ledger_tags(ledger: Mapping[str, Any]) -> dict[str, str]:
+def _tags(ledger: Ledger) -> dict[str, str]:
     """The ledger as tags of the MLflow parent run; the result is in its metrics."""
-    return {f"{LEDGER_TAG}{key}": str(value) for key, value in ledger.items() if key != "result"}
+    return {f"{LEDGER_TAG}{key}": str(value) for key, value in ledger.written().items() if key != "result"}
 
 
 def _champion(
-    study: Study, optuna_study: optuna.Study, tracker: Tracker, ledger: dict[str, Any], *, soft: bool
+    study: Study, optuna_study: optuna.Study, tracker: Tracker, ledger: Ledger, *, soft: bool
 ) -> torch.nn.Module:
     """The claimed network, from raw inputs to its outputs or, with *soft*, to soft decisions (classification)."""
-    content = tracker.checkpoint(ledger["run_id"])
-    if hashlib.sha256(content).hexdigest() != ledger["checkpoint_sha256"]:
+    content = tracker.checkpoint(ledger.run_id)
+    if hashlib.sha256(content).hexdigest() != ledger.checkpoint_sha256:
         raise HoldoutError(
-            f"the checkpoint of trial {ledger['trial']} (MLflow run {ledger['run_id']}) was altered since the search; "
+            f"the checkpoint of trial {ledger.trial} (MLflow run {ledger.run_id}) was altered since the search; "
             "restore the file: the test set is not opened for another network"
         )
-    params = optuna_study.get_trials(deepcopy=False)[ledger["trial"]].params
+    params = optuna_study.get_trials(deepcopy=False)[ledger.trial].params
     dataset = get_dataset(study.dataset)
     classify = soft and dataset.task == "classification"
     return restore(content, study.model, study.config(params), dataset, classify=classify)
@@ -197,44 +194,41 @@ def _measure(network: torch.nn.Module, inputs: torch.Tensor, targets: torch.Tens
     }
 
 
-def published(ledger: dict[str, Any]) -> tuple[dict[str, float], dict[str, str]]:
+def published(ledger: Ledger) -> tuple[dict[str, float], dict[str, str]]:
     """The metrics and tags with which the MLflow parent run shows a ledger that has its result."""
-    result = ledger["result"]
-    metrics = {"test_loss": result["loss"]}
-    if result.get("r2") is not None:
-        metrics["test_r2"] = result["r2"]
-    if result["accuracy"] is not None:
-        names = {"test_accuracy": "accuracy", "test_accuracy_low": "low", "test_accuracy_high": "high"}
-        metrics |= {name: result[key] for name, key in names.items()}
-    return metrics, ledger_tags(ledger)
+    result = ledger.result
+    assert result is not None
+    figures = {
+        "test_loss": result.loss,
+        "test_r2": result.r2,
+        "test_accuracy": result.accuracy,
+        "test_accuracy_low": result.low,
+        "test_accuracy_high": result.high,
+    }
+    return {name: value for name, value in figures.items() if value is not None}, _tags(ledger)
 
 
-def republish(study: Study, optuna_study: optuna.Study, tracker: Tracker) -> None:
-    """Put the stored result and its champion where MLflow shows them, again. Opens no test data.
+def publish(study: Study, optuna_study: optuna.Study, tracker: Tracker, ledger: Ledger) -> None:
+    """Put the stored result and its champion where MLflow shows them. Opens no test data; may be repeated.
 
-    HoldoutError, TrackingError or DataError where the champion has to be registered again and its checkpoint, or the
-    training data for an example of its input, isn't there.
+    HoldoutError, TrackingError or DataError where the champion has to be registered and its checkpoint, or the training
+    data for an example of its input, isn't there.
     """
-    _publish(study, optuna_study, tracker, TestResult(**optuna_study.user_attrs["test_ledger"]["result"]))
-
-
-def _publish(study: Study, optuna_study: optuna.Study, tracker: Tracker, result: TestResult) -> None:
-    """Put result and champion where MLflow shows them. Repeats itself harmlessly after a crash."""
-    ledger = optuna_study.user_attrs["test_ledger"]
     open_parent(tracker, optuna_study)
     metrics, tags = published(ledger)
     log_summary(tracker, metrics, tags=tags)
-    if champion_version(tracker, result.checkpoint_sha256) is None:
+    registered = registered_champion(tracker)
+    if registered is None or registered.checkpoint != ledger.checkpoint_sha256:
         examples = tracker.stores.examples(study)
         register_champion(
             tracker,
             _champion(study, optuna_study, tracker, ledger, soft=True),
             examples.train.inputs[:4],
             {
-                "searchlib.checkpoint": result.checkpoint_sha256,
-                "searchlib.trial": str(result.trial),
+                "searchlib.checkpoint": ledger.checkpoint_sha256,
+                "searchlib.trial": str(ledger.trial),
                 "searchlib.study": study.name,
-                **({"searchlib.replicate": str(result.replicate)} if result.replicate is not None else {}),
+                **({"searchlib.replicate": str(ledger.replicate)} if ledger.replicate is not None else {}),
             },
         )
-    optuna_study.set_user_attr("champion_checkpoint", result.checkpoint_sha256)
+    optuna_study.set_user_attr("champion_checkpoint", ledger.checkpoint_sha256)

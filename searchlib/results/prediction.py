@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from searchlib.data import get_dataset, picture, redraw
 from searchlib.errors import StudyError
-from searchlib.results.champion import champion_replicate
 from searchlib.results.champion import predict as champion_decides
+from searchlib.results.champion import registered_champion
 from searchlib.stores import Stores, Tracker
 
 if TYPE_CHECKING:
@@ -71,9 +71,9 @@ def predict(study: Study, stores: Stores, index: int) -> Decision | Estimate:
     dataset = get_dataset(study.dataset)
     examples = stores.examples(study, fetch=False)
     with Tracker(study, stores) as tracker:
-        replicate = champion_replicate(tracker) if study.replicate_split else None
-        if replicate is not None:  # it was trained on some of the study's own validation examples
-            examples = redraw(examples, split_seed=study.split_seed, replicate=replicate)
+        champion = registered_champion(tracker) if study.replicate_split else None
+        if champion and champion.replicate is not None:  # it was trained on some of the study's validation examples
+            examples = redraw(examples, split_seed=study.split_seed, replicate=champion.replicate)
         validation = examples.validation
         if index >= len(validation):
             raise StudyError(

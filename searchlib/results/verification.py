@@ -128,7 +128,7 @@ def _audit(study: Study, stores: Stores, tracker: Tracker) -> Audit:
 
 
 def _result(audit: Audit, repaired: Sequence[Difference] = ()) -> Verification:
-    left = audit.differences()
+    left, ledger = audit.differences(), audit.stored.ledger
     return Verification(
         study=audit.study.name,
         differences=left,
@@ -138,5 +138,5 @@ def _result(audit: Audit, repaired: Sequence[Difference] = ()) -> Verification:
         replicates=sum(trial.state.is_finished() for trial in audit.stored.replicates),
         runs=len(audit.owned),
         checkpoints=len(audit.intact),
-        seal="evaluated" if audit.ledger.get("result") else "claimed" if audit.ledger else "sealed",
+        seal="sealed" if ledger is None else "evaluated" if ledger.result else "claimed",
     )

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from searchlib.errors import BusyError, StorageError
 from searchlib.stores.journal import check_journal
-from searchlib.stores.storage import cannot_open, file_of, is_postgresql, is_url, refuse_if_misread, storage_errors
+from searchlib.stores.storage import file_of, is_postgresql, is_url, opening_errors, refuse_if_misread, storage_errors
 from searchlib.text import mask
 
 if TYPE_CHECKING:
@@ -147,13 +147,11 @@ class StudyLock:
             return {}
 
     def _try_server(self, owner: Mapping[str, Any]) -> dict[str, Any] | None:
-        try:
+        with opening_errors(self.storage):
             from searchlib.stores.databases import AdvisoryLock
 
             self.server = self.server or AdvisoryLock(self.storage, f"searchlib {self.study}")
             holder = self.server.acquire(" ".join(map(str, owner.values())))
-        except Exception as error:  # SQLAlchemy and its drivers each raise their own kinds
-            raise cannot_open(self.storage, error) from None
         return None if holder is None else _owner(holder)
 
     def _busy(self, holder: Mapping[str, Any]) -> BusyError:

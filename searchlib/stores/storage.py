@@ -1,4 +1,4 @@
-"""Optuna's storage: what kind it is, opening it, and its errors as one line each."""
+"""Optuna's storage: what kind it is, opening it, counting its trials, and its errors as one line each."""
 
 from __future__ import annotations
 
@@ -19,10 +19,15 @@ if TYPE_CHECKING:
 
 __all__ = [
     "count_trials",
+    "file_of",
+    "is_postgresql",
+    "is_url",
     "open_storage",
+    "opening_errors",
+    "refuse_if_misread",
     "replicates_name",
     "storage_errors",
-    "why",
+    "storage_exists",
 ]
 
 
@@ -58,12 +63,10 @@ def open_storage(storage: str) -> BaseStorage:
     if not is_url(storage):
         return open_journal(Path(storage))
     refuse_if_misread(storage)
-    try:
+    with opening_errors(storage):
         from searchlib.stores.databases import open_database
 
         return open_database(storage)
-    except Exception as error:  # SQLAlchemy, its drivers and Optuna each raise their own kinds
-        raise cannot_open(storage, error) from None
 
 
 def refuse_if_misread(storage: str) -> None:
@@ -71,26 +74,21 @@ def refuse_if_misread(storage: str) -> None:
         raise StorageError(f"storage {mask(storage)!r} can't be opened: {ESCAPE}")
 
 
-def cannot_open(storage: str, error: Exception) -> StorageError:
-    return StorageError(
-        f"storage {mask(storage)!r} can't be opened ({why(error)}); expected a path or an Optuna URL such as "
-        "sqlite:///study.db or postgresql://user:password@host/database"
-    )
-
-
-def why(error: Exception) -> str:
-    """The reason that an error of a storage gives, on one line, without a password."""
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    from searchlib.stores.databases import reason_of
-
-    reason = reason_of(error) or error
-    return mask(" ".join(str(reason).split("\n")[0].split())) or type(reason).__name__
+@contextlib.contextmanager
+def opening_errors(storage: str) -> Iterator[None]:
+    """What SQLAlchemy, its drivers and Optuna, each with errors of their own, raise while a database is opened."""
+    try:
+        yield
+    except Exception as error:
+        raise StorageError(
+            f"storage {mask(storage)!r} can't be opened ({_reason(error)}); expected a path or an Optuna URL such as "
+            "sqlite:///study.db or postgresql://user:password@host/database"
+        ) from None
 
 
 @contextlib.contextmanager
 def storage_errors(storage: str) -> Iterator[None]:
-    """What the file system, a database or Optuna raise while a storage is in use, as a StorageError of one line."""
+    """What the file system or a database raise while a storage is in use, as a StorageError; other errors pass."""
     try:
         yield
     except SearchlibError:
@@ -101,9 +99,19 @@ def storage_errors(storage: str) -> Iterator[None]:
         if not isinstance(error, OSError) and reason_of(error) is None:
             raise
         raise StorageError(
-            f"storage {mask(storage)!r} fails ({why(error)}); mend it, or free some space, then run the same "
+            f"storage {mask(storage)!r} fails ({_reason(error)}); repair it or free some space, then run the same "
             "command again: what was recorded stays"
         ) from error
+
+
+def _reason(error: Exception) -> str:
+    """The reason that an error of a storage gives, on one line, without a password."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    from searchlib.stores.databases import reason_of
+
+    reason = reason_of(error) or error
+    return mask(" ".join(str(reason).split("\n")[0].split())) or type(reason).__name__
 
 
 def replicates_name(study: Study) -> str:

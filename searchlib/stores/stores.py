@@ -14,7 +14,7 @@ from searchlib.errors import Command, StorageError, TrackingError
 from searchlib.stores.journal import DEFAULT_STORAGE
 from searchlib.stores.locks import StudyLock, at_work
 from searchlib.stores.storage import count_trials, open_storage, replicates_name, storage_errors, storage_exists
-from searchlib.study import refuse_if_changed
+from searchlib.study import Ledger, refuse_if_changed
 from searchlib.text import mask
 
 if TYPE_CHECKING:
@@ -62,9 +62,10 @@ class StoredStudy:
     attributes: Mapping[str, Any] = field(default_factory=dict)
 
     @property
-    def ledger(self) -> dict[str, Any] | None:
+    def ledger(self) -> Ledger | None:
         """The ledger of the test set; None where nobody claimed it."""
-        return self.attributes.get("test_ledger")
+        noted = self.attributes.get("test_ledger")
+        return Ledger.read(noted) if noted else None
 
     @property
     def target(self) -> int | None:
@@ -151,22 +152,20 @@ class Stores:
                 attributes=search.user_attrs,
             )
 
-    def begun(self, study: Study) -> optuna.Study:
-        """The Optuna study that was begun with *study*. Creates nothing.
+    def begun(self, study: Study) -> StoredStudy:
+        """What the storage holds of a study that has begun. Creates nothing.
 
-        StorageError where there is none, StudyError where the study has changed since.
+        StorageError where it has not, StudyError where the study has changed since.
         """
-        with self.storage_errors():
-            found = self.optuna_study(study.name)
-            attributes = found.user_attrs if found else {}
-        if found is None or "definition" not in attributes:
+        found = self.read(study)
+        if "definition" not in found.attributes:
             raise StorageError(
                 f"study {study.name!r} has not begun: storage {self.shown!r} holds nothing that searchlib made of it; "
                 "run ",
                 Command("optimize", study.name),
                 ", or give another --storage",
             )
-        refuse_if_changed(study, attributes["definition"])
+        refuse_if_changed(study, found.attributes["definition"])
         return found
 
     def mlflow_client(self, study: Study, *, create: bool = False) -> MlflowClient:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -126,3 +126,8 @@ class Ledger:
         names = {each.name for each in fields(cls)}
         known = {name: value for name, value in stored.items() if name in names}
         return cls(**known | {"result": TestResult(**stored["result"]) if stored.get("result") else None})
+
+    def written(self) -> dict[str, Any]:
+        """The user attribute, from which ``read`` makes this again."""
+        made = asdict(self)
+        return made if self.result else {name: made[name] for name in made if name not in ("finished_at", "result")}
