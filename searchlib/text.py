@@ -1,4 +1,4 @@
-"""Words: parameters, numbers, unknown names, and secrets masked."""
+"""Texts for people: parameters, numbers, unknown names, and secrets masked."""
 
 from __future__ import annotations
 
@@ -7,12 +7,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-__all__ = [
-    "describe",
-    "mask",
-    "number",
-    "unknown_name",
-]
+__all__ = ["ESCAPE", "describe", "encode_for_message", "mask", "misread", "number", "unknown_name"]
 
 
 def unknown_name(kind: str, given: object, known: Iterable[str]) -> str:
@@ -28,7 +23,7 @@ def unknown_name(kind: str, given: object, known: Iterable[str]) -> str:
 
 
 def encode_for_message(value: Any) -> str:
-    """A value as an error message shows it."""
+    """A value as error messages show it: a function by its name, anything else by its repr."""
     return str(getattr(value, "__name__", repr(value))) if callable(value) else repr(value)
 
 
@@ -36,12 +31,12 @@ ESCAPE = "its password isn't escaped; write %40 for @, %2F for /, %3A for :, %23
 
 
 def mask(text: str) -> str:
-    """A storage, a tracking URI, or an error that quotes one, as it may be shown: secrets become ``***``.
+    """A storage, a tracking URI, or an error that quotes one, with ``***`` in place of secrets.
 
-    Those are a URL's password, up to the last @ of the word, as people write @ and / into passwords; what stands alone
-    before the @ of a web address, as a token does; and the values of parameters named like a secret.
+    Secrets are the password of a URL, up to the last @ of the word, as people write @ and / into passwords; what is
+    alone before the @ of a web address, as a token is; and the values of parameters with the name of a secret.
     """
-    shown = re.sub(r"(?s)^([\w+.-]+:/+[^:/@]*):.*@", r"\1:***@", text)  # nothing but a URL may hold spaces, too
+    shown = re.sub(r"(?s)^([\w+.-]+:/+[^:/@]*):.*@", r"\1:***@", text)  # a text that is one URL may have spaces in it
     shown = re.sub(r"(\w:/+[^:/@\s]*):\S*@", r"\1:***@", shown)
     shown = re.sub(r"((?:^|[\s'\"(=/])[^:/@\s'\"(=]*):(?!/)\S*@", r"\1:***@", shown)  # a URL that isn't one
     shown = re.sub(r"(https?:/+)[^:/@\s]+@", r"\1***@", shown)
@@ -49,7 +44,7 @@ def mask(text: str) -> str:
 
 
 def misread(url: str) -> bool:
-    """Whether libraries take a part of the URL's password for its host, which they show in their errors."""
+    """Whether libraries take a part of the URL's password for its host, and so would show it in their errors."""
     userinfo, at, _ = url.partition("://")[2].rpartition("@")
     user, colon, password = userinfo.partition(":")
     return bool(at and colon and "/" not in user) and any(

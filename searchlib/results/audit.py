@@ -8,9 +8,9 @@ deletes them: it can restore them.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from searchlib.errors import Command, Message
 from searchlib.stores import (
@@ -42,22 +42,26 @@ class Difference:
     """One thing on which the stores don't agree.
 
     what: one of ``KINDS``. study: the Optuna study, of the search or of the replicates; trial: its number there, None
-    for what is about the whole study. told: what each store holds. remedy: what --repair does or, where that can do
+    for what is about the whole study. problem: what each store holds. remedy: what --repair does or, where that can do
     nothing, what the user can do.
     """
 
     what: str
     study: str
     trial: int | None
-    told: str
+    problem: str
     remedy: str
     repairable: bool
+
+    def to_json(self) -> dict[str, Any]:
+        """An entry of what ``verify --json`` prints."""
+        return {"told" if name == "problem" else name: value for name, value in asdict(self).items()}
 
     def line(self, by: str = "--repair ") -> Message:
         """The difference for a terminal. by: who repairs it."""
         home = f" of {self.study}" if self.study.endswith(".replicates") else ""
         where = "" if self.trial is None else f"trial {self.trial}{home}: "
-        return Message(f"{self.what}: {where}{self.told}; {by if self.repairable else ''}", self.remedy)
+        return Message(f"{self.what}: {where}{self.problem}; {by if self.repairable else ''}", self.remedy)
 
 
 class Audit:
@@ -82,7 +86,7 @@ class Audit:
     def differs(
         self,
         what: str,
-        told: str,
+        problem: str,
         remedy: str,
         repair: Repair | None = None,
         *,
@@ -94,7 +98,7 @@ class Audit:
             what=what,
             study=home or self.study.name,
             trial=trial,
-            told=told,
+            problem=problem,
             remedy=remedy,
             repairable=repair is not None,
         )
@@ -130,10 +134,10 @@ class Audit:
             if not run.deleted and run.tags.get("searchlib.kind") in kinds:
                 yield run
 
-    def extra(self, run: StoredRun, told: str, *, home: str = "", trial: int | None = None) -> None:
+    def extra(self, run: StoredRun, problem: str, *, home: str = "", trial: int | None = None) -> None:
         """Note a run that there should not be."""
         repair = partial(delete_run, self.tracker, run.run_id)
-        self.differs("extra run", told, "deletes it in MLflow, which can restore it", repair, home=home, trial=trial)
+        self.differs("extra run", problem, "deletes it in MLflow, which can restore it", repair, home=home, trial=trial)
 
 
 def _without_others(runs: dict[str, StoredRun], uid: str | None) -> dict[str, StoredRun]:
@@ -152,20 +156,20 @@ def check_parent(audit: Audit) -> None:
     noted = tracker.parent = stored.run_id
     if run is None:
         if any(trial.state.is_finished() for trial in stored.trials):
-            told = f"MLflow has no run {noted}" if noted else "Optuna notes none"
+            problem = f"MLflow has no run {noted}" if noted else "Optuna notes none"
             remedy = "finds it by its tags, or makes it again without its data inputs; check --tracking-uri first"
-            audit.differs("parent run", told, remedy, partial(make_parent, tracker, audit.search))
+            audit.differs("parent run", problem, remedy, partial(make_parent, tracker, audit.search))
         return
     if run.deleted:
-        told = f"run {noted} was deleted in MLflow"
-        audit.differs("parent run", told, "restores it", partial(restore_run, tracker, noted))
+        problem = f"run {noted} was deleted in MLflow"
+        audit.differs("parent run", problem, "restores it", partial(restore_run, tracker, noted))
         audit.parent = None
         return
     if run.status == "RUNNING":
         done = len(stored.trials) >= (stored.target or 0) and not audit.notes()
         status = "FINISHED" if done else "KILLED"
-        told = "the parent run is RUNNING in MLflow, and no process is at work on the study"
-        audit.differs("status", told, f"sets it to {status}", partial(amend_run, tracker, noted, status=status))
+        problem = "the parent run is RUNNING in MLflow, and no process is at work on the study"
+        audit.differs("status", problem, f"sets it to {status}", partial(amend_run, tracker, noted, status=status))
     for other in audit.active("study"):
         if other.run_id != noted:
             audit.extra(other, f"run {other.run_id} is a second parent run")

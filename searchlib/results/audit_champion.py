@@ -48,18 +48,18 @@ def _check_checkpoints(audit: Audit, recorded: Sequence[Recorded], champions: Se
         if stored == noted:
             audit.intact.append(noted)
             continue
-        told = f"the checkpoint of run {place.run_id} is missing"
+        problem = f"the checkpoint of run {place.run_id} is missing"
         if stored:
-            told = f"the checkpoint of run {place.run_id} was altered (SHA-256 {stored[:12]}, not {noted[:12]})"
+            problem = f"the checkpoint of run {place.run_id} was altered (SHA-256 {stored[:12]}, not {noted[:12]})"
         remedy = "this can't be repaired; it isn't the champion's: leave it, or restore the file from a backup"
         if noted in leading:
             remedy = f"this can't be repaired, and it is the champion's: restore the file from a backup, or {RENAME}"
-        audit.differs("checkpoint", told, remedy, home=one.home, trial=one.trial.number)
+        audit.differs("checkpoint", problem, remedy, home=one.home, trial=one.trial.number)
     best = champions[0] if champions else None
     if best is not None and not ledger and not best.user_attrs.get("checkpoint_sha256"):
         home = audit.repeats if "replicate" in best.params else audit.study.name
-        told = "it leads the study, and Optuna notes no checkpoint of it"
-        audit.differs("checkpoint", told, f"this can't be repaired; {RENAME}", home=home, trial=best.number)
+        problem = "it leads the study, and Optuna notes no checkpoint of it"
+        audit.differs("checkpoint", problem, f"this can't be repaired; {RENAME}", home=home, trial=best.number)
 
 
 def _check_ledger(
@@ -71,12 +71,12 @@ def _check_ledger(
     if claimed not in [best.user_attrs.get("checkpoint_sha256") for best in champions]:
         best = {f"trial {each.user_attrs.get('source', each.number)}" for each in champions}
         leads = " or ".join(sorted(best)) or "none"
-        told = f"the test set was opened for it, and by what Optuna has now {leads} leads"
-        differs("champion", told, f"this can't be repaired, and the result is of that trial; {RENAME}")
+        problem = f"the test set was opened for it, and by what Optuna has now {leads} leads"
+        differs("champion", problem, f"this can't be repaired, and the result is of that trial; {RENAME}")
     if ledger.result is None:
-        told = f"the test set was claimed for it at {ledger.claimed_at}, and there is no result"
+        problem = f"the test set was claimed for it at {ledger.claimed_at}, and there is no result"
         remedy = Message(Command("evaluate", audit.study.name), " finishes it, with the same checkpoint")
-        differs("ledger", told, remedy)
+        differs("ledger", problem, remedy)
         return
     checkpoint = registered.checkpoint if registered else None
     possible = checkpoint == claimed or claimed in audit.intact
@@ -89,15 +89,15 @@ def _check_ledger(
     if noted != claimed:
         wrong.append(f"Optuna notes {noted[:12] if noted else 'none'} as the one registered")
     if wrong:
-        told = f"the ledger's checkpoint is {claimed[:12]}, but {' and '.join(wrong)}"
-        differs("champion", told, "registers it again" if possible else needed, again)
+        problem = f"the ledger's checkpoint is {claimed[:12]}, but {' and '.join(wrong)}"
+        differs("champion", problem, "registers it again" if possible else needed, again)
     if audit.parent is not None:
         metrics, tags = published(ledger)
         shown = [name for name, value in metrics.items() if audit.parent.metrics.get(name) != value]
         shown += [name for name, value in tags.items() if audit.parent.tags.get(name) != value]
         if shown:
-            told = f"MLflow's parent run hasn't the ledger's {', '.join(shown)}"
-            differs("ledger", told, "writes what the ledger says" if possible else needed, again)
+            problem = f"MLflow's parent run hasn't the ledger's {', '.join(shown)}"
+            differs("ledger", problem, "writes what the ledger says" if possible else needed, again)
 
 
 def _check_sealed(audit: Audit, registered: RegisteredChampion | None) -> None:
@@ -106,11 +106,11 @@ def _check_sealed(audit: Audit, registered: RegisteredChampion | None) -> None:
         tags = [name for name in audit.parent.tags if name.startswith(LEDGER_TAG)]
         if tags or any(name.startswith("test_") for name in audit.parent.metrics):
             when = audit.parent.tags.get(f"{LEDGER_TAG}claimed_at", "an unknown time")
-            told = f"MLflow's parent run shows a test at {when}, of which Optuna's ledger knows nothing"
+            problem = f"MLflow's parent run shows a test at {when}, of which Optuna's ledger knows nothing"
             audit.differs(
-                "ledger", told, f"this can't be repaired: restore Optuna's storage from a backup, or {RENAME}"
+                "ledger", problem, f"this can't be repaired: restore Optuna's storage from a backup, or {RENAME}"
             )
     if registered is not None:
-        told = "MLflow has a registered champion, and Optuna's ledger knows of no test"
+        problem = "MLflow has a registered champion, and Optuna's ledger knows of no test"
         remedy = Message(Command("evaluate", audit.study.name), " registers the study's own")
-        audit.differs("champion", told, remedy)
+        audit.differs("champion", problem, remedy)

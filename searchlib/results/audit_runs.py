@@ -84,9 +84,9 @@ def _check_curves(audit: Audit, one: Recorded, history: Mapping[str, Sequence[tu
     differs = partial(audit.differs, "curve", home=one.home, trial=one.trial.number)
     there = {epoch for epoch, _ in history.get(metric, [])}
     if lacking := sorted(set(curve) - there):
-        told = f"{metric} of run {run.run_id} lacks {counted(len(lacking), 'epoch')} that Optuna has"
+        problem = f"{metric} of run {run.run_id} lacks {counted(len(lacking), 'epoch')} that Optuna has"
         points = [(metric, curve[epoch], expected.ended, epoch) for epoch in lacking]
-        differs(told, "completes it", partial(amend_run, audit.tracker, run.run_id, metrics=points))
+        differs(problem, "completes it", partial(amend_run, audit.tracker, run.run_id, metrics=points))
     if more := sorted(there - set(curve)):
         differs(f"{metric} of run {run.run_id} has epochs that Optuna lacks ({listed(more)})", FIXED)
     epochs = one.trial.user_attrs.get("epochs_run") or 0
@@ -95,16 +95,18 @@ def _check_curves(audit: Audit, one: Recorded, history: Mapping[str, Sequence[tu
         others += ["train_accuracy"] if "train_accuracy" in history else []  # runs of older versions have none
         short = [name for name in others if len({epoch for epoch, _ in history.get(name, [])}) < epochs]
         if short:
-            told = f"run {run.run_id} lacks some of the {counted(epochs, 'epoch')} of {' and '.join(short)}"
-            differs(told, f"this can't be repaired, as Optuna holds the objective only; {BACKUP}")
+            problem = f"run {run.run_id} lacks some of the {counted(epochs, 'epoch')} of {' and '.join(short)}"
+            differs(problem, f"this can't be repaired, as Optuna holds the objective only; {BACKUP}")
         evaluations = one.trial.user_attrs.get("evaluations", 0)
         if short := [name for name in _step_metrics(audit.study) if len(dict(history.get(name, []))) < evaluations]:
-            told = f"run {run.run_id} lacks some of the {counted(evaluations, 'evaluation')} of {' and '.join(short)}"
-            differs(told, f"this can't be repaired, as Optuna doesn't hold them; {BACKUP}")
+            problem = (
+                f"run {run.run_id} lacks some of the {counted(evaluations, 'evaluation')} of {' and '.join(short)}"
+            )
+            differs(problem, f"this can't be repaired, as Optuna doesn't hold them; {BACKUP}")
     summary = [point for point in expected.metrics if point[0] in (f"best_{metric}", "best_epoch")]
     if wrong := [point for point in summary if run.metrics.get(point[0]) != point[1]]:
-        told = f"run {run.run_id} hasn't Optuna's {' and '.join(name for name, *_ in wrong)}"
-        differs(told, "writes it", partial(amend_run, audit.tracker, run.run_id, metrics=wrong))
+        problem = f"run {run.run_id} hasn't Optuna's {' and '.join(name for name, *_ in wrong)}"
+        differs(problem, "writes it", partial(amend_run, audit.tracker, run.run_id, metrics=wrong))
 
 
 def _check_labels(audit: Audit, one: Recorded) -> None:
@@ -120,6 +122,6 @@ def _check_labels(audit: Audit, one: Recorded) -> None:
     if run.status != expected.status:
         wrong.insert(0, f"status {run.status}, not {expected.status}")
     if wrong:
-        told = f"run {run.run_id} has {', '.join(wrong)}"
+        problem = f"run {run.run_id} has {', '.join(wrong)}"
         repair = partial(amend, status=expected.status, ended=run.ended or expected.ended, tags=tags)
-        differs("status", told, "sets what Optuna says", repair)
+        differs("status", problem, "sets what Optuna says", repair)

@@ -56,8 +56,8 @@ def _recorded(audit: Audit, home: str) -> Iterator[Recorded]:
         try:
             config = audit.study.config(_searched(audit.study, trial))
         except StudyError as error:
-            told = f"its parameters aren't the study's ({error})"
-            audit.differs("trial", told, FIXED, home=home, trial=trial.number)
+            problem = f"its parameters aren't the study's ({error})"
+            audit.differs("trial", problem, FIXED, home=home, trial=trial.number)
             audit.owned.add(trial.user_attrs.get("mlflow_run_id") or "")
             continue
         wrong = list(_wrong(audit.study, trial, config))
@@ -171,20 +171,20 @@ def _run_of(
         return heir
     repair: Repair
     if run is not None:
-        told, remedy = f"its run {noted} was deleted in MLflow", "restores it"
+        problem, remedy = f"its run {noted} was deleted in MLflow", "restores it"
         repair = partial(restore_run, audit.tracker, noted)
     else:
-        told = f"MLflow has no run {noted}" if noted else "Optuna notes no run"
+        problem = f"MLflow has no run {noted}" if noted else "Optuna notes no run"
         if namesakes:
             other = namesakes[0].run_id
-            told, remedy = f"{told}, but run {other} of the same number", "takes that in its place"
+            problem, remedy = f"{problem}, but run {other} of the same number", "takes that in its place"
             repair = partial(amend_run, audit.tracker, other, tags={REPLACES: noted})
             audit.owned.add(other)
         else:
             remedy = "writes it again from Optuna, without what MLflow alone had (losses, diagnostics, files)"
             again = replace(expected, tags={**expected.tags, REPAIRED: LOST})
             repair = partial(write_again, audit.tracker, again, noted)
-    audit.differs("run", told, remedy, repair, home=home, trial=trial.number)
+    audit.differs("run", problem, remedy, repair, home=home, trial=trial.number)
     return None
 
 

@@ -64,8 +64,9 @@ class Verification:
         return Message(f"{found}; run ", Command("verify", self.study, ("--repair",)), f" to repair {them}")
 
     def to_json(self) -> dict[str, Any]:
-        """The same as plain JSON."""
-        return {"agree": not self.differences, **asdict(self)}
+        """The object that ``verify --json`` prints."""
+        named = {name: [one.to_json() for one in getattr(self, name)] for name in ("differences", "mended")}
+        return {"agree": not self.differences, **asdict(self), **named}
 
 
 def verify(study: Study, stores: Stores) -> Verification:

@@ -1,7 +1,7 @@
-"""Where studies are kept: Optuna's storage, MLflow, locks."""
+"""Where studies are kept: Optuna's storage with its locks, MLflow, the data; each is opened once, by Stores."""
 
 from searchlib.stores.journal import written_together
-from searchlib.stores.locks import LOCK_FOLDER, StudyLock
+from searchlib.stores.locks import LOCK_FOLDER
 from searchlib.stores.parent_run import (
     LEDGER_TAG,
     UID_TAG,
@@ -39,7 +39,6 @@ __all__ = [
     "StoredRun",
     "StoredStudy",
     "Stores",
-    "StudyLock",
     "Tracker",
     "amend_run",
     "code_version",

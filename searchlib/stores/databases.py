@@ -1,4 +1,4 @@
-"""Databases as Optuna's storage. A server's outlives its restart, and PostgreSQL's has a lock that every host sees."""
+"""Databases as Optuna's storage: a server that restarts is waited for, and PostgreSQL keeps a lock for all hosts."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ def reason_of(error: Exception) -> Exception | None:
 
 
 def open_database(url: str) -> BaseStorage:
-    """Optuna's storage in a database; whatever the libraries raise where it can't be opened.
+    """Optuna's storage in a database; where it can't be opened, whatever the libraries raise.
 
-    A server that goes away afterwards is waited for, PATIENCE seconds, and what the loss of a connection broke is done
-    again; then the driver's error is raised.
+    A server that goes away afterwards is waited for, PATIENCE seconds, and what failed with the connection is done
+    again; after that the driver's error is raised.
     """
     if url.startswith("redis"):
         return get_storage(url)  # which Optuna refuses in its own words
@@ -52,7 +52,7 @@ def open_database(url: str) -> BaseStorage:
             server = _Server(url, engine_kwargs={"pool_pre_ping": True})
             _wait_in_future(server.engine)
             return get_storage(server)
-        except Exception as error:  # Optuna makes its tables without a lock: where two are at it, look again
+        except Exception as error:  # Optuna makes its tables without a lock: if another process does, try again
             if not BOTH_MADE_IT.search(str(error)) or time.monotonic() - since > PATIENCE:
                 raise
             time.sleep(0.05)
@@ -64,7 +64,7 @@ def _patience_of(url: str) -> dict[str, Any]:
 
 
 def _wait_in_future(engine: sqlalchemy.Engine) -> None:
-    """Have *engine* try again where a new connection is refused. Its first connection was made, so the URL is right."""
+    """Make *engine* try again where a new connection is refused. It has connected once, so the URL is right."""
     logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)  # a lost connection is no news for the user's log
     away_since: float | None = None
 
@@ -77,7 +77,7 @@ def _wait_in_future(engine: sqlalchemy.Engine) -> None:
                 connection = dialect.connect(*arguments, **options)
             except dialect.loaded_dbapi.Error:
                 now = time.monotonic()
-                away_since = away_since or now  # of the whole outage: not each call waits anew
+                away_since = away_since or now  # of the whole outage: the calls share one patience
                 if now - away_since > PATIENCE:
                     raise
                 time.sleep(PAUSE)
@@ -90,13 +90,13 @@ def _wait_in_future(engine: sqlalchemy.Engine) -> None:
 
 def _connection_lost(error: StorageInternalError) -> bool:
     cause = error.__cause__
-    if isinstance(cause, PendingRollbackError):  # Optuna went on with its transaction
+    if isinstance(cause, PendingRollbackError):  # Optuna continued its transaction
         return True
     return isinstance(cause, DBAPIError) and cause.connection_invalidated
 
 
 def _again(method: Callable[..., Any]) -> Callable[..., Any]:
-    """*method*, done again while connections are lost, until PATIENCE seconds after the first loss."""
+    """*method*, called again while connections are lost, until PATIENCE seconds after the first loss."""
 
     @functools.wraps(method)
     def call(*arguments: Any, **options: Any) -> Any:
@@ -113,13 +113,12 @@ def _again(method: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class _Server(RDBStorage):
-    """A storage that does again, on a new connection, what was under way when the server went.
+    """A storage that repeats, on a new connection, what the loss of a connection interrupted.
 
-    Most of what Optuna asks of it may be done twice. What may not looks first whether the server, which couldn't say so
-    any more, had done it.
+    Most calls may be repeated. The others check first whether the server did its work before it could confirm it.
     """
 
-    _in_doubt: int | None = None  # id of a trial whose making the server hasn't confirmed
+    _in_doubt: int | None = None  # id of a trial whose creation the server hasn't confirmed
 
     def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
         asked = 0
@@ -143,10 +142,10 @@ class _Server(RDBStorage):
         return trial
 
     def _get_prepared_new_trial(self, study_id: int, template_trial: FrozenTrial | None, session: Session) -> Any:
-        """Within a transaction that has the study's row locked: an earlier one has ended."""
+        """Runs in a transaction that has locked the study's row, so an earlier one has ended."""
         if self._in_doubt is not None:
             made = session.get(TrialModel, self._in_doubt)
-            if made is not None and made.study_id == study_id:  # a crash may give an id out again, to whomever
+            if made is not None and made.study_id == study_id:  # after a crash another process may have got the id
                 return made
         made = super()._get_prepared_new_trial(study_id, template_trial, session)
         self._in_doubt = int(made.trial_id)
@@ -154,7 +153,7 @@ class _Server(RDBStorage):
 
 
 for _name in (
-    "create_new_study",  # whoever asks for that takes the one that is there by then
+    "create_new_study",  # callers take the study that is there by then
     *("get_study_id_from_name", "get_study_name_from_id", "get_study_directions", "get_all_studies"),
     *("get_study_user_attrs", "get_study_system_attrs", "set_study_user_attr", "set_study_system_attr"),
     *("get_trial", "_get_trials", "_get_best_trial_id", "get_trial_id_from_study_id_trial_number"),
@@ -164,11 +163,10 @@ for _name in (
 
 
 class AdvisoryLock:
-    """A lock on a PostgreSQL server: of all sessions of its database that take *name*, one has it, and the rest learn
-    who that is.
+    """A lock on a PostgreSQL server: of all sessions of its database that take *name*, one has it; others learn which.
 
-    It belongs to a connection of its own and is gone with it, however the process or its host ended. A restarted server
-    has forgotten it: ``check`` takes it again.
+    It belongs to a connection of its own and is released with it, in whatever way the process or its host ended. A
+    server that was restarted has forgotten it: ``check`` takes it again.
     """
 
     def __init__(self, url: str, name: str) -> None:
@@ -180,7 +178,7 @@ class AdvisoryLock:
         self._connection: sqlalchemy.Connection | None = None
 
     def acquire(self, owner: str) -> str | None:
-        """None where it's ours from now on; else its present owner. *owner* is what others are told, 63 bytes of it."""
+        """None where the lock is ours now; else its owner. *owner* is what others see, 63 bytes of it."""
         if self._connection is None:
             self._connection = self._engine.connect()
             if not self.owner:
@@ -200,7 +198,7 @@ class AdvisoryLock:
         )
 
     def check(self) -> str | None:
-        """None while it's ours, or is again after a restart of the server; else, for good, who took it meanwhile."""
+        """None while the lock is ours, or is again after a restart of the server; else, for good, who took it."""
         lost_at: float | None = None
         while self._lost is None:
             try:

@@ -1,4 +1,4 @@
-"""Optuna's journal file: a lock that survives a killed owner, a torn last line, many records in one write."""
+"""Optuna's journal file: opened after a kill without waiting or loss, and written many records at once."""
 
 from __future__ import annotations
 
@@ -20,11 +20,7 @@ if TYPE_CHECKING:
     from optuna.storages.journal import BaseJournalBackend
     from optuna.storages.journal._file import BaseJournalFileLock
 
-__all__ = [
-    "DEFAULT_STORAGE",
-    "written_together",
-]
-
+__all__ = ["DEFAULT_STORAGE", "check_journal", "count_in_journal", "open_journal", "written_together"]
 
 DEFAULT_STORAGE = "optuna.journal"
 JOURNAL_START = b'{"op_code"'
@@ -32,6 +28,7 @@ FOREIGN_LOCK_SECONDS = 30.0  # Optuna's own patience with a lock that nobody rel
 
 
 def open_journal(path: Path) -> BaseStorage:
+    """Optuna's storage in a journal file, which is created where it is missing; StorageError for anything else."""
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend
 
@@ -40,7 +37,7 @@ def open_journal(path: Path) -> BaseStorage:
     lock = JournalLock(place)
     try:
         if path.exists():
-            lock.acquire()  # mends the end of the file before Optuna reads it
+            lock.acquire()  # repairs the end of the file before Optuna reads it
             try:
                 _check_last_line(place)
             finally:
@@ -56,10 +53,9 @@ def open_journal(path: Path) -> BaseStorage:
 
 
 def _check_last_line(place: str) -> None:
-    """ValueError for a last line that is whole and no JSON.
+    """ValueError for a last line that is complete and isn't JSON.
 
-    Optuna takes it for one that another process is writing and reads on without it, until a line comes after it: then
-    it reads nothing any more.
+    Optuna ignores it, as if another process were still writing it; once a line follows it, Optuna can't read the file.
     """
     with open(place, "rb") as file:
         end, size = file.seek(0, os.SEEK_END), 65536
@@ -75,12 +71,12 @@ def _check_last_line(place: str) -> None:
             json.loads(lines[-2])
         except ValueError:
             raise ValueError(
-                f"its last line is broken; cut it off, {len(lines[-2]) + 1} bytes, to go on without it"
+                f"its last line is broken; cut it off, {len(lines[-2]) + 1} bytes, to continue without it"
             ) from None
 
 
 class _Journal:
-    """A backend of Optuna's journal in which a thread can hold its writes back, to make them all by one."""
+    """A backend of Optuna's journal in which a thread can collect its writes, to make them all at once."""
 
     def __init__(self, backend: BaseJournalBackend) -> None:
         self._backend = backend
@@ -110,9 +106,9 @@ class _Journal:
 
 @contextlib.contextmanager
 def written_together(storage: BaseStorage) -> Iterator[None]:
-    """Make this thread's writes at the end, by one append and one fsync; after an exception in between, not at all.
+    """Make the writes of this thread at the end, with one append and one fsync; after an exception, not at all.
 
-    Until then nobody sees them, this thread neither. For a journal only: a database writes each at once, as ever.
+    Until then nobody sees them, not even this thread. Only a journal does this; a database makes each write at once.
     """
     journal = getattr(storage, "_backend", None)
     with journal.together() if isinstance(journal, _Journal) else contextlib.nullcontext():
@@ -120,7 +116,7 @@ def written_together(storage: BaseStorage) -> Iterator[None]:
 
 
 def check_journal(path: Path) -> None:
-    """Refuse what is no journal before Optuna, which would append to it, sees it."""
+    """StorageError for a file that is no journal, to which Optuna would append, and for a folder that isn't there."""
     shown, folder = mask(str(path)), mask(str(path.parent))
     if os.path.isdir(path):
         raise StorageError(f"storage {shown!r} is a folder; expected a file, such as {DEFAULT_STORAGE}")
@@ -142,12 +138,13 @@ def check_journal(path: Path) -> None:
 class JournalLock:
     """A lock for a journal that costs no wait after its owner was killed.
 
-    Optuna's lock is a symbolic link beside the file; one left behind by a dead process makes the next writer wait
-    for 30 s. Here a kernel lock, which dies with its owner, comes first; whoever holds it may remove a link with
-    our mark at once. The link itself keeps out processes with Optuna's own lock, such as a bare optuna-dashboard.
+    Optuna's lock is a symbolic link beside the file; one left behind by a killed process makes the next writer wait
+    for 30 s. Here a kernel lock, which the kernel releases when its owner ends, comes first; whoever holds it may
+    remove a link with our mark at once. The link itself keeps out processes with Optuna's own lock, such as
+    optuna-dashboard.
 
-    Taking it also cuts off a last line without its end, a write that a kill or a full disk cut short and that nobody
-    was told of: Optuna would append to it, and never read the file again.
+    Taking the lock also cuts off an incomplete last line, which a kill or a full disk left and which nobody relies on:
+    Optuna would append to it, and could never read the file again.
     """
 
     def __init__(self, place: str) -> None:
@@ -218,6 +215,10 @@ class JournalLock:
 
 
 def count_in_journal(path: Path) -> Iterator[tuple[str, int]]:
+    """The name of each study in a journal and the number of its finished trials, read without Optuna.
+
+    ValueError, KeyError, IndexError, TypeError or RecursionError for a line that isn't as expected.
+    """
     create_study, delete_study, create_trial, set_state = 0, 1, 4, 6
     running, waiting = 0, 4
     names: list[str | None] = []

@@ -1,4 +1,4 @@
-"""The one coordinator of a study: a lock on this host and, in PostgreSQL, on all hosts."""
+"""The lock of a study, which one process at a time holds: on this host and, with PostgreSQL, on all hosts."""
 
 from __future__ import annotations
 
@@ -22,25 +22,23 @@ from searchlib.text import mask
 if TYPE_CHECKING:
     from searchlib.stores.databases import AdvisoryLock
 
-__all__ = [
-    "StudyLock",
-    "at_work",
-]
-
+__all__ = ["LOCK_FOLDER", "StudyLock", "at_work"]
 
 LOCK_FOLDER = Path(".searchlib")
-CHECK_SECONDS = 5.0  # between two looks at a lock that a server keeps
+CHECK_SECONDS = 5.0  # between two checks of a lock that a server keeps
 
 
 class StudyLock:
-    """One coordinator a study: whoever holds this may create, adopt and tell its trials, or open its test set.
+    """Whoever holds the lock of a study may create, resume and finish its trials, or open its test set.
 
-    A file in ``.searchlib``, beside the storage (for a server: in the working folder), with a kernel lock on it,
-    which is gone when its owner is, however it ended. The file says who holds it. It guards one host, and of a server's
-    database one working folder. In PostgreSQL the server keeps a second lock, which guards all hosts, until the
-    connection of its owner is gone. A server that is restarted forgets it: ``check`` takes it again, or finds that
-    another host was quicker.
+    It is a kernel lock on a file in ``.searchlib`` beside the storage (for a server: in the working folder). The kernel
+    releases it when its owner ends, in whatever way. The file says who holds it. It guards one host, and of a server's
+    database one working folder. A PostgreSQL server keeps a second lock, which guards all hosts until the connection of
+    its owner is gone. A server that is restarted forgets it: ``check`` then takes it again, or finds that another host
+    was faster.
     """
+
+    # flock itself: filelock has no shared lock, with which ``at_work`` looks, and before version 4 it empties the file
 
     def __init__(self, storage: str, study: str, purpose: str) -> None:
         import hashlib
@@ -52,8 +50,8 @@ class StudyLock:
         self.path = folder / f"{study}-{hashlib.sha256(os.fsencode(place)).hexdigest()[:8]}.lock"
         self.descriptor: int | None = None
         self.server: AdvisoryLock | None = None
-        self.next_look = 0.0
-        self.looking = threading.Lock()
+        self.next_check = 0.0
+        self.checking = threading.Lock()
 
     def __enter__(self) -> StudyLock:
         if is_url(self.storage):
@@ -76,7 +74,7 @@ class StudyLock:
         }
         try:
             self._take(self._try_file)
-            with contextlib.suppress(OSError):  # who holds it is a courtesy: a full disk doesn't hinder the holder
+            with contextlib.suppress(OSError):  # the name is for others: a full disk doesn't hinder the holder
                 os.ftruncate(self.descriptor, 0)
                 os.pwrite(self.descriptor, json.dumps(owner).encode(), 0)
             if is_postgresql(self.storage):
@@ -101,35 +99,35 @@ class StudyLock:
             os.close(descriptor)
 
     def check(self, *, now: bool = False) -> None:
-        """BusyError where another host has taken the study over. To be called often: it looks every few seconds.
+        """BusyError where another host has taken the lock. To be called often: it asks the server every few seconds.
 
-        now: look in any case. Threads may call it at the same time.
+        now: ask in any case. Threads may call it at the same time.
         """
-        with self.looking:
-            if self.server is None or (not now and time.monotonic() < self.next_look):
+        with self.checking:
+            if self.server is None or (not now and time.monotonic() < self.next_check):
                 return
-            self.next_look = time.monotonic() + CHECK_SECONDS
+            self.next_check = time.monotonic() + CHECK_SECONDS
             with storage_errors(self.storage):
                 holder = self.server.check()
         if holder is not None:
             raise self._busy(_owner(holder))
 
     def _take(self, attempt: Callable[[], dict[str, Any] | None]) -> None:
-        """Until *attempt* gives None, not the lock's present owner; BusyError where waiting for it has no point."""
+        """Call *attempt* until it gives None, and not the lock's owner; BusyError where waiting is of no use."""
         nameless_since: float | None = None
-        looked = False
+        tried = False
         while (holder := attempt()) is not None:
-            if not holder:  # it has just come, or is about to go: its name isn't there yet, or any more
+            if not holder:  # its name isn't written yet, or is already removed
                 nameless_since = nameless_since or time.monotonic()
                 if time.monotonic() > nameless_since + 1.0:
                     raise self._busy(holder)
                 time.sleep(0.02)
             elif self.purpose == "evaluate" == holder.get("purpose"):
                 nameless_since = None
-                time.sleep(0.1)  # it takes seconds, and then there is one result for all who asked
-            elif not looked:
-                looked = True
-                time.sleep(0.02)  # ``at_work`` may have had the lock, and the name be a dead process's
+                time.sleep(0.1)  # an evaluation takes seconds, and its result is the answer to this one, too
+            elif not tried:
+                tried = True
+                time.sleep(0.02)  # it may be ``at_work`` that has the lock, and the name that of a killed process
             else:
                 raise self._busy(holder)
 
@@ -156,26 +154,25 @@ class StudyLock:
 
     def _busy(self, holder: Mapping[str, Any]) -> BusyError:
         return BusyError(
-            f"study {self.study!r} is in the hands of process {holder.get('pid', '?')} on {holder.get('host', '?')} "
+            f"study {self.study!r} has been locked by process {holder.get('pid', '?')} on {holder.get('host', '?')} "
             f"({holder.get('purpose', '?')}) since {holder.get('since', '?')}; wait for it, or end it first"
         )
 
 
 def _owner(text: str) -> dict[str, Any]:
-    """Who holds a server's lock, from the one line that the server keeps of that."""
+    """Who holds a server's lock, from the line of text that the server keeps."""
     return dict(zip(("purpose", "pid", "since", "host"), text.split(" ", 3), strict=False)) if text else {}
 
 
 def at_work(storage: str, study: str) -> bool | None:
-    """Whether a search is at work on the study; None where that can't be told. Creates nothing.
+    """Whether a search is at work on the study; None where that can't be known. Creates nothing.
 
     Of a server's database only the searches of this working folder are seen.
     """
     try:
         with StudyLock(storage, study, "status").path.open() as file:
-            held = json.loads(file.read() or "{}").get("purpose") == "optimize"
-            if held:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # its owner was killed, if this succeeds
+            if json.loads(file.read() or "{}").get("purpose") == "optimize":
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # succeeds where the owner was killed
     except BlockingIOError:
         return True
     except (OSError, ValueError, AttributeError):  # no such file, or another program's

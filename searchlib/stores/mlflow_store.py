@@ -76,9 +76,10 @@ def missing_file(uri: str | None) -> Path | None:
 
 
 def _make_database(path: Path) -> None:
-    """Make MLflow's SQLite file elsewhere, and put it there whole.
+    """Make MLflow's SQLite file in another folder, and link it into its place when it is complete.
 
-    It takes seconds, and MLflow can't go on with what a kill within them leaves.
+    Making it takes seconds, and MLflow can't open a file that a kill left incomplete. (``write_whole`` would replace a
+    file that another process has made in the meantime.)
     """
     from mlflow import MlflowClient
 
@@ -88,14 +89,14 @@ def _make_database(path: Path) -> None:
         beside = path.with_name(f".{path.name}.{os.getpid()}")
         try:
             shutil.copyfile(made, beside)
-            with contextlib.suppress(OSError):  # another process was first, or there are no links here: MLflow goes on
-                os.link(beside, path)  # a rename would replace what is there
+            with contextlib.suppress(OSError):  # another process was first, or there are no links here
+                os.link(beside, path)
         finally:
             beside.unlink(missing_ok=True)
 
 
 def check_uri(uri: str | None) -> None:
-    """Refuse at once what needs no MLflow to be refused."""
+    """TrackingError for an address that can be seen to be wrong without MLflow."""
     named = uri or os.environ.get("MLFLOW_TRACKING_URI", "")
     if misread(named):
         raise TrackingError(f"MLflow store {mask(named)!r} can't be opened: {ESCAPE}")
@@ -108,7 +109,7 @@ def check_uri(uri: str | None) -> None:
 
 
 def is_gone(error: BaseException) -> bool:
-    """Whether a tracking server can't be reached, or is in no state to answer."""
+    """Whether the error says that a tracking server can't be reached, or can't answer."""
     from requests.exceptions import HTTPError, RequestException
 
     cause: BaseException | None = error

@@ -14,7 +14,7 @@ def git_state() -> tuple[str | None, bool]:
 
     def git(*arguments: str) -> str | None:
         try:
-            # without the lock git doesn't write its index, which may lie in a folder above this one
+            # without its lock git doesn't write its index, which may be in a folder above this one
             done = subprocess.run(
                 ("git", "--no-optional-locks", *arguments), capture_output=True, text=True, timeout=10
             )
@@ -27,7 +27,7 @@ def git_state() -> tuple[str | None, bool]:
 
 
 def code_version() -> str:
-    """The code at work: searchlib's version and, in a git working folder, its commit, marked where it was changed."""
+    """searchlib's version and, in a git working folder, the commit, marked where files differ from it."""
     from importlib.metadata import version
 
     commit, dirty = git_state()
@@ -35,7 +35,7 @@ def code_version() -> str:
 
 
 def environment() -> dict[str, str]:
-    """Versions and machine, as tags."""
+    """The versions of the libraries and the machine, as tags."""
     import platform
     from importlib import metadata
 

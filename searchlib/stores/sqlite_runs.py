@@ -1,9 +1,9 @@
-"""Finished runs into MLflow's own SQLite file, many in one transaction, and their metrics out of it.
+"""Writing finished runs into MLflow's own SQLite file, many in one transaction, and reading their metrics.
 
 MLflow's client needs three calls a run and 70 ms of CPU, most of it SQLAlchemy's objects for a few hundred metric
-points, and 50 ms to read them again. The rows made here are those that it would write, as a test says, at 8 ms for one
-run and 4 ms for each of many. They go into tables that MLflow doesn't promise: where these aren't as known, or the
-store isn't such a file, ``store_of`` finds none, and the client does the work.
+points, and 50 ms to read them again. The rows written here equal those that it would write, as a test checks, in 8 ms
+for one run and 4 ms for each of many. MLflow doesn't promise to keep its tables as they are: where they differ, or the
+store isn't such a file, ``store_of`` gives None, and the client is used.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ COLUMNS = {
 
 @dataclass(frozen=True, kw_only=True)
 class FinishedRun:
-    """A run as it shall be stored. Times in ms; metrics: (name, finite value, time, step), each name and step once."""
+    """A run to be stored. Times in ms; metrics: (name, finite value, time, step), each name and step once."""
 
     name: str
     status: str
@@ -49,7 +49,10 @@ class SqliteRuns:
     path: Path
 
     def add(self, runs: Sequence[FinishedRun], parent: str, ids: Sequence[str] = ()) -> list[str]:
-        """Store *runs* beside the run with the id *parent*, all or none, under *ids* or new ones; their ids."""
+        """Store *runs* in the experiment of the run *parent*, all or none, under *ids* or new ones; their ids.
+
+        LookupError where there is no run *parent*.
+        """
         ids = list(ids) or [uuid.uuid4().hex for _ in runs]
         with contextlib.closing(sqlite3.connect(self.path, timeout=PATIENCE)) as connection, connection:
             connection.execute("PRAGMA foreign_keys = ON")
@@ -69,9 +72,9 @@ class SqliteRuns:
     def histories(
         self, run_ids: Sequence[str], names: Sequence[str] = ()
     ) -> dict[str, dict[str, list[tuple[int, float]]]]:
-        """By run and metric the (step, value), in order, of those of *run_ids* that are there.
+        """By run and metric the (step, value) in order, for those of *run_ids* that are there.
 
-        names: the metrics wanted; all of them where none is named.
+        names: the metrics wanted; all of them where none is given.
         """
         places = ", ".join("?" for _ in run_ids)
         named = f"AND key IN ({', '.join('?' for _ in names)}) " if names else ""
@@ -104,7 +107,7 @@ def store_of(uri: str) -> SqliteRuns | None:
 
 
 def _row(template: Mapping[str, object], run: FinishedRun, run_id: str) -> tuple[object, ...]:
-    """The row of a run: its parent's, but for what is its own."""
+    """The row of a run: that of its parent with the values of its own."""
     artifacts = str(template["artifact_uri"]).replace(str(template["run_uuid"]), run_id)
     own = (run_id, run.name, run.status, run.started, run.ended, artifacts)
     return tuple({**template, **dict(zip(OWN, own, strict=True))}.values())

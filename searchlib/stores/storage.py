@@ -47,7 +47,7 @@ def is_postgresql(storage: str) -> bool:
 
 
 def storage_exists(storage: str) -> bool:
-    """Whether there is anything to read; a server is taken to be there."""
+    """Whether there is anything to read; a server is assumed to be there."""
     file = file_of(storage)
     return file is None or os.path.exists(file)
 
@@ -120,9 +120,9 @@ def replicates_name(study: Study) -> str:
 
 
 def count_trials(storage: str) -> dict[str, int]:
-    """Finished trials by study name, for ``list``, which has no time to import Optuna for a journal.
+    """Finished trials by study name. For ``list``, which has no time to import Optuna: a journal is read without it.
 
-    Reads the journal's lines itself; where one isn't as expected it asks Optuna.
+    Optuna counts where a line of the journal isn't as expected.
     """
     if not storage_exists(storage):
         return {}
@@ -142,5 +142,5 @@ def count_trials(storage: str) -> dict[str, int]:
             )
             for summary in optuna.get_all_study_summaries(opened, include_best_trial=False)
         }
-    except Exception as error:  # of a database; or a journal's record is none of Optuna's
+    except Exception as error:  # a database's; or anything, from a line of a journal that isn't Optuna's
         raise StorageError(f"storage {mask(storage)!r} can't be read ({mask(' '.join(str(error).split()))})") from None

@@ -399,7 +399,7 @@ def test_on_a_server_a_lost_run_gets_another_id(study: Study, monkeypatch: pytes
     client.delete_tag(heir.info.run_id, REPLACES)  # now it is a run of the trial's number that nobody knows
     found = look(study)
     assert kinds(found) == [("run", "small.replicates", trial.number, True)]
-    assert f"run {heir.info.run_id} of the same number" in found.differences[0].told
+    assert f"run {heir.info.run_id} of the same number" in found.differences[0].problem
     assert mend(study).differences == []
     assert client.get_run(heir.info.run_id).data.tags[REPLACES] == lost
 
@@ -492,11 +492,11 @@ def test_what_cannot_be_repaired_is_said(damage: Callable[[Study], None], study:
     what, remedy = HOPELESS[damage]
     damage(study)
     before = trials_of(study)
-    told = [each for each in look(study).differences if each.what == what and remedy in each.remedy]
-    assert told, look(study)
-    assert not any(each.repairable for each in told)
+    found = [each for each in look(study).differences if each.what == what and remedy in each.remedy]
+    assert found, look(study)
+    assert not any(each.repairable for each in found)
     left = mend(study).differences
-    assert set(told) <= set(left)
+    assert set(found) <= set(left)
     assert not any(each.repairable for each in left)
     assert trials_of(study) == before
 
@@ -532,9 +532,9 @@ def test_a_champion_that_is_not_the_best(study: Study) -> None:
         )
     )
     found = {each.what: each for each in look(study).differences}
-    assert "the test set was opened for it, and by what Optuna has now trial 4" in found["champion"].told
+    assert "the test set was opened for it, and by what Optuna has now trial 4" in found["champion"].problem
     assert not found["champion"].repairable
-    assert "its seed is" in found["trial"].told, "the seed of a trial is that of its number"
+    assert "its seed is" in found["trial"].problem, "the seed of a trial is that of its number"
 
 
 # ------------------------------------------------------------------------------------------- other studies
@@ -606,7 +606,7 @@ def test_a_database_with_a_gap_in_its_numbers() -> None:
         connection.execute("DELETE FROM trials WHERE number = ?", (number,))
     after = verify(study, Stores(storage=place))
     assert kinds(after) == [("trial", "small", None, False), ("extra run", "small", None, True)]
-    assert f"lacks the numbers {number}" in after.differences[0].told
+    assert f"lacks the numbers {number}" in after.differences[0].problem
 
 
 def test_an_interrupted_study_is_no_fault() -> None:
