@@ -96,7 +96,7 @@ def _check_ledger(
         shown = [name for name, value in metrics.items() if audit.parent.metrics.get(name) != value]
         shown += [name for name, value in tags.items() if audit.parent.tags.get(name) != value]
         if shown:
-            problem = f"MLflow's parent run hasn't the ledger's {', '.join(shown)}"
+            problem = f"MLflow's parent run lacks the ledger's {', '.join(shown)}"
             differs("ledger", problem, "writes what the ledger says" if possible else needed, again)
 
 

@@ -105,7 +105,7 @@ def _check_curves(audit: Audit, one: Recorded, history: Mapping[str, Sequence[tu
             differs(problem, f"this can't be repaired, as Optuna doesn't hold them; {BACKUP}")
     summary = [point for point in expected.metrics if point[0] in (f"best_{metric}", "best_epoch")]
     if wrong := [point for point in summary if run.metrics.get(point[0]) != point[1]]:
-        problem = f"run {run.run_id} hasn't Optuna's {' and '.join(name for name, *_ in wrong)}"
+        problem = f"run {run.run_id} lacks Optuna's {' and '.join(name for name, *_ in wrong)}"
         differs(problem, "writes it", partial(amend_run, audit.tracker, run.run_id, metrics=wrong))
 
 

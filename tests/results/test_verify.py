@@ -698,3 +698,4 @@ def test_the_command(study: Study, monkeypatch: pytest.MonkeyPatch, capsys: pyte
     found = json.loads(capsys.readouterr().out)
     assert (found["agree"], found["trials"], len(found["differences"])) == (False, 4, 1)
     assert found["differences"][0]["what"] == "checkpoint"
+    assert list(found["differences"][0]) == ["what", "study", "trial", "told", "remedy", "repairable"]
