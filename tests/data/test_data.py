@@ -511,6 +511,19 @@ def test_order_of_the_real_sources(name, source):
     assert [str(source) for source in fetch.sources][-2:] == ["torchvision's download", source]
 
 
+@pytest.mark.parametrize("name", [name for name, dataset in data.DATASETS.items() if dataset.fetch is None])
+def test_one_without_files_is_always_the_same_and_its_parts_are_apart(name, tmp_path):
+    train, test = data.load_train(name, tmp_path), data.load_test(name, tmp_path)
+    assert (train.digest, test.digest) == (
+        data.load_train(name, tmp_path).digest,
+        data.load_test(name, tmp_path).digest,
+    )
+    rows = [{example.numpy().tobytes() for example in part.inputs} for part in (train, test)]
+    assert not rows[0] & rows[1]
+    assert data.fetch(name, tmp_path) == []
+    assert not list(tmp_path.iterdir())
+
+
 def test_unknown_name(tmp_path):
     with pytest.raises(StudyError, match="unknown data set 'fashon_mnist'; did you mean fashion_mnist"):
         data.load_train("fashon_mnist", tmp_path)
@@ -521,8 +534,6 @@ def test_digits(tmp_path):
     assert (len(train), len(test), tuple(train.inputs.shape[1:])) == (1500, 297, (8, 8))
     assert train.inputs.dtype == torch.uint8
     assert int(train.inputs.max()) == data.DATASETS["digits"].scale
-    assert data.fetch("digits", tmp_path) == []
-    assert not list(tmp_path.iterdir())
 
     from sklearn.datasets import load_digits
 
