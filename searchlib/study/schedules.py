@@ -47,4 +47,8 @@ def step(config: Settings, epoch: int) -> float:
     return config.learning_rate * config.lr_decay ** ((epoch - 1) // config.lr_step)
 
 
-SCHEDULES: dict[str, Callable[[Settings, int], float]] = {"constant": constant, "cosine": cosine, "step": step}
+SCHEDULES: dict[str, Callable[[Settings, int], float]] = {
+    "constant": constant,
+    "cosine": cosine,
+    "step": step,
+}
