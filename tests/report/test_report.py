@@ -312,7 +312,7 @@ def test_initial_weights_are_those_the_stack_drew(replicated, monkeypatch) -> No
     monkeypatch.chdir(folder)
     examples = split(load_train(study.dataset, Path("data")), seed=study.split_seed, fraction=study.validation_fraction)
     with Tracker(study, Stores()) as tracker:
-        networks = Networks(study, tracker, Path("data"))
+        networks = Networks(study, tracker)
     for initializer in ("xavier_normal", "lsuv"):
         config = study.config(
             {"initializer": "normal", "activation": "tanh", "learning_rate": 0.1, "batch_size": 16}
@@ -446,17 +446,17 @@ def test_the_dashboard_shows_note_and_figures(replicated, monkeypatch, tmp_path)
     monkeypatch.chdir(tmp_path / "copy")
     data = statistics(study, Stores(STORAGE))
     figures = {"cells": ("Cells", heat_map(data))}
-    assert dashboard.show(study, STORAGE, data, figures) == ["note", "cells"]
-    assert dashboard.show(study, STORAGE, data, figures) == []
+    assert dashboard.show(Stores(STORAGE).read(study), data, figures) == ["note", "cells"]
+    assert dashboard.show(Stores(STORAGE).read(study), data, figures) == []
     note = optuna_dashboard.get_note(stored(study))
     assert note.startswith("## Which of two?")
     assert data["winner"]["label"].replace("_", "\\_") in note
     graphs = get_plotly_graph_objects(stored(study)._storage.get_study_system_attrs(stored(study)._study_id))
     assert json.loads(graphs["searchlib-cells"])["layout"]["title"]["text"] == "Cells"
-    assert dashboard.show(study, STORAGE, {**data, "answer": "Another."}, figures) == ["note"]
+    assert dashboard.show(Stores(STORAGE).read(study), {**data, "answer": "Another."}, figures) == ["note"]
     assert "Another." in optuna_dashboard.get_note(stored(study))
     optuna_dashboard.save_note(stored(study), "my own words")
-    assert dashboard.show(study, STORAGE, data, figures) == []
+    assert dashboard.show(Stores(STORAGE).read(study), data, figures) == []
     assert optuna_dashboard.get_note(stored(study)) == "my own words"
 
 
