@@ -209,13 +209,15 @@ def _importances(study: Study, trials: Sequence[FrozenTrial]) -> tuple[dict[str,
 
     import optuna
     from optuna.importance import get_param_importances
-    from optuna.trial import TrialState
+    from optuna.trial import TrialState, create_trial
 
     done = [trial for trial in trials if trial.state == TrialState.COMPLETE and trial.values]
     if len({trial.values[0] for trial in done}) < 2:
         return {}, "no importances: fewer than two trials with different values"
     search = optuna.create_study(direction=study.direction, storage=optuna.storages.InMemoryStorage())
-    search.add_trials(done)
+    search.add_trials(  # copies without attributes: Optuna copies each trial whole
+        [create_trial(params=one.params, distributions=one.distributions, values=one.values) for one in done]
+    )
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
