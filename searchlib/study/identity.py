@@ -176,6 +176,7 @@ def _globals_of(code: types.CodeType) -> Iterator[str]:
 
 def _tree(file: str) -> ast.AST:
     """The syntax tree of a file or of a notebook's cell; an empty one where its source isn't there."""
+    linecache.checkcache(file)  # a module may have been edited and loaded again
     try:
         return ast.parse("".join(linecache.getlines(file)))
     except SyntaxError:
