@@ -16,7 +16,6 @@ from support import STORAGE, run, small_study
 
 from searchlib import Choice, IntUniform, LogUniform, Study, Uniform, idx_dataset
 from searchlib.analysis import analyze, best_trial, champion, study_status
-from searchlib.analysis.edges import edges
 from searchlib.stores import StoredStudy, Stores
 from searchlib.stores.storage import open_storage
 
@@ -505,44 +504,6 @@ def test_the_champion_is_the_best_replicate_of_the_winning_cell() -> None:
     assert chosen([*repeated, *later]).params["replicate"] == 2
     stale = {**done, "candidates": [4, 5]}
     assert chosen(done=stale) is trials[4], "that race was about other cells"
-
-
-@pytest.mark.parametrize(
-    ("name", "dimension", "value", "expected"),
-    [
-        ("learning_rate", LogUniform(0.003, 1.0), 0.9, ("high", [0.055, 18.0])),
-        ("learning_rate", LogUniform(0.003, 1.0), 0.005, ("low", [0.00016, 0.055])),
-        ("learning_rate", LogUniform(0.003, 1.0), 0.05, None),
-        ("momentum", Uniform(0.0, 0.99), 0.95, ("high", [0.49, 0.995])),
-        ("momentum", Uniform(0.0, 0.99), 0.05, ("low", None)),
-        ("dropout", Uniform(0.0, 0.5), 0.48, ("high", [0.25, 0.75])),
-        ("lr_decay", Uniform(0.5, 1.0), 0.99, ("high", None)),
-        ("batch_size", Choice(64, 128, 256), 256, ("high", [512])),
-        ("batch_size", Choice(256, 64, 128), 64, ("low", [32])),
-        ("batch_size", Choice(64, 128, 256), 128, None),
-        ("batch_size", Choice(64, 256), 256, None),
-        ("batch_size", Choice(1, 2, 4), 1, ("low", None)),
-        ("weight_decay", Choice(0.0, 0.1, 0.2), 0.2, ("high", [0.3])),
-        ("weight_decay", Choice(0.0, 0.1, 0.2), 0.0, ("low", None)),
-        ("activation", Choice("tanh", "relu", "selu"), "selu", None),
-        ("depth", Choice(None, 2, 3), 3, None),
-        ("depth", IntUniform(1, 9), 9, ("high", [5, 13])),
-        ("depth", IntUniform(1, 9), 1, ("low", [0, 5])),
-        ("depth", IntUniform(1, 2), 1, None),
-        ("width", IntUniform(16, 256, log=True), 256, ("high", [64, 1024])),
-        ("batch_norm", Choice(False, True), True, None),
-        ("learning_rate", LogUniform(0.003, 1.0), None, None),
-    ],
-)
-def test_edges(name, dimension, value, expected) -> None:
-    found = edges({name: dimension}, {} if value is None else {name: value})
-    if expected is None:
-        assert found == ()
-        return
-    (edge,) = found
-    assert (edge.name, edge.side, edge.value) == (name, expected[0], value)
-    assert edge.low <= value <= edge.high
-    assert edge.further == (expected[1] and tuple(expected[1]))
 
 
 def test_the_answer_names_a_few_and_counts_the_rest() -> None:
