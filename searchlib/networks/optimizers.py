@@ -301,10 +301,11 @@ class RMSprop(StackOptimizer):
 
 
 class Lion(StackOptimizer):
-    """Lion (Chen et al. 2023, algorithm 2): the sign of an average of gradients; decoupled weight decay.
+    """Lion (Chen et al. 2023, algorithm 2; set beta2 to 0.99 as there): the sign of an average of gradients;
+    decoupled weight decay.
 
     w -= rate * (sign(beta1 m + (1 - beta1) g) + weight_decay w), then m = beta2 m + (1 - beta2) g. The paper takes
-    beta2 = 0.99, learning rates three to ten times smaller than AdamW's, and weight decay as many times larger. Where a
+    learning rates three to ten times smaller than AdamW's, and weight decay as many times larger. Where a
     gradient is round-off alone, as that of a bias before batch normalization, so is its sign: there a trial in a stack
     and the same trial alone differ by more than round-off.
     """
