@@ -116,10 +116,9 @@ class Result:
     @cached_property
     def figures(self) -> dict[str, Figure]:
         """The figures of the report by name. One that can't be drawn is missing; the report says why."""
-        from searchlib.report import exhibits
+        from searchlib.report import figures
 
-        drawn = exhibits(self._material).items()
-        return {name: exhibit.figure for name, exhibit in drawn if exhibit.figure is not None}
+        return figures(self._material)
 
     @cached_property
     def champion(self) -> torch.nn.Module:

@@ -1,27 +1,41 @@
-"""What a report shows of trained networks, from their checkpoints: weights, fitted curves, single decisions."""
+"""What a report shows of networks: activations, and of checkpoints weights, fitted curves and single decisions."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from searchlib.analysis import r_squared
 from searchlib.data import FunctionPart, Split, get_dataset, picture, redraw
 from searchlib.errors import DataError
 from searchlib.networks import get_initializer
-from searchlib.study import MLP
+from searchlib.study import MLP, encode
 from searchlib.training import initialize, layer_sizes, restore
 
 if TYPE_CHECKING:
     import torch
     from optuna.trial import FrozenTrial
 
+    from searchlib.analysis import CellFinding
     from searchlib.stores import Tracker
     from searchlib.study import Study, TrialConfig
 
-__all__ = ["Networks", "best_stored", "decisions", "fitted_curves", "predicted"]
+__all__ = [
+    "ActivationCurve",
+    "Decision",
+    "FittedCurves",
+    "LayerWeights",
+    "Networks",
+    "Predictions",
+    "activation_curves",
+    "best_stored",
+    "decisions",
+    "fitted_curves",
+    "predicted",
+]
 
 BINS = 60  # of a weight histogram
 GRID = 400  # points of a fitted curve
@@ -29,6 +43,68 @@ POINTS = 300  # examples beside it
 PAIRS = 2000  # of a prediction and its target
 BLOCK = 1000  # examples at once
 SIDE = 64  # pixels of a picture
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerWeights:
+    """Histograms of the weights of one layer: n densities between n + 1 *edges*, after training and before it.
+
+    name: with that of the parameter; label: without. before: None where the initial weights aren't known.
+    """
+
+    name: str
+    label: str
+    edges: list[float]
+    after: list[float]
+    before: list[float] | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ActivationCurve:
+    """An activation function, phi(x), with its derivative, *slope*."""
+
+    x: list[float]
+    value: list[float]
+    slope: list[float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FittedCurves:
+    """A regression of one input. curves: what the network of each cell, by its position, gives at *x*.
+
+    function: its values at *x*; None where the data set knows none. points: a few validation examples, as (inputs,
+    targets). r2: of the champion on all of them; None where the targets don't vary.
+    """
+
+    x: list[float]
+    function: list[float] | None
+    points: tuple[list[float], list[float]]
+    curves: dict[int, list[float]]
+    r2: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predictions:
+    """A regression of more inputs: the champion's predictions for some validation examples. r2: on all of them."""
+
+    target: list[float]
+    prediction: list[float]
+    r2: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decision:
+    """The champion on one validation image.
+
+    what: why it is shown. index: in the validation split. image: rows of grey values from 0 to 1. truth: the true
+    class. soft: the soft decision, by class.
+    """
+
+    what: str
+    index: int
+    image: list[list[float]]
+    truth: int
+    soft: list[float]
 
 
 class Networks:
@@ -42,6 +118,7 @@ class Networks:
         self.study, self.tracker = study, tracker
         self.dataset = get_dataset(study.dataset)
         self._contents: dict[str, bytes] = {}
+        self._weights: dict[tuple[str, bool], list[LayerWeights]] = {}
 
     def _content(self, trial: FrozenTrial) -> bytes:
         run_id = trial.user_attrs["mlflow_run_id"]
@@ -74,8 +151,14 @@ class Networks:
         with torch.no_grad():
             return torch.cat([network(block) for block in inputs.split(BLOCK)])
 
-    def weights(self, trial: FrozenTrial, *, initial: bool = True) -> list[dict[str, Any]]:
+    def weights(self, trial: FrozenTrial, *, initial: bool = True) -> list[LayerWeights]:
         """Histograms of the layers' weights after training and, with *initial*, before it."""
+        key = trial.user_attrs["mlflow_run_id"], initial
+        if key not in self._weights:
+            self._weights[key] = self._histograms(trial, initial)
+        return self._weights[key]
+
+    def _histograms(self, trial: FrozenTrial, initial: bool) -> list[LayerWeights]:
         from safetensors.torch import load
 
         after = load(self._content(trial))
@@ -85,7 +168,7 @@ class Networks:
         layers = []
         for number, name in enumerate(names, start=1):
             label = "output layer" if number == len(names) else f"layer {number}"
-            layers.append({"name": f"{label} ({name})", "label": label, **histogram(after[name], before.get(name))})
+            layers.append(histogram(f"{label} ({name})", label, after[name], before.get(name)))
         return layers
 
     def initial_weights(self, config: TrialConfig, seed: int, trial: FrozenTrial | None) -> dict[str, torch.Tensor]:
@@ -113,7 +196,7 @@ class Networks:
         return {f"linear{index}.weight": weight for index, (weight, _) in enumerate(layers)}
 
 
-def histogram(after: torch.Tensor, before: torch.Tensor | None) -> dict[str, Any]:
+def histogram(name: str, label: str, after: torch.Tensor, before: torch.Tensor | None) -> LayerWeights:
     """Densities over common bins, fewer for small layers."""
     import numpy as np
 
@@ -123,13 +206,17 @@ def histogram(after: torch.Tensor, before: torch.Tensor | None) -> dict[str, Any
         low, high = low - 0.5, high + 0.5
     edges = np.linspace(low, high, min(BINS, max(10, 2 * round(after.numel() ** 0.5))) + 1)
     densities = [np.histogram(values, edges, density=True)[0].tolist() for values in both]
-    return {"edges": edges.tolist(), "after": densities[0], "before": densities[1] if before is not None else None}
+    return LayerWeights(
+        name=name,
+        label=label,
+        edges=edges.tolist(),
+        after=densities[0],
+        before=densities[1] if before is not None else None,
+    )
 
 
-def fitted_curves(networks: Networks, chosen: Mapping[int, FrozenTrial], leader: FrozenTrial) -> dict[str, Any]:
-    """A regression of one input: ``x``; ``curves``, cell -> what its network gives at x; ``function`` at x, None where
-    the data set knows none; ``points``, a few validation examples as (xs, ys); ``r2`` of the *leader* on all of them.
-    """
+def fitted_curves(networks: Networks, chosen: Mapping[int, FrozenTrial], leader: FrozenTrial) -> FittedCurves:
+    """A regression of one input. chosen: the network of each cell. leader: the champion."""
     import torch
 
     examples = networks.examples(leader)
@@ -143,35 +230,35 @@ def fitted_curves(networks: Networks, chosen: Mapping[int, FrozenTrial], leader:
     except DataError:  # it isn't defined everywhere between the examples
         function = None
     step = -(-len(examples.validation) // POINTS)
-    return {
-        "x": x.flatten().tolist(),
-        "function": function,
-        "points": (
+    return FittedCurves(
+        x=x.flatten().tolist(),
+        function=function,
+        points=(
             examples.validation.inputs[::step].flatten().tolist(),
             examples.validation.targets[::step].flatten().tolist(),
         ),
-        "curves": {index: networks.outputs(trial, x).flatten().tolist() for index, trial in chosen.items()},
-        "r2": r_squared(networks.outputs(leader, examples.validation.inputs), examples.validation.targets),
-    }
+        curves={index: networks.outputs(trial, x).flatten().tolist() for index, trial in chosen.items()},
+        r2=r_squared(networks.outputs(leader, examples.validation.inputs), examples.validation.targets),
+    )
 
 
-def predicted(networks: Networks, leader: FrozenTrial) -> dict[str, Any]:
-    """A regression of more inputs: the *leader*'s ``prediction`` and the ``target`` of validation examples; ``r2``."""
+def predicted(networks: Networks, leader: FrozenTrial) -> Predictions:
+    """A regression of more inputs. leader: the champion."""
     examples = networks.examples(leader).validation
     outputs = networks.outputs(leader, examples.inputs)
     step = -(-outputs.numel() // PAIRS)
-    return {
-        "target": examples.targets.flatten()[::step].tolist(),
-        "prediction": outputs.flatten()[::step].tolist(),
-        "r2": r_squared(outputs, examples.targets),
-    }
+    return Predictions(
+        target=examples.targets.flatten()[::step].tolist(),
+        prediction=outputs.flatten()[::step].tolist(),
+        r2=r_squared(outputs, examples.targets),
+    )
 
 
-def decisions(networks: Networks, leader: FrozenTrial) -> list[dict[str, Any]]:
-    """Validation images with the *leader*'s soft decisions: one right, the most confidently wrong, the least sure.
+def decisions(networks: Networks, leader: FrozenTrial) -> list[Decision]:
+    """Validation images with the soft decisions of the *leader*, the champion: one right, the most confidently wrong,
+    the least sure.
 
-    Each: ``what``, ``image`` (rows from 0 to 1), ``truth`` (place of the true class), ``soft`` (by class), ``index`` in
-    the validation split. [] where the data set isn't one of grey images; the wrong one is left out where none is.
+    [] where the data set isn't one of grey images. The wrong one is left out where none is, and so is the right one.
     """
     import torch
 
@@ -193,13 +280,13 @@ def decisions(networks: Networks, leader: FrozenTrial) -> list[dict[str, Any]]:
             found.append(("least sure", index))
             break
     return [
-        {
-            "what": what,
-            "index": index,
-            "image": picture(dataset, examples.inputs[index], most=SIDE),
-            "truth": int(examples.targets[index]),
-            "soft": soft[index].tolist(),
-        }
+        Decision(
+            what=what,
+            index=index,
+            image=picture(dataset, examples.inputs[index], most=SIDE),
+            truth=int(examples.targets[index]),
+            soft=soft[index].tolist(),
+        )
         for what, index in found
     ]
 
@@ -210,3 +297,22 @@ def best_stored(trials: Sequence[FrozenTrial], direction: str) -> FrozenTrial | 
     if not stored:
         return None
     return (max if direction == "maximize" else min)(stored, key=lambda trial: trial.values[0])
+
+
+def activation_curves(study: Study, cells: Sequence[CellFinding]) -> dict[str, ActivationCurve]:
+    """The activations of the study's cells by name (of each cell's best configuration, where they are tuned)."""
+    import torch
+
+    configs: dict[str, TrialConfig] = {}
+    for cell in cells:
+        config = study.config({**cell.scientific, **cell.nuisance}) if cell.trial is not None else None
+        if config is not None and config.widths:
+            configs.setdefault(str(encode(config.activation)), config)
+    curves = {}
+    for name in sorted(configs):
+        x = torch.linspace(-4.0, 4.0, 161, dtype=torch.float64).requires_grad_()
+        with torch.enable_grad():
+            y = configs[name].build_activation().eval().double()(x)
+            (slope,) = torch.autograd.grad(y.sum(), x)
+        curves[name] = ActivationCurve(x=x.detach().tolist(), value=y.detach().tolist(), slope=slope.tolist())
+    return curves

@@ -11,14 +11,16 @@ from pathlib import Path
 import pytest
 import torch
 from support import STORAGE, run, small_study, stored
+from support.page import drawn
 
 from searchlib import Choice, LogUniform, StudyError, function_dataset, load_study
 from searchlib.analysis import study_status
 from searchlib.data.datasets import load_test, load_train
 from searchlib.data.splits import split
 from searchlib.errors import DataError
-from searchlib.report.material import Material, gather
-from searchlib.report.page import exhibits, publish, render
+from searchlib.report.exhibits import draw
+from searchlib.report.material import Material, gather, statistics
+from searchlib.report.page import publish, render
 from searchlib.results.holdout import evaluate
 from searchlib.results.prediction import Estimate, predict
 from searchlib.results.verification import verify
@@ -174,13 +176,13 @@ def test_the_smallest_loss_wins(material: Material) -> None:
     metrics = connect(None).get_run(searched.trials[0].user_attrs["mlflow_run_id"]).data.metrics
     assert "best_val_loss" in metrics
     assert not [name for name in metrics if "accuracy" in name]
-    means = [cell["mean"] for cell in material.data["cells"]]
+    means = [cell.mean for cell in material.findings.cells]
     assert means == sorted(means)
     assert verify(regression(), Stores(storage=STORAGE)).differences == []
 
 
 def test_the_test_says_loss_and_r2(material: Material) -> None:
-    test = material.data["test"]
+    test = material.findings.test_result
     examples = load_test(regression().dataset, Path("data"))
     with Tracker(regression(), Stores()) as tracker:
         from searchlib.results.champion import predict as outputs
@@ -189,9 +191,9 @@ def test_the_test_says_loss_and_r2(material: Material) -> None:
         metrics = tracker.client.get_run(material.run_id).data.metrics
     error = float((predicted - examples.targets).square().mean())
     r2 = 1.0 - error / float(examples.targets.var(correction=0))
-    assert (test["loss"], test["r2"]) == pytest.approx((error, r2), rel=1e-4)
-    assert (metrics["test_loss"], metrics["test_r2"]) == (test["loss"], test["r2"])
-    assert f"R² {test['r2']:.3f}" in material.data["answer"]
+    assert (test.loss, test.r2) == pytest.approx((error, r2), rel=1e-4)
+    assert (metrics["test_loss"], metrics["test_r2"]) == (test.loss, test.r2)
+    assert f"R² {test.r2:.3f}" in material.findings.answer
 
 
 def test_predict_shows_input_target_and_prediction(material: Material) -> None:
@@ -200,21 +202,21 @@ def test_predict_shows_input_target_and_prediction(material: Material) -> None:
     found = predict(study, Stores(data_root=Path("data")), 3)
     assert isinstance(found, Estimate)
     assert (found.inputs, found.target) == ((float(examples.inputs[3]),), (float(examples.targets[3]),))
-    x, fits = torch.tensor(material.fits["x"]), material.fits
+    x, fits = torch.tensor(material.fits.x), material.fits
     nearest = int((x - found.inputs[0]).abs().argmin())
-    assert found.prediction[0] == pytest.approx(next(iter(fits["curves"].values()))[nearest], abs=0.05)
+    assert found.prediction[0] == pytest.approx(next(iter(fits.curves.values()))[nearest], abs=0.05)
     text = "\n".join(found.lines())
     assert re.search(r"input +-\d.*\n +target +\S+\n +prediction +\S+\n +squared error", text)
 
 
 def test_the_page_is_about_losses(material: Material) -> None:
-    made = exhibits(material)
-    drawn = {name for name, one in made.items() if one.figure is not None}
-    assert drawn == {
-        "cells", "importances", "isolation", "response-learning_rate", "budget", "curves", "layers", "weights",
-        "cell-weights", "activations", "fits",
-    }  # fmt: skip
-    page = render(material, made)
+    figures = drawn(material)
+    assert {"fits", "cells", "curves"} <= figures
+    assert figures.isdisjoint({"confusion", "classes", "decisions"})
+    page = render(material)
+    data = json.loads(re.findall(r'id="searchlib-data">(.*?)</script>', page)[0])
+    assert data == statistics(regression(), Stores(STORAGE))
+    assert data["direction"] == "minimize"
     body = re.sub(r"<script.*?</script>|<style.*?</style>", "", page, flags=re.DOTALL)
     text = re.sub(r"<[^>]+>", " ", body)
     for word in ("accuracy", "classes", "chance level", "highest", "{{"):
@@ -223,7 +225,8 @@ def test_the_page_is_about_losses(material: Material) -> None:
     assert "falls at its end" in text
     assert "mean squared error" in text
     assert "the error of always giving the mean" in text
-    sealed = dataclasses.replace(material, data={**material.data, "test": None, "test_ledger": None})
+    findings = dataclasses.replace(material.findings, test_result=None, test_ledger=None)
+    sealed = dataclasses.replace(material, findings=findings)
     assert "The test set is sealed: there is nothing to show yet." in render(sealed)
 
 
@@ -232,23 +235,23 @@ def test_the_fitted_curves_are_the_networks(material: Material) -> None:
     from safetensors.torch import load
 
     fits = material.fits
-    assert list(fits["curves"]) == [0, 1]
-    x = torch.tensor(fits["x"])
+    assert list(fits.curves) == [0, 1]
+    x = torch.tensor(fits.x)
     assert (float(x.min()), float(x.max())) == pytest.approx((-3.0, -1.0), abs=0.01)
-    assert fits["function"] == pytest.approx(wave(x).tolist())
-    cell = material.data["cells"][1]
+    assert fits.function == pytest.approx(wave(x).tolist())
+    cell = material.findings.cells[1]
     replicates = Stores(STORAGE).optuna_study("small.replicates").trials
-    best = min((t for t in replicates if t.user_attrs["source"] == cell["trial"]), key=lambda trial: trial.value)
+    best = min((t for t in replicates if t.user_attrs["source"] == cell.trial), key=lambda trial: trial.value)
     with Tracker(regression(), Stores()) as tracker:
         state = load(tracker.checkpoint(best.user_attrs["mlflow_run_id"]))
-    phi = {"tanh": torch.tanh, "relu": torch.relu}[cell["scientific"]["activation"]]
+    phi = {"tanh": torch.tanh, "relu": torch.relu}[cell.scientific["activation"]]
     hidden = phi(torch.nn.functional.linear(x[:, None] + 2.0, state["linear0.weight"], state["linear0.bias"]))
     by_hand = torch.nn.functional.linear(hidden, state["linear1.weight"], state["linear1.bias"])
-    assert fits["curves"][1] == pytest.approx(by_hand.flatten().tolist(), abs=1e-5)
-    figure = exhibits(material)["fits"].figure
-    assert figure is not None
-    assert [trace.name for trace in figure.data] == [
-        "validation examples", "the function", *(cell["label"] for cell in material.data["cells"] for _ in range(2))
+    assert fits.curves[1] == pytest.approx(by_hand.flatten().tolist(), abs=1e-5)
+    (shown,) = (one for one in draw(material) if one.name == "fits")
+    assert shown.drawn
+    assert [trace["name"] for trace in shown.drawn.plot.data] == [
+        "validation examples", "the function", *(cell.label for cell in material.findings.cells for _ in range(2))
     ]  # fmt: skip
 
 
@@ -258,11 +261,11 @@ def test_more_than_one_input_without_replicates() -> None:
     run(study)
     material = gather(study, Stores())
     examples = split(load_train(plane, Path("data")), seed=0, fraction=1 / 6).validation
-    assert material.fits["target"] == examples.targets.flatten().tolist()
-    off = torch.tensor(material.fits["prediction"]) - examples.targets.flatten()
+    assert material.fits.target == examples.targets.flatten().tolist()
+    off = torch.tensor(material.fits.prediction) - examples.targets.flatten()
     best = study_status(study, Stores(STORAGE).read(study)).best.value
     assert float(off.square().mean()) == pytest.approx(best, rel=1e-4), "the champion's best epoch"
-    assert material.fits["r2"] == pytest.approx(1.0 - best / float(examples.targets.var(correction=0)), rel=1e-3)
+    assert material.fits.r2 == pytest.approx(1.0 - best / float(examples.targets.var(correction=0)), rel=1e-3)
     publish(study, Stores())
     page = Path("small.html").read_text()
     assert "prediction against target" in page
@@ -273,7 +276,7 @@ def test_a_function_that_isn_t_defined_at_an_end_is_drawn() -> None:
     study = small_study(dataset=function_dataset("entropy", entropy, train=240, test=60), trials=4)
     run(study)
     fits = gather(study, Stores(storage=STORAGE, data_root=Path("data"))).fits
-    assert fits["function"] == pytest.approx(entropy(torch.tensor(fits["x"])).tolist())
+    assert fits.function == pytest.approx(entropy(torch.tensor(fits.x)).tolist())
 
 
 def entropy(x: torch.Tensor) -> torch.Tensor:

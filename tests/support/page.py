@@ -1,8 +1,16 @@
-"""A page as a browser reads it."""
+"""A report's page as a browser reads it."""
 
 from __future__ import annotations
 
 from html.parser import HTMLParser
+from pathlib import Path
+
+from searchlib import Study
+from searchlib.report.exhibits import draw
+from searchlib.report.material import Material, gather
+from searchlib.report.page import render
+from searchlib.stores.stores import Stores
+from support import STORAGE
 
 VOID = {"meta", "link", "br", "img", "hr", "input"}
 
@@ -47,3 +55,17 @@ class Page(HTMLParser):
     @property
     def figures(self) -> set[str]:
         return {name.removeprefix("figure-") for name in self.ids if name.startswith("figure-")}
+
+
+def gathered(study: Study) -> Material:
+    """What the report is made from, of a study in the working folder."""
+    return gather(study, Stores(storage=STORAGE, data_root=Path("data")))
+
+
+def page_of(study: Study, material: Material | None = None) -> Page:
+    return Page(render(material or gathered(study)))
+
+
+def drawn(material: Material) -> set[str]:
+    """The names of the figures that the report has."""
+    return {one.name for one in draw(material) if one.drawn}

@@ -96,7 +96,7 @@ def test_a_study_full_of_hostile_words() -> None:
     text = path.read_text(encoding="utf-8")
     assert_harmless(text)
     assert "{{ 7*7 }}" in Page(text).text
-    words = note(gather(study, Stores()).data)
+    words = note(gather(study, Stores()).findings)
     assert not re.search(r"(?<!\\)[<>]", words), "Markdown may hold HTML"
     assert not Path("NAME.html").exists()
     runner = CliRunner()
