@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from support import STORAGE, prepare, run, search, small_study, stored
+from support import STORAGE, prepare, run, search_all, small_study, stored
 from support.page import drawn, gathered, page_of
 
 from searchlib import Choice, StudyError
@@ -152,8 +152,7 @@ def test_unfinished_studies_still_have_a_page() -> None:
     assert "0 of 12 trials" in page.text
     assert "unfinished" in page.text
     assert page.figures == set()
-    for _ in search(study, trials=4):
-        pass
+    search_all(study, trials=4)
     page = page_of(study)
     assert study.question in page.text
     assert "cells" in page.figures

@@ -11,7 +11,7 @@ from pathlib import Path
 import optuna
 import pytest
 from optuna.trial import create_trial
-from support import STORAGE, prepare, run, search, small_study, stored
+from support import STORAGE, prepare, run, search, search_all, small_study, stored
 from support.command import write_study
 from support.watched import watched
 
@@ -180,8 +180,7 @@ def test_the_ledger_says_when_which_trial_which_checkpoint_and_which_code() -> N
 def test_a_claim_that_is_withdrawn_leaves_no_trace() -> None:
     prepare(parts=("train",))
     study = small_study(trials=4)
-    for _ in search(study):
-        pass
+    search_all(study)
     with pytest.raises(DataError, match="t10k-images.*searchlib data fetch"):
         evaluate(study)
     assert not stored(study).user_attrs["test_ledger"]

@@ -18,7 +18,7 @@ import optuna
 import pytest
 import torch
 from optuna.trial import TrialState, create_trial
-from support import STORAGE, empty_mlflow_store, prepare, run, search, small_study, stored
+from support import STORAGE, empty_mlflow_store, prepare, run, search, search_all, small_study, stored
 
 from searchlib import Choice, Dataset, Examples, LogUniform, Study, StudyError
 from searchlib.cli import main as cli
@@ -335,8 +335,7 @@ def test_two_optuna_storages_share_one_mlflow_store() -> None:
     steps = search(study, Stores(storage="other.journal"))
     next(steps)
     steps.close()
-    for _ in search(study, Stores(storage="other.journal")):
-        pass
+    search_all(study, Stores(storage="other.journal"))
     assert repair(study, Stores(storage="other.journal", data_root=Path("data"))).mended == []
     assert look(study).differences == []
     everything = {found.info.run_id for found in runs_of(study)}
@@ -596,8 +595,7 @@ def test_studies_of_every_kind(kind: str, monkeypatch: pytest.MonkeyPatch) -> No
 def test_a_database_with_a_gap_in_its_numbers() -> None:
     study, place = small_study(trials=4), "sqlite:///optuna.db"
     prepare()
-    for _ in search(study, Stores(storage=place)):
-        pass
+    search_all(study, Stores(storage=place))
     assert verify(study, Stores(storage=place)).differences == []
     found = Stores(place).optuna_study("small")
     assert found is not None

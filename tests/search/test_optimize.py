@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from optuna.trial import TrialState
-from support import STORAGE, prepare, run, search, small_study, stored, table
+from support import STORAGE, prepare, run, search, search_all, small_study, stored, table
 
 from searchlib import Choice, LogUniform, StudyError
 from searchlib.analysis import best_trial, cells, study_status
@@ -120,8 +120,7 @@ def test_adopted_trials_get_one_run_each() -> None:
     next(steps)
     steps.close()
     open_trials = [trial.number for trial in stored(study).get_trials() if not trial.state.is_finished()]
-    for _ in search(study, trials=8):
-        pass
+    search_all(study, trials=8)
     query = "tags.`optuna.trial_number` = '4'"
     assert len(client.search_runs([experiment], query)) == (1 if 4 in open_trials else 2)
 

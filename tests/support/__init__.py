@@ -66,6 +66,11 @@ def search(study: Study, stores: Stores | None = None, **options):
     return searching.search(study, stores or Stores(), **options)
 
 
+def search_all(study: Study, stores: Stores | None = None, **options) -> None:
+    for _ in search(study, stores, **options):
+        pass
+
+
 def prepare(*, parts: tuple[str, ...] = ("train", "t10k"), folder: Path = Path()) -> None:
     """Data and an empty MLflow store in a working folder."""
     write_idx(folder / "data", parts=parts)
@@ -76,22 +81,22 @@ def prepare(*, parts: tuple[str, ...] = ("train", "t10k"), folder: Path = Path()
 def run(study: Study, stores: Stores | None = None, **options) -> optuna.Study:
     """Search to the end; the Optuna study."""
     prepare()
-    for _ in search(study, stores, **options):
-        pass
-    return stored(study)
+    search_all(study, stores, **options)
+    return stored(study, stores)
 
 
-def stored(study: Study) -> optuna.Study:
-    found = Stores(STORAGE).optuna_study(study.name)
+def stored(study: Study, stores: Stores | None = None) -> optuna.Study:
+    """The Optuna study, read anew."""
+    found = Stores(stores.storage if stores else STORAGE).optuna_study(study.name)
     assert found is not None
     return found
 
 
-def table(study: Study) -> list[tuple]:
+def table(study: Study, stores: Stores | None = None) -> list[tuple]:
     """What must not depend on kills: number, state, parameters, value, curve, outcome."""
     return [
-        (t.number, t.state.name, t.params, t.values, t.intermediate_values, t.user_attrs["outcome"])
-        for t in stored(study).get_trials(deepcopy=False)
+        (t.number, t.state.name, t.params, t.values, t.intermediate_values, t.user_attrs.get("outcome"))
+        for t in stored(study, stores).get_trials(deepcopy=False)
     ]
 
 

@@ -16,27 +16,16 @@ from searchlib.search import recorder
 from searchlib.stores.mlflow_store import connect
 from searchlib.stores.stores import Stores
 from searchlib.stores.tracking import Tracker
-from searchlib.study.study import Study
-from support import STORAGE, run, small_study
+from support import run, small_study, stored, table
 
 STUDY = small_study(trials=12)
-
-
-def rows(storage: str = STORAGE, study: Study = STUDY) -> list[tuple]:
-    """What no fault may change: number, state, parameters, value, curve, outcome."""
-    found = Stores(storage).optuna_study(study.name)
-    assert found is not None
-    return [
-        (t.number, t.state.name, t.params, t.values, t.intermediate_values, t.user_attrs.get("outcome"))
-        for t in found.get_trials(deepcopy=False)
-    ]
 
 
 @functools.cache
 def uninterrupted() -> list[tuple]:
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
         run(STUDY)
-        return rows()
+        return table(STUDY)
 
 
 def before_batch(patch: pytest.MonkeyPatch, number: int, fault: Callable[[], Any]) -> None:
@@ -59,12 +48,12 @@ def assert_one_line(error: SearchlibError, *expected: str) -> None:
     assert "same command again" in message
 
 
-def assert_nothing_lost(storage: str = STORAGE, tracking_uri: str | None = None) -> None:
+def assert_nothing_lost(stores: Stores | None = None) -> None:
     """The trials of an uninterrupted search; in MLflow one run a trial, with its whole curves; nothing left running."""
-    assert rows(storage) == uninterrupted()
-    study = Stores(storage).optuna_study(STUDY.name)
-    assert study is not None
-    client = connect(tracking_uri)
+    stores = stores or Stores()
+    assert table(STUDY, stores) == uninterrupted()
+    study = stored(STUDY, stores)
+    client = connect(stores.tracking_uri)
     runs = client.search_runs([client.get_experiment_by_name(STUDY.name).experiment_id])
     parents = [found for found in runs if found.data.tags["searchlib.kind"] == "study"]
     assert [parent.info.status for parent in parents] == ["FINISHED"]

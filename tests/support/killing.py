@@ -36,7 +36,7 @@ from searchlib.stores.sqlite_runs import SqliteRuns
 from searchlib.stores.stores import Stores
 from searchlib.training import snapshots
 from searchlib.training.snapshots import Snapshots
-from support import prepare, search, small_study
+from support import prepare, search, search_all, small_study
 
 for module in (  # what a search imports only where it needs it
     "alembic.command",
@@ -209,8 +209,7 @@ def live(
     reaper = Reaper(at, torn)
     reaper.arm()
     study = small_study(**changes)
-    for _ in search(study, Stores(storage=storage)):
-        pass
+    search_all(study, Stores(storage=storage))
     if evaluated:
         holdout.evaluate(study, Stores(storage=storage, data_root=Path("data")))
     reaper.over = True

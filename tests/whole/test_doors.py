@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from support import blobs, prepare, run, search, small_study, stored
+from support import blobs, prepare, run, search_all, small_study, stored
 from support.command import write_study
 from support.packages import TREES, short
 from support.page import Page
@@ -264,8 +264,7 @@ def test_secrets_in_what_a_library_says_are_not_shown() -> None:
 def test_what_is_recorded_of_a_storage_is_masked() -> None:
     """In the tag of the parent run."""
     prepare()
-    for _ in search(small_study(trials=4), Stores("password=zqx1")):
-        pass
+    search_all(small_study(trials=4), Stores("password=zqx1"))
     client = connect(None)
     (parent,) = client.search_runs(
         [client.get_experiment_by_name("small").experiment_id], "tags.`searchlib.kind` = 'study'"

@@ -19,9 +19,9 @@ from typing import Any
 
 import pytest
 from optuna.storages import RDBStorage
-from support import STORAGE, empty_mlflow_store, search, write_idx
+from support import STORAGE, empty_mlflow_store, search, search_all, table, write_idx
 from support.children import CHILDREN, preload, serve_mlflow
-from support.faults import STUDY, assert_nothing_lost, assert_one_line, before_batch, rows, uninterrupted
+from support.faults import STUDY, assert_nothing_lost, assert_one_line, before_batch, uninterrupted
 
 from searchlib.errors import BusyError, StorageError, TrackingError
 from searchlib.stores import databases, locks, trial_runs
@@ -104,10 +104,9 @@ def test_a_tracking_server_that_goes_and_comes_back_costs_nothing(
     in_the_middle_of_run(monkeypatch, 6, restart)
     before_batch(monkeypatch, -1, lambda: None)
     began = time.monotonic()
-    for _ in search(STUDY, Stores(tracking_uri=server.uri)):
-        pass
+    search_all(STUDY, Stores(tracking_uri=server.uri))
     assert time.monotonic() - began > AWAY
-    assert_nothing_lost(tracking_uri=server.uri)
+    assert_nothing_lost(Stores(tracking_uri=server.uri))
 
 
 def test_a_tracking_server_that_stays_away_ends_the_search(
@@ -118,23 +117,20 @@ def test_a_tracking_server_that_stays_away_ends_the_search(
         in_the_middle_of_run(patch, 6, server.kill)
         before_batch(patch, -1, lambda: None)
         with pytest.raises(TrackingError) as caught:
-            for _ in search(STUDY, Stores(tracking_uri=server.uri)):
-                pass
+            search_all(STUDY, Stores(tracking_uri=server.uri))
     assert_one_line(caught.value, "check --tracking-uri, the server")
-    assert 0 < [row[1] for row in rows()].count("COMPLETE") < 6, "the batches before are there"
+    assert 0 < [row[1] for row in table(STUDY)].count("COMPLETE") < 6, "the batches before are there"
     server.start()
     server.wait()
-    for _ in search(STUDY, Stores(tracking_uri=server.uri)):
-        pass
-    assert_nothing_lost(tracking_uri=server.uri)
+    search_all(STUDY, Stores(tracking_uri=server.uri))
+    assert_nothing_lost(Stores(tracking_uri=server.uri))
 
 
 def test_an_answer_that_is_lost_makes_no_second_run(server: TrackingServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """MLflow's client asks again by itself; the server has made a run by then."""
     in_the_middle_of_run(monkeypatch, 2, lambda: None)
-    for _ in search(STUDY, Stores(tracking_uri=server.uri)):
-        pass
-    assert_nothing_lost(tracking_uri=server.uri)
+    search_all(STUDY, Stores(tracking_uri=server.uri))
+    assert_nothing_lost(Stores(tracking_uri=server.uri))
 
 
 # -------------------------------------------------------------------------------------------------------- PostgreSQL
@@ -213,9 +209,8 @@ def test_postgresql_that_is_restarted_costs_nothing(shared: Postgres, monkeypatc
 
     monkeypatch.setattr(locks, "CHECK_SECONDS", 0.0)
     before_batch(monkeypatch, 2, restart)
-    for _ in search(STUDY, Stores(storage=shared.url)):
-        pass
-    assert_nothing_lost(shared.url)
+    search_all(STUDY, Stores(shared.url))
+    assert_nothing_lost(Stores(shared.url))
 
 
 def test_connections_that_break_again_and_again_cost_nothing(shared: Postgres, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -237,7 +232,7 @@ def test_connections_that_break_again_and_again_cost_nothing(shared: Postgres, m
                 broken += len(cursor.fetchall())
 
     thread = threading.Thread(target=breaker)
-    steps = search(STUDY, Stores(storage=shared.url))
+    steps = search(STUDY, Stores(shared.url))
     next(steps)  # it is open
     thread.start()
     try:
@@ -247,7 +242,7 @@ def test_connections_that_break_again_and_again_cost_nothing(shared: Postgres, m
         over.set()
         thread.join()
     assert broken
-    assert_nothing_lost(shared.url)
+    assert_nothing_lost(Stores(shared.url))
 
 
 def test_postgresql_that_dies_once_it_has_done_it_does_it_once(
@@ -281,10 +276,9 @@ def test_postgresql_that_dies_once_it_has_done_it_does_it_once(
         patch.setattr(RDBStorage, "_get_prepared_new_trial", prepare_a_trial)
         patch.setattr(DefaultDialect, "do_commit", commit_and_die)
         patch.setattr("random.random", lambda: 0.0)  # of two seconds that Optuna waits for before it tries again
-        for _ in search(STUDY, Stores(storage=shared.url)):
-            pass
+        search_all(STUDY, Stores(shared.url))
     assert deaths > STUDY.trials
-    assert_nothing_lost(shared.url)
+    assert_nothing_lost(Stores(shared.url))
 
 
 def test_a_lock_that_another_host_has_taken_stays_lost(shared: Postgres) -> None:
@@ -308,15 +302,13 @@ def test_postgresql_that_stays_away_ends_the_search(shared: Postgres, monkeypatc
         before_batch(patch, 2, shared.stop)
         try:
             with pytest.raises(StorageError) as caught:
-                for _ in search(STUDY, Stores(storage=shared.url)):
-                    pass
+                search_all(STUDY, Stores(shared.url))
         finally:
             shared.start()
     assert_one_line(caught.value, "connection", "shutting down")
-    assert 0 < [row[1] for row in rows(shared.url)].count("COMPLETE") <= 4
-    for _ in search(STUDY, Stores(storage=shared.url)):
-        pass
-    assert_nothing_lost(shared.url)
+    assert 0 < [row[1] for row in table(STUDY, Stores(shared.url))].count("COMPLETE") <= 4
+    search_all(STUDY, Stores(shared.url))
+    assert_nothing_lost(Stores(shared.url))
 
 
 def on_host(name: str, patch: pytest.MonkeyPatch, url: str, study: str = "s") -> StudyLock:
@@ -351,16 +343,15 @@ def test_one_coordinator_a_study_across_hosts(shared: Postgres, monkeypatch: pyt
 
 def test_the_search_ends_when_another_host_has_taken_over(shared: Postgres, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(locks, "CHECK_SECONDS", 0.0)
-    steps = search(STUDY, Stores(storage=shared.url))
+    steps = search(STUDY, Stores(shared.url))
     next(steps)
     shared.stop()
     shared.start()
     with on_host("bob", monkeypatch, shared.url, STUDY.name), pytest.raises(BusyError, match="on bob"):
         for _ in steps:
             pass
-    for _ in search(STUDY, Stores(storage=shared.url)):
-        pass
-    assert rows(shared.url) == uninterrupted()
+    search_all(STUDY, Stores(shared.url))
+    assert table(STUDY, Stores(shared.url)) == uninterrupted()
     assert not Path(STORAGE).exists()
 
 

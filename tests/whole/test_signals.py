@@ -19,10 +19,9 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
-from support import STORAGE, prepare, run, search, small_study
+from support import STORAGE, prepare, run, search_all, small_study, table
 from support.children import CHILDREN, preload, searchlib
 from support.command import write_study
-from support.faults import rows
 
 from searchlib.stores.mlflow_store import connect
 from searchlib.stores.stores import Stores
@@ -79,12 +78,12 @@ def uninterrupted() -> list[tuple]:
     study = small_study(name="asked", trials=8)
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
         run(study)
-        return rows(study=study)
+        return table(study)
 
 
 def assert_saved() -> None:
     """What is recorded is what an uninterrupted search would have; MLflow shows no run at work, and one for each."""
-    done = [row for row in rows(study=small_study(name="asked")) if row[1] != "RUNNING"]
+    done = [row for row in table(small_study(name="asked")) if row[1] != "RUNNING"]
     assert len(done) >= 4
     client = connect(None)
     runs = client.search_runs([client.get_experiment_by_name("asked").experiment_id])
@@ -181,11 +180,10 @@ def test_a_second_signal_ends_it_at_once() -> None:
     assert status_of_interrupted(process) == 130
     assert time.monotonic() - began < 3
     assert said() == "\nInterrupted again: ended at once; what was recorded is saved\n"
-    before = rows(study=small_study(name="asked"))
+    before = table(small_study(name="asked"))
     study = small_study(name="asked", trials=len(before))
-    for _ in search(study):
-        pass
-    after = rows(study=study)
+    search_all(study)
+    after = table(study)
     assert all(row[1] == "COMPLETE" for row in after)
     assert [row for row in before if row[1] == "COMPLETE"] == [after[row[0]] for row in before if row[1] == "COMPLETE"]
 
