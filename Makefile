@@ -3,7 +3,7 @@ PYTHON ?= python3
 STUDY ?= quickstart
 BIN := .venv/bin
 
-.PHONY: study test bench calibrate soak setup ui clean
+.PHONY: study test bench calibrate soak notebook setup ui clean
 
 study: .venv/installed  ## run a study: make study STUDY=init_vs_act
 	$(BIN)/searchlib optimize --study $(STUDY)
@@ -25,6 +25,9 @@ soak: .venv/installed  ## half an hour of kills: nothing may be lost
 
 ui: .venv/installed  ## both dashboards
 	$(BIN)/searchlib ui
+
+notebook: .venv/installed-dev  ## run docs/notebook.ipynb and store it with its outputs
+	$(BIN)/python docs/execute_notebook.py
 
 setup: .venv/installed
 
