@@ -244,7 +244,7 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize(("call", "expected"), REFUSED, ids=lambda value: str(value)[:40])
+@pytest.mark.parametrize(("call", "expected"), REFUSED, ids=[expected[:40] for _, expected in REFUSED])
 def test_bad_input_is_one_line(call, expected: str) -> None:
     write_study()
     with pytest.raises(SearchlibError, match=expected) as caught:
