@@ -24,6 +24,7 @@ import pytest
 from support import SIDE, STORAGE, TEST, TRAIN, prepare, run, search, search_all, small_study, stored, table, write_idx
 from support.faults import STUDY, assert_nothing_lost, assert_one_line, before_batch, uninterrupted
 
+from searchlib.analysis import study_status
 from searchlib.data.datasets import fetch
 from searchlib.data.idx import idx_dataset
 from searchlib.data.idx_files import IdxFile
@@ -33,7 +34,7 @@ from searchlib.search import rounds
 from searchlib.search.recorder import Recorder
 from searchlib.stores.mlflow_store import connect
 from searchlib.stores.parent_run import log_summary, open_parent
-from searchlib.stores.stores import Stores
+from searchlib.stores.stores import StoredStudy, Stores
 from searchlib.stores.tracking import Tracker
 
 # ------------------------------------------------------------------------------------------------------------- disks
@@ -380,11 +381,9 @@ def test_a_clock_that_is_set_back(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_errors_of_a_disk_have_numbers_that_the_terminal_does_not_take_for_its_own() -> None:
     """Only a pipe without a reader and a closed terminal count as an interruption."""
-    from rich.console import Console
+    from searchlib.report.progress import show_progress
 
-    from searchlib.cli.terminal import show_progress
-
-    status = {"cells": [], "best": None, "trials": {"diverged": 0, "failed": 0}}
+    status = study_status(STUDY, StoredStudy())
 
     def steps(number: int):
         raise OSError(number, os.strerror(number))
@@ -392,4 +391,4 @@ def test_the_errors_of_a_disk_have_numbers_that_the_terminal_does_not_take_for_i
 
     for number, expected in ((errno.ENOSPC, OSError), (errno.EPIPE, KeyboardInterrupt), (errno.EIO, KeyboardInterrupt)):
         with pytest.raises(expected):
-            show_progress(STUDY, steps(number), status, Console(quiet=True))
+            show_progress(STUDY, steps(number), status)
