@@ -33,6 +33,8 @@ from searchlib import (
     idx_dataset,
 )
 from searchlib.cli.main import cli
+from searchlib.report.exhibits import EXHIBITS
+from searchlib.report.page import SECTIONS
 from searchlib.study.config import FIELDS
 from searchlib.study.space import encode
 
@@ -44,7 +46,7 @@ def reference() -> str:
     parts = ["# Reference", "Generated from the code by `python docs/generate.py`.", *study(), *space()]
     parts += [*objects(), *hyperparameters()]
     parts += [*initializers(), *activations(), *optimizers(), *schedules(), *samplers(), *pruners(), *datasets()]
-    parts += commands()
+    parts += [*figures(), *commands()]
     return "\n\n".join(parts) + "\n"
 
 
@@ -170,6 +172,15 @@ def datasets() -> list[str]:
         for name, dataset in DATASETS.items()
     ]
     return ["## Data sets", table(("name", "title", "input", "classes"), rows)]
+
+
+def figures() -> list[str]:
+    titles = {section.name: section.title for section in SECTIONS}
+    rows = [
+        (f"`{exhibit.name}`", exhibit.title, titles[exhibit.section], "yes" if exhibit.dashboard else "")
+        for exhibit in EXHIBITS
+    ]
+    return ["## Figures of the report", table(("name", "figure", "section", "in the Optuna Dashboard"), rows)]
 
 
 def commands() -> list[str]:
