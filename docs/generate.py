@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
 import re
 from dataclasses import MISSING
@@ -27,10 +28,13 @@ from searchlib import (
     Layer,
     LogUniform,
     Published,
+    Result,
     Study,
     Uniform,
     function_dataset,
     idx_dataset,
+    optimize,
+    result,
 )
 from searchlib.cli.main import cli
 from searchlib.report.exhibits import EXHIBITS
@@ -44,7 +48,7 @@ TARGET = Path(__file__).with_name("reference.md")
 def reference() -> str:
     """The whole page."""
     parts = ["# Reference", "Generated from the code by `python docs/generate.py`.", *study(), *space()]
-    parts += [*objects(), *hyperparameters()]
+    parts += [*objects(), *library(), *hyperparameters()]
     parts += [*initializers(), *activations(), *optimizers(), *schedules(), *samplers(), *pruners(), *datasets()]
     parts += [*figures(), *commands()]
     return "\n\n".join(parts) + "\n"
@@ -104,6 +108,19 @@ def objects() -> list[str]:
     for made in (MLP, Published, function_dataset, Dataset, idx_dataset, Examples, Layer):
         parts += [f"### {made.__name__}", f"```\n{made.__name__}({arguments(made)})\n\n{inspect.getdoc(made)}\n```"]
     return parts
+
+
+def library() -> list[str]:
+    """What a script or a notebook calls, and what the calls return."""
+    parts = ["## From Python", "`import searchlib`, then `searchlib.optimize(...)`; `docs/notebook.ipynb` shows it."]
+    for made in (optimize, result):
+        parts += [f"### {made.__name__}", f"```\n{made.__name__}({arguments(made)})\n\n{inspect.getdoc(made)}\n```"]
+    rows = [
+        (f"`{name}`", summary(entry.fget if isinstance(entry, property) else entry.func))
+        for name, entry in vars(Result).items()
+        if isinstance(entry, (property, functools.cached_property)) and not name.startswith("_")
+    ]
+    return [*parts, "### Result", summary(Result), table(("attribute", "what"), rows)]
 
 
 def arguments(made: Any) -> str:
