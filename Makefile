@@ -3,7 +3,7 @@ PYTHON ?= python3
 STUDY ?= quickstart
 BIN := .venv/bin
 
-.PHONY: study test bench calibrate soak notebook setup ui clean
+.PHONY: study test quick bench calibrate soak notebook setup ui clean
 
 study: .venv/installed  ## run a study: make study STUDY=init_vs_act
 	$(BIN)/searchlib optimize --study $(STUDY)
@@ -13,6 +13,9 @@ test: .venv/installed-dev  ## lint, types, tests
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
+
+quick: .venv/installed-dev  ## the tests that need no store, server or long training: under a minute
+	$(BIN)/python -m pytest --numprocesses auto --dist worksteal -m "not slow" --ignore tests/whole
 
 bench: .venv/installed-bench  ## how fast it is, against other ways; takes hours on a quiet machine
 	$(BIN)/python -m benchmarks

@@ -536,6 +536,7 @@ def test_alpha_that_was_spent_twice_is_said(undecided: list[int], noted: bool) -
     assert not noted or "(to 5, then 10 seeds)" in said[0]
 
 
+@pytest.mark.slow
 def test_a_real_study_from_search_to_answer() -> None:
     study = small_study(scientific={"activation": Choice("tanh", "relu")}, replicates=2, trials=4)
     run(study)

@@ -318,6 +318,7 @@ PAIRS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("initializer", "activation", "fields"), PAIRS)
 def test_wide_networks_follow_mean_field(initializer: str, activation: str, fields: dict) -> None:
     """Within five standard errors of the mean of the networks, and a bias of the order of the sum of 1/width."""

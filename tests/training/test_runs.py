@@ -125,6 +125,7 @@ def test_snapshots_of_earlier_versions_are_found(monkeypatch: pytest.MonkeyPatch
     assert {name.split(".")[0] for name in tensors} == {"run", "stack"}
 
 
+@pytest.mark.slow
 def test_notes_may_be_large() -> None:
     snapshots, stopped, resumed = Snapshots(Path("snapshots")), one_stack(digits_study()), one_stack(digits_study())
     stopped.advance()
@@ -256,6 +257,7 @@ for run in finish(stack).runs.values():
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="the size of a process is read from /proc")
 def test_memory_that_is_really_short() -> None:
     returned = {"MALLOC_MMAP_THRESHOLD_": "65536"}  # what is freed goes back, instead of staying in a heap with holes
@@ -273,6 +275,7 @@ def refuses(x: torch.Tensor) -> torch.Tensor:
     raise ValueError("out of the domain")
 
 
+@pytest.mark.slow
 def test_a_function_that_raises_fails_its_own_trials_only() -> None:
     study = small_study(scientific={"activation": Choice("relu", refuses, "tanh")}, trials=6, round_size=6)
     trials = run(study).get_trials()

@@ -181,6 +181,7 @@ def has_critical_point(activation: str) -> bool:
     return True
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("initializer", INITIALIZERS)
 def test_every_initializer_and_activation(initializer: str) -> None:
     """All activations under one initializer share one stack, each at its own learning rate."""
@@ -275,6 +276,7 @@ def test_every_depth_with_normalization_and_dropout(depth: int, batch_norm: bool
     assert_equal_alone(members)
 
 
+@pytest.mark.slow
 def test_after_many_steps() -> None:
     """500 steps: in float64 round-off has not grown into a difference."""
     members = [
@@ -487,6 +489,7 @@ def test_a_stack_refuses_trials_of_two_shapes() -> None:
         make_stack(members)
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(
     rates=st.lists(st.floats(1e-4, 0.3), min_size=1, max_size=5),
