@@ -194,27 +194,25 @@ def test_a_claim_that_is_withdrawn_leaves_no_trace() -> None:
 # ------------------------------------------------------------------------------------------------------- ways round it
 
 
-def test_a_new_storage_does_not_open_the_test_set_again() -> None:
-    """MLflow still knows of the first time."""
-    study = small_study(trials=4)
+def test_mlflow_remembers_a_ledger_that_optuna_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wiped, or gone with its storage. The way on is a copy under a new name, with a ledger of its own."""
+    study, copy = small_study(trials=4), small_study(trials=4, name="copy")
     run(study)
     result = evaluate(study)
+    stored(study).set_user_attr("test_ledger", None)
+    with monkeypatch.context() as patch:
+        patch.setattr(holdout, "load_test", lambda *_, **__: pytest.fail("the test set was opened again"))
+        with pytest.raises(HoldoutError, match="was opened at .* but this Optuna storage has no record of"):
+            evaluate(study)
+    with pytest.raises(HoldoutError, match="was opened at"):
+        search_all(study, trials=8)
     Path(STORAGE).unlink()
     with pytest.raises(HoldoutError, match=rf"was opened at .* for trial {result.trial} \(MLflow run .* new name"):
-        list(search(study))
+        search_all(study)
     assert not any(trial.state.is_finished() for trial in stored(study).trials)
-
-
-def test_a_ledger_that_was_wiped_is_missed(monkeypatch: pytest.MonkeyPatch) -> None:
-    study = small_study(trials=4)
-    run(study)
-    evaluate(study)
-    stored(study).set_user_attr("test_ledger", None)
-    monkeypatch.setattr(holdout, "load_test", lambda *args, **options: pytest.fail("the test set was opened again"))
-    with pytest.raises(HoldoutError, match="was opened at .* but this Optuna storage has no record of it"):
-        evaluate(study)
-    with pytest.raises(HoldoutError, match="was opened at"):
-        list(search(study, trials=8))
+    run(copy)
+    assert tags_of("copy") == {}
+    assert evaluate(copy).n == 60
 
 
 def test_the_test_set_is_that_of_the_study_that_was_searched(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -225,16 +223,6 @@ def test_the_test_set_is_that_of_the_study_that_was_searched(monkeypatch: pytest
         with pytest.raises(StudyError, match="has changed since its first trial"):
             evaluate(small_study(trials=4, **change))
     assert stored(small_study()).user_attrs.get("test_ledger") is None
-
-
-def test_a_copy_under_a_new_name_is_another_study() -> None:
-    """With a ledger of its own: searching anew is the way on after a test, and the report of each says its own."""
-    first, second = small_study(trials=4), small_study(trials=4, name="second")
-    run(first)
-    evaluate(first)
-    run(second)
-    assert tags_of("second") == {}
-    assert evaluate(second).n == 60
 
 
 def test_replicates_have_no_test_set_of_their_own() -> None:

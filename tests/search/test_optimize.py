@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from optuna.trial import TrialState
-from support import STORAGE, prepare, run, search, search_all, small_study, stored, table
+from support import STORAGE, prepare, run, search, small_study, stored, table
 
 from searchlib import Choice, LogUniform, StudyError
 from searchlib.analysis import best_trial, cells, study_status
@@ -105,24 +105,6 @@ def test_evaluation_by_step_is_recorded_and_decides_nothing(pruner: str) -> None
     assert not [
         m for m in client.get_run(stored(seldom).trials[0].user_attrs["mlflow_run_id"]).data.metrics if "step" in m
     ]
-
-
-def test_adopted_trials_get_one_run_each() -> None:
-    """A search killed after MLflow had a trial and before Optuna did leaves no second run of it."""
-    study = small_study(trials=4)
-    run(study)
-    client = connect(None)
-    experiment = client.get_experiment_by_name("small").experiment_id
-    parent = stored(study).user_attrs["mlflow_run_id"]
-    tags = {"mlflow.parentRunId": parent, "optuna.study_name": "small", "optuna.trial_number": "4"}
-    client.create_run(experiment, tags=tags)
-    steps = search(study, trials=8)
-    next(steps)
-    steps.close()
-    open_trials = [trial.number for trial in stored(study).get_trials() if not trial.state.is_finished()]
-    search_all(study, trials=8)
-    query = "tags.`optuna.trial_number` = '4'"
-    assert len(client.search_runs([experiment], query)) == (1 if 4 in open_trials else 2)
 
 
 def test_trials_is_a_target_for_the_study() -> None:
