@@ -42,7 +42,7 @@ def error_line(error: Exception, context: click.Context | None = None) -> str:
         return " ".join(shown(error.message, context).split()) if context else text
     if isinstance(error, OSError) and error.strerror:
         place = f" {mask(str(error.filename))}" if error.filename else ""
-        return f"{error.strerror}{place}; mend that and run the same command again: what was recorded stays"
+        return f"{error.strerror}{place}; repair that and run the same command again: what was recorded stays"
     return f"{type(error).__name__}: {mask(text)}; run again with --debug for the traceback"
 
 

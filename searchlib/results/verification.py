@@ -100,8 +100,8 @@ def repair(study: Study, stores: Stores, *, anew: bool = False) -> Verification:
             todo = audit.repairs()
             if not todo:
                 break
-            for difference, mend in todo:
-                mend()
+            for difference, mending in todo:
+                mending()
                 repaired.append(difference)
             audit = _audit(study, stores, tracker)
         return _result(audit, repaired)
