@@ -78,7 +78,7 @@ def draw(report: dict[str, Any], theme: str) -> Path:
         spine.set_visible(False)
     seeds = max(cell["n"] for cell in cells)
     caption = (
-        f"Validation accuracy in %, mean over up to {seeds} seeds, each cell at its own best nuisance values."
+        f"Validation accuracy in %, mean of up to {seeds} training runs, each pair tuned on its own."
         "\nThick frame: best. Thin frames: not significantly different from it."
     )
     figure.text(0.5, 0.02, caption, ha="center", va="bottom", color=ink, fontsize=9.5)

@@ -3,8 +3,8 @@
 Command:   searchlib optimize --study quickstart
 Run time:  25 seconds on two cores
 Result:    kaiming_normal, sigmoid leads with validation 0.975 (10 seeds, 95 % interval 0.970 to 0.980), not
-           significantly different from kaiming_normal and xavier_normal with tanh, relu or sigmoid; test 0.970,
-           interval 0.943 to 0.984. zeros stays at 0.10 (0.39 with sigmoid).
+           significantly different from kaiming_normal with tanh or relu and xavier_normal with tanh or sigmoid; test
+           0.970, interval 0.943 to 0.984. zeros stays at 0.10 (0.39 with sigmoid).
 """
 
 from searchlib import MLP, Choice, LogUniform, Study
