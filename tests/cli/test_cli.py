@@ -23,7 +23,7 @@ import pandas
 import pytest
 from click.testing import CliRunner
 from support import STORAGE, prepare, run, search, write_idx
-from support.command import commands, searchlib, start, write_study
+from support.command import commands, searchlib, start, told, write_study
 
 from searchlib.analysis import study_status
 from searchlib.cli.main import cli, main
@@ -48,13 +48,6 @@ def main_job(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
         done = searchlib("optimize", *ASKED)
     assert (done.returncode, done.stderr) == (0, "")
     return folder, done.stdout
-
-
-def told(*arguments: str) -> str:
-    """What a command that is run in this process prints."""
-    done = CliRunner().invoke(cli, arguments, catch_exceptions=False)
-    assert done.exit_code == 0, done.output
-    return done.stdout
 
 
 def test_the_main_job_end_to_end(main_job: tuple[Path, str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -295,7 +288,7 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize(("arguments", "expected"), REFUSED, ids=lambda value: " ".join(value)[:60])
+@pytest.mark.parametrize(("arguments", "expected"), REFUSED, ids=[expected for _, expected in REFUSED])
 def test_an_error_is_one_line(arguments, expected: str, capsys, monkeypatch: pytest.MonkeyPatch) -> None:
     write_study()
     Path("studies/bad.py").write_text("STUDY = [")

@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from click.testing import CliRunner
+
 from searchlib.cli.main import cli
 
 STUDY = """
@@ -45,6 +47,13 @@ def searchlib(*arguments: str, **environment: str) -> subprocess.CompletedProces
     return subprocess.run(
         command(*arguments), capture_output=True, text=True, timeout=240, env={**os.environ, **environment}
     )
+
+
+def told(*arguments: str) -> str:
+    """What a command that ends well prints; it is run in this process, which costs no imports."""
+    done = CliRunner().invoke(cli, arguments, catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    return done.stdout
 
 
 def start(*arguments: str, stderr: int = subprocess.PIPE) -> subprocess.Popen[str]:

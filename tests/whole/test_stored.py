@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.command import told
 
 STORED = Path(__file__).parent / "stored"
 ADDRESSES = (  # where MLflow's database has the folder that it was made in; nothing else has it
@@ -62,15 +63,6 @@ def unpack(name: str) -> None:
         )
 
 
-def searchlib(*arguments: str) -> str:
-    """What a command prints that ends well."""
-    done = subprocess.run(
-        [sys.executable, "-m", "searchlib", *arguments], capture_output=True, text=True, timeout=240, env=os.environ
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    return done.stdout
-
-
 def expected(name: str) -> Any:
     text = Path("expected", f"expected_{name}").read_text()
     return json.loads(text) if name.endswith(".json") else text
@@ -97,14 +89,14 @@ def test_a_finished_study_is_read_as_before() -> None:
     """Every figure of it, and its one test result, without a change to any file: the test set isn't opened again."""
     unpack("finished")
     before = {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()}
-    status = json.loads(searchlib("status", "--study", "old", "--json"))
+    status = json.loads(told("status", "--study", "old", "--json"))
     assert as_before(status, expected("status.json")), status
-    assert searchlib("export", "--study", "old", "--format", "csv") == expected("export.csv")
-    report = json.loads(searchlib("report", "--study", "old", "--json"))
+    assert told("export", "--study", "old", "--format", "csv") == expected("export.csv")
+    report = json.loads(told("report", "--study", "old", "--json"))
     assert as_before(report, expected("report.json")), report
-    searchlib("verify", "--study", "old")
+    told("verify", "--study", "old")
     test = expected("status.json")["test"]
-    evaluated = searchlib("evaluate", "--study", "old")
+    evaluated = told("evaluate", "--study", "old")
     assert f"{test['accuracy']:.4f}" in evaluated
     assert f"opened once, {test['evaluated_at']}" in evaluated, "the stored result, not one of today"
     assert {path: path.read_bytes() for path in before} == before
@@ -122,9 +114,9 @@ def test_a_finished_study_is_read_as_before() -> None:
 def test_an_unfinished_study_resumes_to_the_same_end(name: str, options: tuple[str, ...]) -> None:
     """The same command ends with the trials and replicates of the version that began; what was stored stays."""
     unpack(name)
-    begun = rows(searchlib("export", *options))
-    searchlib("optimize", *options, *(() if name == "sqlite" else ("--no-evaluate",)))
-    ended, wanted = rows(searchlib("export", *options)), rows(expected("export.csv"))
+    begun = rows(told("export", *options))
+    told("optimize", *options, *(() if name == "sqlite" else ("--no-evaluate",)))
+    ended, wanted = rows(told("export", *options)), rows(expected("export.csv"))
     assert [{key: row[key] for key in EXACT} for row in ended] == [{key: row[key] for key in EXACT} for row in wanted]
     for found, before in zip(ended, wanted, strict=True):
         assert found.keys() >= before.keys()
@@ -134,8 +126,8 @@ def test_an_unfinished_study_resumes_to_the_same_end(name: str, options: tuple[s
     finished = [row for row in begun if row["state"] != "RUNNING"]
     assert len(finished) == {"killed": 4, "sqlite": 13, "half": 12}[name]
     assert all(row in ended for row in finished), "with its value, run and diagnosis, to the last digit"
-    searchlib("verify", *options)
-    status, before = json.loads(searchlib("status", *options, "--json")), expected("status.json")
+    told("verify", *options)
+    status, before = json.loads(told("status", *options, "--json")), expected("status.json")
     for key in ("trials", "replicates"):
         assert as_before(status[key], before[key]), status[key]
     if before["test"]:
