@@ -29,8 +29,8 @@ class OverlayStorage(InMemoryStorage):
         super().__init__()
         self.cell: Mapping[str, Any] = {}
         study_id = self.create_new_study(study.directions, study.study_name)
-        # the trials themselves, no copies: this storage replaces a trial that it changes
-        self._studies[study_id].trials = list(trials)
+        # finished trials themselves, no copies: nothing can write to them
+        self._studies[study_id].trials = [t if t.state.is_finished() else _own(t) for t in trials]
         self._studies[study_id].system_attrs = study._storage.get_study_system_attrs(study._study_id)
         self._trial_id_to_study_id_and_number = {trial._trial_id: (study_id, trial.number) for trial in trials}
         self._max_trial_id = max(self._trial_id_to_study_id_and_number, default=-1)
@@ -44,6 +44,17 @@ class OverlayStorage(InMemoryStorage):
         """Have *trial* in the place of the one with its id."""
         self._set_trial(trial._trial_id, trial)
 
+    def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
+        """Write an attribute so that lists of trials that were taken before have it, too.
+
+        InMemoryStorage replaces the trial instead. With this Optuna's successive halving, and Hyperband, count a
+        trial's own value twice among those of its rung. They have done so from the first version on, and their
+        decisions stay the same.
+        """
+        trial = self._get_trial(trial_id)
+        self.check_trial_is_updatable(trial_id, trial.state)
+        trial._system_attrs[key] = value
+
     def get_all_trials(
         self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
     ) -> list[FrozenTrial]:
@@ -53,6 +64,13 @@ class OverlayStorage(InMemoryStorage):
         return copy.deepcopy(trials) if deepcopy else trials
 
     get_best_trial = BaseStorage.get_best_trial  # by get_all_trials; InMemoryStorage's own doesn't know cells
+
+
+def _own(trial: FrozenTrial) -> FrozenTrial:
+    """A copy with system attributes of its own; all else of a trial is replaced when it changes."""
+    made = copy.copy(trial)
+    made._system_attrs = dict(trial.system_attrs)
+    return made
 
 
 def as_running(trial: FrozenTrial) -> FrozenTrial:

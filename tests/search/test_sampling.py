@@ -394,6 +394,24 @@ def test_a_function_may_bring_any_pruner() -> None:
     assert make_pruner(make_study(pruner=lambda: own), 5) is own
 
 
+def test_asha_decides_as_it_always_has() -> None:
+    """The second best of seven in a rung stays: counted twice, as here, it is among the best quarter of eight.
+
+    In a storage of Optuna's it would be counted once, and leave.
+    """
+    study = make_study(scientific={"activation": Choice("tanh", "relu", "sigmoid")}, pruner="asha")
+    optuna_study = open_study(study, "one.journal")
+    for level in (0.1, 0.2, 0.3, 0.4, 0.5, 0.9):
+        optuna_study.add_trial(curve("relu", level, 1))
+    optuna_study.add_trial(curve("relu", 0.8, 0, running=True))
+    trials = optuna_study.trials
+    for trial in trials[:-1]:
+        trial.system_attrs["completed_rung_0"] = trial.values[0]
+    view = OverlayStorage(optuna_study, trials)
+    view.set_trial_intermediate_value(trials[-1]._trial_id, 1, 0.8)
+    assert not prunes(make_pruner(study, 16), study, view, trials[-1]._trial_id)
+
+
 def test_a_decision_leaves_the_storage_alone() -> None:
     study = make_study(scientific={"activation": Choice("tanh", "relu", "sigmoid")}, pruner="asha")
     optuna_study = open_study(study, "one.journal")
