@@ -164,19 +164,25 @@ class Tracker:
 
     def checkpoint(self, run_id: str) -> bytes:
         """The checkpoint of a trial's run."""
-        with self.errors("has no checkpoint of the champion"), tempfile.TemporaryDirectory() as folder:
-            return Path(self.client.download_artifacts(run_id, CHECKPOINT, folder)).read_bytes()
+        with self.errors("has no checkpoint of the champion"):
+            return self._checkpoint(self.client.get_run(run_id).info.artifact_uri)
 
     def checkpoint_hash(self, run: StoredRun) -> str | None:
         """The SHA-256 of the checkpoint that a run has, None where it has none."""
-        with self.errors("can't be read"), tempfile.TemporaryDirectory() as folder:
+        with self.errors("can't be read"):
             import mlflow
 
-            store = self.client.tracking_uri
-            files = mlflow.artifacts.list_artifacts(artifact_uri=run.artifacts, tracking_uri=store)
+            files = mlflow.artifacts.list_artifacts(artifact_uri=run.artifacts, tracking_uri=self.client.tracking_uri)
             if all(Path(file.path).name != CHECKPOINT for file in files):
                 return None
+            return hashlib.sha256(self._checkpoint(run.artifacts)).hexdigest()
+
+    def _checkpoint(self, artifacts: str) -> bytes:
+        """The checkpoint among the artifacts at that address; by a run's id MLflow would read the run twice."""
+        import mlflow
+
+        with tempfile.TemporaryDirectory() as folder:
             path = mlflow.artifacts.download_artifacts(
-                artifact_uri=f"{run.artifacts}/{CHECKPOINT}", dst_path=folder, tracking_uri=store
+                artifact_uri=f"{artifacts}/{CHECKPOINT}", dst_path=folder, tracking_uri=self.client.tracking_uri
             )
-            return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+            return Path(path).read_bytes()
