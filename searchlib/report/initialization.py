@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from searchlib.files import output_errors, write_whole
+from searchlib.report.exhibits.plots import COLOURS, FAINT, Panels, literal
 from searchlib.training import diagnose_words
 
 if TYPE_CHECKING:
@@ -20,8 +22,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Diagnosis", "diagnose"]
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")  # Okabe & Ito's: colour-blind readers can tell them apart
-FAINT = "rgba(128,128,128,0.45)"
 NETWORKS = 8
 CLASSES = 10
 MEAN_ERRORS = 5.0  # standard errors that the mean of the drawn weights may be from 0, to count as 0
@@ -91,48 +91,32 @@ class Diagnosis:
 
     def figure(self) -> Figure:
         """Second moment and gradient by layer, each network as a thin line, their mean and the prediction; shares."""
-        import html
-
-        from plotly.graph_objects import Scatter
-        from plotly.subplots import make_subplots
-
-        titles = ("second moment of the activation", "squared gradient of the pre-activations", "share")
-        figure = make_subplots(1, 3, subplot_titles=titles)
+        titles = ["second moment of the activation", "squared gradient of the pre-activations", "share"]
+        plot = Panels(460, 1, 3, titles=titles, gaps=(0.07, 0.0))
         layers = list(range(1, len(self.config.widths) + 1))
         for column, statistic in enumerate(("second_moment", "gradient"), start=1):
             by_layer = self.measured[statistic]
             for network in range(self.networks):
                 points = [values[network] if network < len(values) else None for values in by_layer]
-                figure.add_trace(
-                    Scatter(x=layers, y=points, mode="lines", line={"color": FAINT, "width": 1}, showlegend=False,
-                            hoverinfo="skip"),
-                    row=1, col=column,
-                )  # fmt: skip
+                plot.add("scatter", column=column, x=layers, y=points, mode="lines", line={"color": FAINT, "width": 1},
+                         showlegend=False, hoverinfo="skip")  # fmt: skip
             mean = [self._mean(statistic, layer - 1) for layer in layers]
-            self._add(figure, column, mean, "measured, mean", COLOURS[0], "lines+markers", column == 1)
+            _add(plot, column, mean, "measured, mean", COLOURS[0], named=column == 1)
             if self.predicted:
-                expected = self.predicted[statistic]
-                self._add(figure, column, expected, "mean field", COLOURS[1], "lines", column == 1)
-            figure.update_yaxes(type="log", exponentformat="power", row=1, col=column)
+                _add(plot, column, self.predicted[statistic], "mean field", COLOURS[1], named=column == 1, dash="dash")
+            plot.y(column=column, type="log", exponentformat="power")
         for statistic, colour in (("saturated", COLOURS[2]), ("dead", COLOURS[3])):
             share = [self._mean(statistic, layer - 1) for layer in layers]
             if any(value is not None for value in share):
-                self._add(figure, 3, share, statistic, colour, "lines+markers", True)
-        figure.update_yaxes(range=[-0.02, 1.02], tickformat=".0%", row=1, col=3)
-        figure.update_xaxes(title="layer", dtick=1 if len(layers) <= 12 else None)
-        title = {"text": html.escape(self.title, quote=False), "font": {"size": 15}}
-        figure.update_layout(template="simple_white", height=460, title=title, legend={"orientation": "h", "y": -0.2})
-        return figure
-
-    def _add(
-        self, figure: Figure, column: int, values: list[Any], label: str, colour: str, mode: str, legend: bool
-    ) -> None:
-        from plotly.graph_objects import Scatter
-
-        layers = list(range(1, len(values) + 1))
-        line = {"color": colour, "dash": "dash" if mode == "lines" else "solid"}
-        trace = Scatter(x=layers, y=values, mode=mode, name=label, legendgroup=label, line=line, showlegend=legend)
-        figure.add_trace(trace, row=1, col=column)
+                _add(plot, 3, share, statistic, colour)
+        plot.y(column=3, range=[-0.02, 1.02], tickformat=".0%")
+        plot.x(title={"text": "layer"}, dtick=1 if len(layers) <= 12 else None)
+        plot.layout |= {
+            "title": {"text": literal(self.title), "font": {"size": 15}},
+            "legend": {"orientation": "h", "y": -0.2},
+            "margin": {"t": 90},
+        }
+        return plot.figure().update_layout(template="simple_white")
 
     def write(self, path: Path | str) -> Path:
         """Write the figure and the findings as one HTML file that needs nothing else; returns its path."""
@@ -146,6 +130,22 @@ class Diagnosis:
         with output_errors(path, "figure"):
             write_whole(path, f"{head}{style}</head><body>{page}{found}</body></html>\n".encode())
         return path
+
+
+def _add(
+    plot: Panels,
+    column: int,
+    values: Sequence[float | None],
+    label: str,
+    colour: str,
+    *,
+    named: bool = True,
+    dash: str = "solid",
+) -> None:
+    plot.add(
+        "scatter", column=column, x=list(range(1, len(values) + 1)), y=values, name=label, legendgroup=label,
+        mode="lines+markers" if dash == "solid" else "lines", line={"color": colour, "dash": dash}, showlegend=named,
+    )  # fmt: skip
 
 
 def diagnose(
