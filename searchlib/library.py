@@ -152,7 +152,7 @@ def optimize(
     timeout: float | None = None,
     device: str = "auto",
     evaluate: bool = True,
-    storage: str | None = None,
+    storage: str | os.PathLike[str] | None = None,
     tracking_uri: str | None = None,
     data_root: str | os.PathLike[str] | None = None,
     studies: str | os.PathLike[str] | None = None,
@@ -203,7 +203,7 @@ def optimize(
 def result(
     study: str | os.PathLike[str] | Study,
     *,
-    storage: str | None = None,
+    storage: str | os.PathLike[str] | None = None,
     tracking_uri: str | None = None,
     data_root: str | os.PathLike[str] | None = None,
     studies: str | os.PathLike[str] | None = None,
@@ -220,14 +220,14 @@ def result(
 
 def _opened(
     study: str | os.PathLike[str] | Study,
-    storage: str | None,
+    storage: str | os.PathLike[str] | None,
     tracking_uri: str | None,
     data_root: str | os.PathLike[str] | None,
     studies: str | os.PathLike[str] | None,
 ) -> tuple[Study, Stores]:
     """The study, and the places that were given, or that the environment or the defaults name."""
     stores = Stores(
-        storage or os.environ.get("SEARCHLIB_STORAGE") or Stores.storage,
+        os.fspath(storage or os.environ.get("SEARCHLIB_STORAGE") or Stores.storage),
         tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or None,
         Path(data_root or os.environ.get("SEARCHLIB_DATA") or Stores.data_root),
     )

@@ -110,6 +110,11 @@ class Initializer:
     knows_activation: bool = False
     reads_data: bool = False
 
+    @property
+    def __name__(self) -> str:
+        """The law's name: an entry of ``INITIALIZERS`` may stand in a study as a function does."""
+        return self.law.__name__
+
     def __call__(self, weight: torch.Tensor, layer: Layer) -> None:
         self.law(weight, layer)
 
@@ -292,4 +297,6 @@ BIASES: dict[str, BiasLaw] = {"constant": _constant_bias, "pytorch_default": _py
 
 def get_initializer(name: str | Callable[..., None]) -> Initializer:
     """The initializer of that name, or a function of a study file wrapped as one."""
+    if isinstance(name, Initializer):
+        return name
     return INITIALIZERS[name] if isinstance(name, str) else Initializer(name, reads_data=True)

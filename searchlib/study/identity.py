@@ -33,18 +33,26 @@ NAMED = (types.BuiltinFunctionType, types.MethodDescriptorType, types.ModuleType
 
 
 def identified(study: Study) -> Study:
-    """*study* with the source of its own functions as its ``code``; a study of a file is returned as it is.
+    """*study* with the source of its own functions as its ``code``.
+
+    A study as a file has it is returned as it is; of a changed copy of one, functions made in a notebook or a script
+    are added to the file's code.
 
     StudyError where the source of a function isn't there, or where it reads a variable that is no constant: a change
     of it between two searches would go unnoticed.
     """
+    own = _OwnCode()
     if study.path is not None:
-        return study
+        for part in PARTS:
+            for function in _functions_within(getattr(study, part)):
+                if function.__module__ == "__main__":
+                    own.text(function, part)
+        added = list(own.sources.values())
+        return dataclasses.replace(study, code="\n".join([study.code, *added])) if added else study
     if study.name.endswith(".replicates"):
         raise StudyError(
             f"name={study.name!r}: names that end in .replicates are taken, for the replicates of a study; give another"
         )
-    own = _OwnCode()
     for part in PARTS:
         own.text(getattr(study, part), part)
     return dataclasses.replace(study, code="\n".join(own.sources.values()))
@@ -78,7 +86,7 @@ class _OwnCode:
         if isinstance(value, types.MethodType):
             return self.text([value.__func__, value.__self__], place)
         if isinstance(value, functools.partial):
-            return self.text([value.func, value.args, value.keywords], place)
+            return self.keep(value, self.text([value.func, value.args, value.keywords], place))
         if hasattr(value, "__wrapped__"):  # functools.cache and its kin
             return self.text(value.__wrapped__, place)
         if id(value) in self.met:
@@ -87,13 +95,21 @@ class _OwnCode:
             hasattr(value, "__dict__") and not _is_installed(type(value).__module__)
         ):
             self.met[id(value)] = value
-            return f"{type(value).__qualname__}{self.text([type(value), vars(value)], place)}"
+            text = f"{type(value).__qualname__}{self.text([type(value), vars(value)], place)}"
+            # what searchlib's own values say (a Choice, an MLP) is in the definition already
+            return text if type(value).__module__.split(".")[0] == "searchlib" else self.keep(value, text)
         if _is_singleton(value):
             return repr(value)
         raise StudyError(
             f"{place}: a {type(value).__name__} can't be identified, so a change of it would go unnoticed; make it "
             "inside of the function, or write the study as a file"
         )
+
+    def keep(self, value: object, text: str) -> str:
+        """*text*, kept as a source of its own: a study's field that holds *value* drops what ``text`` returns."""
+        self.met[id(value)] = value
+        self.sources[id(value)] = text
+        return text
 
     def add(self, value: types.FunctionType | type, place: str) -> None:
         if id(value) in self.met or _is_installed(value.__module__):
@@ -156,6 +172,20 @@ class _OwnCode:
                         yield from self.read_by(function, [], f"{place}: {kind.__name__}")
             elif isinstance(value, CONSTANTS) and not name.startswith("__"):
                 yield f"{kind.__name__}.{name} = {value!r}"
+
+
+def _functions_within(value: Any) -> Iterator[types.FunctionType]:
+    """The functions that a field of a study holds: itself, in a dict, among the options of a Choice, of a data set."""
+    if isinstance(value, types.FunctionType):
+        yield value
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from _functions_within(item)
+    elif isinstance(value, tuple):
+        for item in value:
+            yield from _functions_within(item)
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        yield from _functions_within(vars(value))
 
 
 def _functions(member: Any) -> Iterator[types.FunctionType]:

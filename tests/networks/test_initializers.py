@@ -15,7 +15,7 @@ from torch import nn
 from searchlib.errors import StudyError
 from searchlib.networks import meanfield
 from searchlib.networks.activations import ACTIVATIONS, get_activation
-from searchlib.networks.initializers import INITIALIZERS, Layer
+from searchlib.networks.initializers import INITIALIZERS, Layer, get_initializer
 from searchlib.networks.meanfield import critical_point, recommended_gain
 from searchlib.study.config import TrialConfig
 from searchlib.training.network import build_mlp, initialize, initialize_layer
@@ -499,3 +499,11 @@ def test_a_convolution_counts_its_kernel_as_fan_in() -> None:
     assert convolution.weight.requires_grad
     with pytest.raises(StudyError, match="'lsuv' looks at data, which works for an MLP only"):
         initialize_layer(convolution, TrialConfig(initializer="lsuv"), index=0, last=False, generator=torch.Generator())
+
+
+def test_an_entry_stands_in_a_study_as_a_function_does() -> None:
+    """With its name, its bias law and its rule for the gain."""
+    entry = INITIALIZERS["pytorch_default"]
+    config = TrialConfig(initializer=entry)
+    assert config.encoded()["initializer"] == "pytorch_default"
+    assert get_initializer(config.initializer) is entry

@@ -126,7 +126,7 @@ def test_timeout_stops_and_the_same_call_goes_on() -> None:
 
 def test_a_changed_study_is_refused_and_the_change_named() -> None:
     run(small_study(trials=4))
-    with pytest.raises(StudyError, match="momentum.*0.9.*0.5.*new name.*old file"):
+    with pytest.raises(StudyError, match="momentum.*0.9.*0.5.*another name.*restore"):
         run(small_study(trials=4, fixed={"momentum": 0.5, "epochs": 2}))
     assert len(run(small_study(trials=8, question="Worded anew?")).trials) == 8
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import importlib
 import sys
@@ -14,6 +15,7 @@ from searchlib import Study, StudyError, load_study
 from searchlib.study import identified
 
 MODULE = """
+import dataclasses
 import functools
 import torch
 import torch.nn.functional as F
@@ -201,3 +203,51 @@ def test_lambdas_on_one_line_belong_together() -> None:
     code = identified(Study(question="?", dataset="digits", sampler="tpe", fixed={"activation": first})).code
     assert code == "lambda x: x\nlambda x: -x"
     assert second(1) == -1
+
+
+HOLDERS = """
+class Named(functools.partial):
+    __name__ = "named"
+
+class Maker:
+    __name__ = "maker"
+    def __init__(self, n):
+        self.n = n
+    def sampler(self):
+        return self.n
+    def __call__(self, config, dataset):
+        return self.n
+"""
+
+
+@pytest.mark.parametrize(
+    "holds",
+    [
+        "study(fixed={'activation': Named(decorated, more=VALUE)})",
+        "study(sampler=Maker(VALUE).sampler)",
+        "study(model=Maker(VALUE))",
+    ],
+    ids=["partial", "method", "object"],
+)
+def test_a_value_that_a_field_itself_holds_counts(holds: str) -> None:
+    """A partial, a bound method and a callable object carry values that no source shows."""
+    source = MODULE + HOLDERS
+    three, four, again = (made(source, holds.replace("VALUE", value)).code for value in ("3", "4", "3"))
+    assert three != four
+    assert three == again
+
+
+def test_a_function_of_a_notebook_in_a_copy_of_a_file_s_study_counts() -> None:
+    Path("asked.py").write_text(
+        "from searchlib import Study\ndef act(x):\n    return x\n"
+        "STUDY = Study(question='?', dataset='digits', fixed={'activation': act})\n"
+    )
+    study = load_study("asked.py")
+
+    def act(x: float) -> float:
+        return -x
+
+    act.__module__ = "__main__"  # as in a notebook
+    changed = identified(dataclasses.replace(study, fixed={"activation": act}))
+    assert "return -x" in changed.code
+    assert changed.identity != study.identity
