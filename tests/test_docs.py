@@ -35,5 +35,13 @@ def test_each_study_loads_and_is_listed_with_what_it_found(name: str) -> None:
         assert RESULTS["studies"][name]["identity"] == study.identity, "the study changed since it ran: run it again"
 
 
+def test_the_main_study_is_a_fair_comparison_of_many_pairs() -> None:
+    study = load_study("init_vs_act", STUDIES)
+    assert study.sampler == "balanced"
+    assert len(study.cells) >= 36
+    assert study.trials % len(study.cells) == 0, "every cell gets the same number of points"
+    assert study.replicates
+
+
 def test_the_laws_on_the_page_are_what_pytorch_draws() -> None:
     assert runpy.run_path(str(DOCS / "reproductions.py"))["laws"]() == pytest.approx(RESULTS["laws"], rel=1e-3)
