@@ -33,12 +33,12 @@ def verify(study: Study, stores: Stores, repair: bool, as_json: bool) -> None:
 
     Example: searchlib verify --study init_vs_act
     """
-    from searchlib.results import repair as mend
+    from searchlib.results import repair as repair_stores
     from searchlib.results import verify as compare
 
     if repair:
         anew = "--tracking-uri" in click.get_current_context().meta.get(GIVEN, {})
-        found = mend(study, stores, anew=anew)
+        found = repair_stores(study, stores, anew=anew)
     else:
         found = compare(study, stores)
     if as_json:

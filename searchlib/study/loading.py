@@ -97,7 +97,7 @@ def load_study_file(path: Path) -> Study:
         raise
     except SyntaxError as error:
         file = error.filename or path  # it may be in a module that the study file imports
-        raise StudyError(f"{file}:{error.lineno or 1}: {error.msg}; mend the syntax of the file") from None
+        raise StudyError(f"{file}:{error.lineno or 1}: {error.msg}; correct the syntax of the file") from None
     except StudyError as error:
         raise StudyError(f"{path}:{_line(error, path)}: ", error.message) from None
     except BaseException as error:  # SystemExit, say: the file may raise whatever it likes

@@ -38,7 +38,7 @@ ONLY_RUNNING_TELLS = [
     "STUDY = replace(BASE, trials=4)",
 ]
 BROKEN = {
-    "STUDY = Study(": "asked.py:3: .*mend the syntax",
+    "STUDY = Study(": "asked.py:3: .*correct the syntax",
     "STUDY = Study(question='?', trials=COUNT)\nCOUNT = 3": "asked.py:3: NameError",
     "STUDY = Study(questoin='?')": "did you mean question",
     "STUDY = Study(question='?', trials=0)": "trials=0: expected a whole number",

@@ -161,7 +161,7 @@ def test_a_condition_that_can_never_be_met_is_refused(value: str) -> None:
 # ------------------------------------------------------------------------------------------------------ bad ones
 
 BAD = {
-    "syntax error": ('question="Which one?",', 'question="Which one?"', "asked.py:6: ", "mend the syntax"),
+    "syntax error": ('question="Which one?",', 'question="Which one?"', "asked.py:6: ", "correct the syntax"),
     "no STUDY": ("STUDY = Study", "study = Study", "asked.py: defines no STUDY; expected STUDY = Study("),
     "STUDY is something else": (
         "STUDY = Study(", "STUDY = dict(", "asked.py: STUDY is a dict; expected STUDY = Study("
