@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import html
 import os
+import threading
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["Result", "optimize", "result"]
 
 PAGE_HEIGHT = 800  # of the report in a notebook, in pixels
+COUNTING_SECONDS = 5.0  # for an interrupted search to count what is stored
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -245,12 +247,19 @@ def _result(study: Study, stores: Stores, target: int | None = None, page: Path 
 
 
 def _saved(study: Study, stores: Stores, target: int) -> str:
-    """What an interrupted search has recorded."""
-    with contextlib.suppress(Exception):  # a storage that is away for the moment
-        status = study_status(study, stores.read(study))
-        seeds = f" and {status.replicates.completed} replicates" if status.replicates else ""
-        return f"{status.trials.ended} of {target} trials{seeds} are saved; run the same again to resume"
-    return "what was recorded is saved; run the same again to resume"
+    """What an interrupted search has recorded; a storage that doesn't answer soon isn't waited for."""
+    saved = ["what was recorded is saved"]
+
+    def count() -> None:
+        with contextlib.suppress(Exception):
+            status = study_status(study, stores.read(study))
+            seeds = f" and {status.replicates.completed} replicates" if status.replicates else ""
+            saved.append(f"{status.trials.ended} of {target} trials{seeds} are saved")
+
+    counting = threading.Thread(target=count, daemon=True)
+    counting.start()
+    counting.join(COUNTING_SECONDS)
+    return f"{saved[-1]}; run the same again to resume"
 
 
 def _frame(rows: Any) -> DataFrame:

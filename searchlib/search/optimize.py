@@ -1,8 +1,8 @@
-"""The search: ask a round of trials, train it in stacks, record it, and again; then the replicates.
+"""The search: ask for a round of trials, train them in stacks, record them, repeat; then the replicates.
 
-A round's trials are all created before the first of them gets a result, and everything that a trial does depends on
-(study, number) alone. So an interrupted search resumes: its unfinished trials form the same stacks as before, and the
-result is that of an uninterrupted one.
+All trials of a round are created before any of them has a result, and everything that a trial does depends on (study,
+number) alone. So an interrupted search resumes: its unfinished trials form the same stacks again, and the result is
+that of an uninterrupted search.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ def search(
 ) -> Generator[Progress, None, None]:
     """Search until the study has *trials* (default: the study's own number), then run its replicates.
 
-    A generator: it works while it is iterated, and yields Progress after each epoch of a stack. It resumes what is
-    unfinished, and yields nothing where nothing is. Results are recorded as they come; they stay however it ends.
+    A generator that yields Progress after each epoch of a stack. It resumes an unfinished study, and yields nothing for
+    a finished one. Results are recorded as they come, and stay however the search ends.
 
-    timeout: seconds after which it stops in good order. device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+    timeout: seconds after which it stops cleanly. device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
 
-    Raises StudyError (a study that has changed since its first trial, whose test set was opened, or that doesn't fit
-    its data), BusyError (another process works on it), DataError (a data set that can't be had), DeviceError,
+    Raises StudyError (the study has changed since its first trial, its test set was opened, or it doesn't fit its
+    data), BusyError (another process works on it), DataError (the data set isn't available), DeviceError,
     StorageError and TrackingError.
     """
     from searchlib.training.loop import denormals_flushed
@@ -75,18 +75,18 @@ def search(
         if ledger:
             raise StudyError(
                 f"study {study.name!r} is closed: its test set was opened at {ledger['claimed_at']} with {len(stored)} "
-                f"trials, so going on to {target} would select on a used test set; "
-                "save the study under a new name to search more"
+                f"trials, and a search for {target} would select on a test set that was used; save the study under a "
+                "new name to search more"
             )
         target = max(target, len(stored))
         examples = stores.examples(study)
         engine = Engine(study, examples, device)
         optuna_study.set_user_attr("target", target)
-        warm_up(study)  # before another thread competes for the interpreter
+        warm_up(study)  # before other threads compete for Python's lock
         tags = {**environment(), "device": device, "optuna.storage": stores.shown}
         with contextlib.ExitStack() as opened:
 
-            def open_tracker() -> None:  # seconds, in which the first stack trains
+            def open_tracker() -> None:  # takes seconds, in which the first stack trains
                 opened.enter_context(tracker)
                 named = {f"searchlib.{key}": value for key, value in tags.items()}
                 opened.enter_context(recording(tracker, optuna_study, examples, tags=named))
@@ -110,7 +110,7 @@ def search(
 
 
 def _open_study(study: Study, stores: Stores) -> optuna.Study:
-    """Create or load the Optuna study. StudyError where it was begun with another definition."""
+    """Create or load the Optuna study. StudyError where its stored definition differs."""
     import optuna
 
     made = optuna.create_study(

@@ -1,4 +1,4 @@
-"""Recording finished trials off the training thread."""
+"""Recording of finished trials on a thread of its own."""
 
 from __future__ import annotations
 
@@ -24,20 +24,21 @@ if TYPE_CHECKING:
 __all__ = ["Recorder"]
 
 MOST = 64  # trials in one write
-MOST_WAITING = 128  # for their turn; then training waits, so that an interrupted search is soon saved
-GRACE = 30.0  # seconds in which an interrupted search may still store what is finished
-PATIENCE = 0.0002  # seconds that the training thread, back from one of torch's operations, waits for this one's Python
+MOST_WAITING = 128  # trials in the queue; then training waits, so that an interrupted search is saved soon
+GRACE = 30.0  # seconds for an interrupted search to store what is finished
+SWITCH_INTERVAL = 0.0002  # seconds that a training thread waits for Python's lock after an operation of torch
 
 
 class Recorder:
-    """Writes finished trials to MLflow and Optuna on a thread of its own, in the order given, those waiting as one.
+    """Writes finished trials to MLflow and Optuna on a thread of its own, in the order given. A context manager.
 
-    MLflow first: a trial that Optuna calls finished has its run. After an error nothing more is written, and it is
-    raised to whoever checks, puts or drains next, or leaves. Who leaves by an exception waits for GRACE seconds at
-    most: what isn't stored by then, for want of a server, is trained again. Of MOST_WAITING trials the next waits.
+    All trials in the queue are one write, MLflow first: a trial that is finished in Optuna has its run. After an error
+    nothing more is written; the error is raised by the next ``check``, ``put`` or ``drain``, or at the end of the
+    context. A context that ends by an exception waits for at most GRACE seconds; trials that aren't stored by then are
+    trained again.
 
-    begin: called on the thread before it writes anything, to open what may take seconds to open. guard: called before
-    each write, to raise where the study is in other hands by now.
+    begin: called on the thread before the first write, for what takes seconds to open.
+    guard: called before each write; it raises where another process has taken over the study.
     """
 
     def __init__(
@@ -55,17 +56,17 @@ class Recorder:
         self.switch_interval = sys.getswitchinterval()
 
     def __enter__(self) -> Recorder:
-        sys.setswitchinterval(PATIENCE)
+        sys.setswitchinterval(SWITCH_INTERVAL)
         self.thread.start()
         return self
 
     def check(self) -> None:
-        """Raise what went wrong on the thread."""
+        """Raise the thread's error, if there was one."""
         if self.error is not None:
             raise self.error
 
     def put(self, one: TrialRecord | Callable[[], None]) -> None:
-        """Write a trial in its turn, or call a function in its turn, when everything put before is written."""
+        """Queue a trial to be written, or a function to be called when everything before it is written."""
         while True:
             self.check()
             with contextlib.suppress(queue.Full):
@@ -78,21 +79,21 @@ class Recorder:
 
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
         if kind is not None and issubclass(kind, BusyError):
-            self.error = self.error or StorageError("the study is in other hands: nothing more is written")
+            self.error = self.error or StorageError("another process has taken over the study: nothing more is written")
         orderly = kind is None or issubclass(kind, OutOfTimeError)
         patience = None if orderly else GRACE
         try:
             with contextlib.suppress(queue.Full):
                 self.queue.put(None, timeout=patience)
-                self.over.wait(patience)  # Thread.join, once interrupted, takes the thread for ended
-        except KeyboardInterrupt:  # at the very end, while the last results are written: they have their time, too
+                self.over.wait(patience)  # Thread.join, once interrupted, considers the thread ended
+        except KeyboardInterrupt:  # while the last results are written: they have GRACE seconds, too
             with contextlib.suppress(queue.Full):
                 self.queue.put(None, timeout=GRACE)
                 self.over.wait(GRACE)
             raise
         finally:
             if not self.over.is_set():
-                self.error = StorageError("the search was ended while its results waited for a server")
+                self.error = StorageError("the search ended before a server had stored its results")
             sys.setswitchinterval(self.switch_interval)
         if orderly:
             self.check()
@@ -133,18 +134,18 @@ class Recorder:
         self.guard()
         stored = log_trials(self.tracker, records, self.optuna_study.study_name)
         self.guard()
-        if self.error is not None:  # it was ended while this waited for a server
+        if self.error is not None:  # the context ended while this waited for a server
             raise self.error
         storage = self.optuna_study._storage
         with written_together(storage):
             for record, (run_id, checkpoint) in zip(records, stored, strict=True):
                 self._describe(record, run_id, checkpoint)
-        with written_together(storage):  # Optuna reads what was reported when it is told of a pruned trial
+        with written_together(storage):  # to tell a pruned trial, Optuna reads its reported values
             for record in records:
                 self._tell(record)
 
     def _describe(self, record: TrialRecord, run_id: str, checkpoint: str | None) -> None:
-        """Report the curve and set the attributes, as far as a killed recorder hasn't."""
+        """Report the curve and set the attributes, except what a killed recorder has already stored."""
         storage, trial_id = self.optuna_study._storage, record.trial_id
         known = storage.get_trial(trial_id).intermediate_values
         for point in record.curves:

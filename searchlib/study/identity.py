@@ -29,6 +29,7 @@ __all__ = [
 
 PARTS = ("dataset", "model", "scientific", "nuisance", "fixed", "sampler", "pruner")  # fields that may hold functions
 CONSTANTS = (bool, bytes, complex, enum.Enum, float, int, Path, range, str, type(None), type(...))
+GENERATED = {f"__{name}__" for name in ("init", "new", "repr", "eq", "lt", "le", "gt", "ge", "hash", "replace")}
 NAMED = (types.BuiltinFunctionType, types.MethodDescriptorType, types.ModuleType)  # imported: a name says it all
 
 
@@ -151,27 +152,32 @@ class _OwnCode:
                 yield f"{name} = {text}"
 
     def of_class(self, kind: type, place: str) -> Iterator[str]:
-        functions = [value for value in vars(kind).values() if isinstance(value, types.FunctionType)]
-        files = dict.fromkeys(function.__code__.co_filename for function in functions)
+        found = [function for value in vars(kind).values() for function in _functions(value)]
+        functions = [function for function in found if not _is_generated(function, kind)]
         nodes = [
             node
-            for file in files
+            for file in dict.fromkeys(function.__code__.co_filename for function in functions)
             for node in ast.walk(_tree(file))
             if isinstance(node, ast.ClassDef) and node.name == kind.__name__
         ]
-        if not nodes:
+        if functions and not nodes:
             raise _no_source(kind, place)
-        yield ast.unparse(nodes[-1])
+        yield ast.unparse(nodes[-1]) if nodes else f"class {kind.__qualname__}"  # without methods, values say it all
         for base in kind.__bases__:
             self.add(base, place)
-        written = {node.name for node in ast.walk(nodes[-1]) if isinstance(node, ast.FunctionDef)}
+        written = {node.name for node in ast.walk(nodes[-1]) if isinstance(node, ast.FunctionDef)} if nodes else set()
+        for function in functions:
+            if function.__name__ in written:  # not what a decorator made
+                yield from self.read_by(function, [], f"{place}: {kind.__name__}")
         for name, value in vars(kind).items():
-            if isinstance(value, (types.FunctionType, staticmethod, classmethod, property)):
-                for function in _functions(value):
-                    if function.__name__ in written:  # not what a decorator made
-                        yield from self.read_by(function, [], f"{place}: {kind.__name__}")
-            elif isinstance(value, CONSTANTS) and not name.startswith("__"):
+            if isinstance(value, CONSTANTS) and not name.startswith("__"):
                 yield f"{kind.__name__}.{name} = {value!r}"
+        if not nodes:
+            yield f"fields {[*getattr(kind, '__annotations__', ())]}"
+            for field in dataclasses.fields(kind) if dataclasses.is_dataclass(kind) else ():
+                if field.default_factory is not dataclasses.MISSING:
+                    yield f"{field.name}: {self.text(field.default_factory, f'{place}: {kind.__name__}')}"
+            yield repr(getattr(kind, "_field_defaults", {}))
 
 
 def _functions_within(value: Any) -> Iterator[types.FunctionType]:
@@ -192,6 +198,12 @@ def _functions(member: Any) -> Iterator[types.FunctionType]:
     """The functions behind a member of a class."""
     parts = (member.fget, member.fset, member.fdel) if isinstance(member, property) else [member]
     return (found for part in parts if isinstance(found := getattr(part, "__func__", part), types.FunctionType))
+
+
+def _is_generated(function: types.FunctionType, kind: type) -> bool:
+    """Whether a method of *kind* was made by dataclasses, enum, or collections.namedtuple."""
+    made = dataclasses.is_dataclass(kind) or hasattr(kind, "_fields")
+    return _is_installed(function.__module__) or (made and function.__name__ in GENERATED)
 
 
 def _globals_of(code: types.CodeType) -> Iterator[str]:

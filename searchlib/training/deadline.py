@@ -1,4 +1,4 @@
-"""The end of the time that a search was given."""
+"""The time limit of a search."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ __all__ = [
 
 
 class OutOfTimeError(Exception):
-    """The time given by ``timeout`` is over; it ends the work, and nobody outside sees it."""
+    """The time limit has passed. Ends the search cleanly; callers of ``search`` never see it."""
 
 
 class Deadline:
-    """The end of the time given, in seconds from now; None is never."""
+    """A time limit in seconds from now; None is no limit."""
 
     def __init__(self, seconds: float | None) -> None:
         self.at = None if seconds is None else time.monotonic() + seconds
 
     def check(self) -> None:
-        """Raise OutOfTimeError once the time is over."""
+        """Raise OutOfTimeError when the time limit has passed."""
         if self.at is not None and time.monotonic() > self.at:
             raise OutOfTimeError

@@ -38,7 +38,7 @@ PROBE_SIZE = 512
 
 @dataclass(frozen=True, kw_only=True)
 class Tensors:
-    """A split as tensors on the device: scaled inputs ``[N, inputs]``, targets ``[N]`` or ``[N, outputs]``."""
+    """A split as tensors on one device: scaled inputs ``[N, inputs]``, targets ``[N]`` or ``[N, outputs]``."""
 
     train_inputs: Tensor
     train_targets: Tensor
@@ -62,7 +62,7 @@ def prepare(
     dtype: torch.dtype = torch.float32,
     flatten: bool = True,
 ) -> Tensors:
-    """Scale a split and put it on the device, whole. The scale comes from the training split alone."""
+    """Scale a split and copy it to the device. The scale is computed from the training split alone."""
     factor, offset = input_scale(scaling, dataset, split.train)
 
     def inputs(examples: Examples) -> Tensor:
@@ -84,7 +84,7 @@ def prepare(
 
 
 class Trainable(Protocol):
-    """What the loop trains: a fused ``Stack``, or modules of a study's own, one after another."""
+    """What the loop trains: a fused ``Stack``, or the study's own modules, one after another."""
 
     members: list[Member]
     orders: list[int]  # the seeds of the orders in which the members see the examples
@@ -101,13 +101,13 @@ class Trainable(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class StepResult:
-    """What an evaluation after a step gave, aligned with the stack's members.
+    """The results of one evaluation within or at the end of an epoch, in the order of the stack's members.
 
     step: counted from 1 over the whole training.
-    train_loss, train_accuracy: over the examples of the steps since the last evaluation, of which one is at each
-    epoch's end; each example as its step saw it (before its update).
+    train_loss, train_accuracy: over the examples since the previous evaluation (the end of an epoch is one), each
+    computed before the update of its own step.
     val_loss, val_accuracy: over the validation split after the step. Accuracies are None for regression.
-    time: when that was, in seconds.
+    time: of the evaluation, in seconds since the epoch of Unix.
     """
 
     step: int
@@ -120,16 +120,15 @@ class StepResult:
 
 @dataclass(frozen=True, kw_only=True)
 class EpochResult:
-    """What one epoch gave, aligned with the stack's members at its end.
+    """The results of one epoch, in the order of the stack's members at its end.
 
-    train_loss: mean over the epoch's examples of the loss that each step saw (before its update).
-    train_accuracy: the share of these examples that their step got right (before its update).
+    train_loss, train_accuracy: over the epoch's examples, each computed before the update of its own step.
     val_loss, val_accuracy: over the validation split after the epoch. Accuracies are None for regression.
-    last_finite_step: steps, counted from 1 over the whole training, up to the last before the loss first became
-    infinite or NaN; the number of steps so far where it never did.
-    diagnostics: what the watch measured, by member; empty without one.
-    steps: the evaluations after those of its steps that are a multiple of ``eval_every``.
-    seconds: of the epoch, validation included.
+    last_finite_step: the last step, counted from 1 over the whole training, before the first infinite or NaN training
+    loss; the number of steps so far where there was none.
+    diagnostics: the statistics of each member's network; empty without a watch.
+    steps: the evaluations after steps whose number is a multiple of ``eval_every``.
+    seconds: duration of the epoch, validation included.
     """
 
     epoch: int
@@ -145,14 +144,14 @@ class EpochResult:
 
 
 class Watcher(Protocol):
-    """What looks at the networks while they train, and changes nothing (``searchlib.training.watch.Watch``)."""
+    """Measures networks while they train without changing them (``searchlib.training.watch.Watch``)."""
 
     def remember(self, stack: Trainable) -> None: ...
     def measure(self, stack: Trainable) -> list[dict[str, float]]: ...
 
 
 class HaltedError(Exception):
-    """Training was told to stop in the middle of an epoch; what it had done of it is gone."""
+    """Training was stopped in the middle of an epoch, whose results are lost."""
 
 
 def train(
@@ -164,13 +163,15 @@ def train(
     first: int = 1,
     eval_every: int | None = None,
 ) -> Iterator[EpochResult]:
-    """Train all members of *stack* for their number of epochs; yield after each.
+    """Train all members of *stack* for their number of epochs; yield the results of each epoch.
 
-    Between two epochs the caller may drop members with ``stack.keep``; when none is left the training ends. The
-    order of the examples depends on (order_seed, epoch) alone: all members with one seed see the same batches.
-    watch: is shown the stack before the last step of each epoch and after it. halted: asked before each step; where
-    it says yes, HaltedError. first: the epoch to begin with, for a stack that has the earlier ones behind it.
-    eval_every: evaluate after each step whose number is a multiple of it, too; that changes no bit of the training.
+    Between two epochs the caller may drop members with ``stack.keep``; training ends when none is left. The order of
+    the examples depends on (order_seed, epoch) alone: all members with one seed see the same batches.
+
+    watch: called with the stack before the last step of each epoch and after it.
+    halted: called before each step; HaltedError is raised when it returns True.
+    first: the first epoch to train, for a stack that resumes.
+    eval_every: also evaluate after each step whose number is a multiple of it. The training stays the same bit for bit.
     """
     for epoch in range(first, stack.members[0].config.epochs + 1):
         if not stack.members:
@@ -206,7 +207,7 @@ def _epoch(
             tally.add(*stack.step(inputs, targets, rate))
             if eval_every and (before + step + 1) % eval_every == 0 and step < len(batches) - 1:
                 drawing = [stack.device] if stack.device.type == "cuda" else []
-                with torch.random.fork_rng(devices=drawing):  # what code of the study's own draws here is drawn again
+                with torch.random.fork_rng(devices=drawing):  # own code may draw random numbers
                     evaluated.append(_evaluate(stack, data, step + 1))
         evaluated.append(_evaluate(stack, data, len(batches)))
         diagnostics: list[dict[str, float]] = [{} for _ in rates] if watch is None else watch.measure(stack)
@@ -254,7 +255,7 @@ def _order(seed: int, epoch: int, count: int) -> Tensor:
 
 @dataclass(frozen=True)
 class _Evaluated:
-    """An evaluation after a step of an epoch, counted from 1, as it is on the device."""
+    """An evaluation after a step of an epoch, counted from 1; its tensors are still on the device."""
 
     step: int
     loss: Tensor
@@ -273,10 +274,9 @@ def _shares(right: Tensor | None, examples: int) -> list[float] | None:
 
 @contextlib.contextmanager
 def denormals_flushed() -> Iterator[None]:
-    """Numbers too small for a normalized float count as 0: a vanishing network would train many times slower.
+    """Round denormal floats to 0: with them a network with vanishing signals trains many times slower.
 
-    torch's worker threads take the mode over when they start, and can't be told later: enter it before the first
-    parallel operation.
+    torch's worker threads copy this mode when they start and keep it: enter it before the first parallel operation.
     """
     torch.set_flush_denormal(True)
     try:
@@ -288,8 +288,11 @@ def denormals_flushed() -> Iterator[None]:
 def input_scale(kind: str, dataset: Dataset, train: Examples) -> tuple[float, float]:
     """(factor, offset) of the linear map from raw inputs to what the network sees.
 
-    'unit' and 'symmetric' map the smallest raw value, which is 0 unless the data set says otherwise, to 0 or -1 and the
-    largest to 1. 'standard' takes the mean and deviation over all inputs of the *training* split, as one number each.
+    'unit' maps the range of raw values, from ``dataset.low`` (0 by default) to ``dataset.scale``, to [0, 1], and
+    'symmetric' to [-1, 1]. 'standard' subtracts the mean of all inputs of the *training* split and divides by their
+    standard deviation, one number each.
+
+    StudyError for 'standard' where all training inputs are equal.
     """
     unit = 1.0 / (dataset.scale - dataset.low)
     if kind == "unit":
@@ -303,7 +306,7 @@ def input_scale(kind: str, dataset: Dataset, train: Examples) -> tuple[float, fl
 
 
 def _mean_and_deviation(inputs: torch.Tensor) -> tuple[float, float]:
-    """Mean and deviation in float64, block by block: no copy of the data at eight bytes a value."""
+    """Mean and standard deviation in float64, block by block, so that no float64 copy of the data is made."""
     count, total, squares = inputs.numel(), 0.0, 0.0
     for block in inputs.split(4096):
         values = block.double()

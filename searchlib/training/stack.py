@@ -1,15 +1,15 @@
 """K networks of the same shape, trained as one.
 
-Trials lie along the first dimension of every tensor, the batch along the last: a signal is ``[K, width, B]``. The
-first layer is then one matrix product for all of them, ``W[K * width, in] @ X[B, in]ᵀ``; later layers are batched
-products, and none needs a transposed copy. Trials are ordered by activation, so that each activation runs once on a
-contiguous slice. The loss is the sum over trials of the mean over the batch: each trial keeps the gradient that it
-would have alone, and nothing couples one to another.
+The first dimension of every tensor is the trial, the last is the example: a signal is ``[K, width, B]``. The first
+layer is then one matrix product for all trials, ``W[K * width, in] @ X[B, in]ᵀ``; later layers are batched products,
+and none needs a transposed copy. Trials are sorted by activation, so that each activation is computed once on a
+contiguous slice. The loss is the sum over trials of the mean over the batch, so each trial has the gradient that it
+would have alone.
 
-Trials of one search see the same batches in the same order. Those of a race have an order for each seed: then trials
-are ordered by it first, and the first layer has a product for each of these groups.
+Trials of one search see the same batches in the same order. Replicates with different seeds see different orders: they
+are sorted by order first, and the first layer has one product for each order.
 
-``Stack.step`` takes its gradients by hand, part by part (``searchlib.training.layers``).
+``Stack.step`` computes gradients layer by layer, without autograd where it can (``searchlib.training.layers``).
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ __all__ = ["Member", "Stack", "Trace"]
 
 @dataclass(frozen=True)
 class Member:
-    """One trial in training: who it is (``number``) and what it is.
+    """One trial of a stack.
 
-    seed: of its weights and noise. order_seed: of the order in which it sees the examples.
+    seed: of its initial weights and its noise. order_seed: of the order of its training examples.
     """
 
     number: int
@@ -54,12 +54,12 @@ class Member:
 
 @dataclass(frozen=True, kw_only=True)
 class Trace:
-    """The signals of one batch in a stack, in evaluation mode, with autograd's graph through them.
+    """The signals of one batch in a stack, in evaluation mode, with autograd's graph.
 
     inputs: the batch, ``[n, inputs]``.
-    first: what the first linear layer gives, ``[K, width, n]``: the root of the graph.
-    preactivations: what enters each hidden activation (after normalization), ``[K, width, n]`` by layer.
-    activations: what leaves it.
+    first: the output of the first linear layer, ``[K, width, n]``, the root of the graph.
+    preactivations: the input of each hidden activation (after normalization), ``[K, width, n]`` by layer.
+    activations: its output, likewise.
     outputs: ``[K, outputs, n]``.
     """
 
@@ -73,7 +73,7 @@ class Trace:
 class Stack:
     """The networks of *members* as one.
 
-    members: after construction in the stack's own order; every result is aligned with it.
+    members: the attribute has the stack's own order, which is that of all results.
     probe: ``[n, inputs]`` scaled training inputs, for initializers that look at data.
     outputs: units of the output layer.
     """
@@ -103,7 +103,7 @@ class Stack:
         self.optimizer = OPTIMIZERS[config.optimizer].stacked(self.parameters, self.gradients, self._configs)
 
     def _draw(self, sizes: tuple[int, ...], probe: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Parameters and buffers by name, ``[K, ...]``, each trial's drawn alone from its own generator."""
+        """Parameters and buffers by name, ``[K, ...]``; each trial's weights are drawn from its own generator."""
         parameters: dict[str, Tensor] = {}
         buffers: dict[str, Tensor] = {}
         drawn = [
@@ -142,13 +142,13 @@ class Stack:
         return [member.config for member in self.members]
 
     def _refresh(self) -> None:
-        """Recompute what follows from the members: groups and slices, places for gradients, the parts."""
+        """Recompute what depends on the members: groups, slices, gradient buffers, layers."""
         by_order = Counter(member.order_seed for member in self.members)
         self.orders, groups = list(by_order), torch.tensor(list(by_order.values()), dtype=torch.int64)
         self._order_of = torch.arange(len(groups)).repeat_interleave(groups).to(self.device)
         self._dropout = [config.dropout for config in self._configs]
         self._slices = list(shared_activations(self._configs))
-        # a function of the study's own may have a gradient of its own, which needn't be linear in the loss
+        # an own function may define its own gradient, which needn't be linear in the loss
         self._own_functions = any(activation.function is not None for _, _, activation, _ in self._slices)
         self.gradients = {name: torch.zeros_like(value) for name, value in self.parameters.items()}
         for name, parameter in self.parameters.items():
@@ -160,11 +160,13 @@ class Stack:
 
     @torch.no_grad()
     def step(self, inputs: Tensor, targets: Tensor, learning_rate: Tensor) -> tuple[Tensor, Tensor | None]:
-        """One optimizer step, each trial at its own rate ``[K]``, on a batch for each of ``orders``, one after another.
+        """One optimizer step.
 
-        Returns what the batch gave before the update: each example's loss ``[K, B]``, and whether it is right
-        ``[K, B]``, as ``count_right`` has it where the loss isn't NaN; None for real targets. learning_rate: the same
-        tensor until the rates change.
+        inputs, targets: a batch for each of ``orders``, concatenated: ``[orders * B, inputs]``, ``[orders * B, ...]``.
+        learning_rate: of each trial, ``[K]``; the same tensor until the rates change.
+
+        Returns each example's loss before the update ``[K, B]``, and whether its prediction is correct ``[K, B]``
+        (meaningless where the loss is NaN), None for regression.
         """
         outputs = inputs
         for part in self.parts:
@@ -187,7 +189,7 @@ class Stack:
         return loss, right
 
     def _make_parts(self, groups: Sequence[int]) -> list[Part]:
-        """The networks in training, from the first linear layer to the last. groups: the trials by order."""
+        """The layers in training mode, first to last. groups: the number of trials of each order."""
         kernels = [(start, stop, entry.build_kernel(), module) for start, stop, entry, module in self._slices]
         slices = [(start, stop, kernel, module) for start, stop, kernel, module in kernels if kernel]
         by_kernel = not self.batch_norm and not self.has_dropout and len(slices) == len(kernels)
@@ -201,8 +203,8 @@ class Stack:
         return parts
 
     def _by_autograd(self, index: int) -> ByAutograd:
-        """What stands between two linear layers, in training: normalization, activation, dropout."""
-        stack = weakref.proxy(self)  # a stack that nobody needs any more gives its memory back at once
+        """Normalization, activation and dropout between two linear layers, in training mode."""
+        stack = weakref.proxy(self)  # no reference cycle: an unused stack is freed at once
 
         def between(signal: Tensor) -> Tensor:
             if stack.batch_norm:
@@ -260,11 +262,11 @@ class Stack:
         return output
 
     def trace(self, inputs: Tensor, *, statistics: dict[str, Tensor] | None = None) -> Trace:
-        """Follow a batch ``[n, inputs]`` through the stack in evaluation mode, without a trace left in it.
+        """The signals of a batch ``[n, inputs]`` in evaluation mode. The stack doesn't change.
 
-        statistics: normalizes with these instead of the stack's running ones (names as in ``buffers``); what is
-        missing is measured on the batch and put in. Before the first step the running ones say nothing yet. Either
-        way they count as constants, so that no example's gradient reaches another.
+        statistics: normalize with these instead of the stack's running statistics (names as in ``buffers``); missing
+        ones are measured on the batch and added to it. Before the first step, running statistics mean nothing. Either
+        way they are constants to autograd, so that no example's gradient reaches another.
         """
         buffers = self.buffers if statistics is None else statistics
         first = self._first(inputs).requires_grad_()
@@ -283,9 +285,9 @@ class Stack:
         return Trace(inputs=inputs, first=first, preactivations=preactivations, activations=activations, outputs=signal)
 
     def weight_gradients(self, trace: Trace, targets: Tensor) -> list[Tensor]:
-        """The gradient of each member's mean loss by its weights, ``[K, out, in]`` by layer.
+        """The gradient of each member's mean loss with respect to its weights, ``[K, out, in]`` by layer.
 
-        It uses the trace's graph up.
+        Frees the graph of *trace*.
         """
         later = [self.parameters[f"linear{index}.weight"] for index in range(1, self.depth + 1)]
         mean = losses(trace.outputs, targets).mean(dim=1)
@@ -295,9 +297,9 @@ class Stack:
 
     @torch.no_grad()
     def evaluate(self, inputs: Tensor, targets: Tensor, *, batch_size: int = 1000) -> tuple[Tensor, Tensor | None]:
-        """Over a whole split, in evaluation mode: mean loss ``[K]``, and how many examples are right ``[K]``.
+        """Mean loss ``[K]`` and number of correct predictions ``[K]`` over a split, in evaluation mode.
 
-        The latter is None for real targets.
+        The latter is None for regression.
         """
         loss = torch.zeros(len(self.members), dtype=accumulator_dtype(self.device), device=self.device)
         correct = torch.zeros(len(self.members), dtype=torch.int64, device=self.device)
@@ -309,7 +311,7 @@ class Stack:
         return loss / len(inputs), None if targets.is_floating_point() else correct
 
     def outputs(self, inputs: Tensor) -> Tensor:
-        """``[B, inputs]`` to ``[K, outputs, B]``, in evaluation mode."""
+        """The networks' outputs in evaluation mode, ``[B, inputs]`` to ``[K, outputs, B]``."""
         signal = self._first(inputs)
         for index in range(self.depth):
             if self.batch_norm:
@@ -318,7 +320,7 @@ class Stack:
         return signal
 
     def keep(self, kept: Sequence[bool]) -> None:
-        """Go on with the members where *kept* is true; the others' memory and work are given back."""
+        """Drop the members where *kept* is False, and free their memory."""
         index = torch.tensor([k for k, stays in enumerate(kept) if stays], dtype=torch.int64, device=self.device)
         self.members = [member for member, stays in zip(self.members, kept, strict=True) if stays]
         self.noise = [generator for generator, stays in zip(self.noise, kept, strict=True) if stays]
@@ -329,7 +331,7 @@ class Stack:
         self.optimizer.keep(index, self.parameters, self.gradients, self._configs)
 
     def state(self, position: int) -> dict[str, Tensor]:
-        """The state dict of the plain module of ``members[position]``: copies, on the CPU."""
+        """The state dict of the ``torch.nn`` module of ``members[position]``, copied to the CPU."""
         shapes = build_mlp_state(self.members[position].config, self.parameters["linear0.weight"].shape[2], self._out())
         everything = {**self.parameters, **self.buffers}
         return {
@@ -340,7 +342,7 @@ class Stack:
         }
 
     def training_state(self) -> dict[str, Tensor]:
-        """All that training changes, by name: what ``resume`` needs to go on to the last bit."""
+        """All tensors that training changes, by name: with them ``resume`` continues bit for bit."""
         return {
             **{f"parameter.{name}": value for name, value in self.parameters.items()},
             **{f"buffer.{name}": value for name, value in self.buffers.items()},
@@ -351,7 +353,7 @@ class Stack:
 
     @torch.no_grad()
     def resume(self, state: Mapping[str, Tensor]) -> None:
-        """Be as the stack of the same members was when it gave its ``training_state``."""
+        """Restore a ``training_state`` of a stack of the same members."""
         for kind, tensors in (("parameter", self.parameters), ("buffer", self.buffers)):
             for name, value in tensors.items():
                 value.copy_(state[f"{kind}.{name}"])
@@ -368,6 +370,6 @@ class Stack:
 
 
 def build_mlp_state(config: TrialConfig, inputs: int, outputs: int) -> dict[str, torch.Size]:
-    """Names and shapes of the state dict of ``build_mlp``'s module, without its numbers."""
+    """Names and shapes of the state dict of ``build_mlp``'s module, without allocating it."""
     with torch.device("meta"):
         return {name: value.shape for name, value in build_mlp(config, inputs, outputs).state_dict().items()}

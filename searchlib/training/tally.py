@@ -1,4 +1,4 @@
-"""What the steps of an epoch gave, summed up in bulk."""
+"""Sums of the losses and correct predictions of an epoch's steps."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ STEPS_AT_ONCE = 64
 
 
 class Tally:
-    """The losses and the right examples of each step, summed over its batch.
+    """The sum of losses and the number of correct predictions of each step.
 
-    What the steps gave is kept as it comes and summed up for ``STEPS_AT_ONCE`` of them: sums in every step would cost
-    as much as some of its products. Nothing here makes the host wait for a device.
+    Results are summed for ``STEPS_AT_ONCE`` steps at a time: a sum in every step would cost as much as some of its
+    matrix products. Nothing here makes the host wait for a device.
     """
 
     def __init__(self) -> None:
@@ -23,15 +23,16 @@ class Tally:
         self._rights: list[Tensor] = []
 
     def add(self, losses: Tensor, right: Tensor | None) -> None:
-        """What a step gave (``Trainable.step``): each example's loss, and whether it is right, ``[K, B]``."""
+        """Add a step (``Trainable.step``): each example's loss, and whether its prediction is correct, ``[K, B]``."""
         if self._waiting and (len(self._waiting) == STEPS_AT_ONCE or losses.shape != self._waiting[0][0].shape):
             self._sum_up()
         self._waiting.append((losses, right))
 
     def sums(self) -> tuple[Tensor, Tensor | None]:
-        """By step, ``[steps, K]``: the sum of the losses, and how many examples are right, None where no step said it.
+        """The sum of losses and the number of correct predictions of each step, ``[steps, K]``; the latter None for
+        regression.
 
-        An example whose loss is NaN isn't right.
+        A prediction whose loss is NaN isn't correct.
         """
         self._sum_up()
         return torch.cat(self._losses), torch.cat(self._rights) if self._rights else None
@@ -45,5 +46,5 @@ class Tally:
 
 
 def accumulator_dtype(device: torch.device) -> torch.dtype:
-    """What to sum up in: float64, but on Apple's MPS, which has none, float32."""
+    """The dtype of sums: float64, or float32 on Apple's MPS, which has no float64."""
     return torch.float32 if device.type == "mps" else torch.float64

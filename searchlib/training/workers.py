@@ -1,4 +1,4 @@
-"""Threads that train stacks side by side, for the search with its pruners and the race of the replicates."""
+"""Threads that train stacks in parallel, in the search and in the race of the replicates."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ __all__ = [
 ]
 
 
-MOST_WAITING = 6  # stacks a worker, begun and not yet recorded
+MOST_WAITING = 6  # stacks for each worker, begun and not yet recorded
 
 
 class Workers:
-    """Threads that train stacks side by side, each stack by one of them, on one core.
+    """Threads that train stacks in parallel, each stack on one thread and one core. A context manager.
 
-    A stack of a few megabytes then stays in the caches of its core, and nothing waits for another core in the middle
-    of a step, as it would if each product were spread over all cores. Python's lock hinders little: torch gives it up
-    while it works, so only the steps of small stacks wait for it. Use as a context.
+    A stack of a few megabytes then stays in the cache of its core, and no core waits for another within a step, as it
+    would if each matrix product were spread over all cores. Python's global lock matters little: torch releases it
+    while it computes, so only small stacks wait for it.
 
-    threads: torch's own threads within one operation, for each worker; None leaves them as they are.
+    threads: torch's threads within one operation, for each worker; None leaves the setting unchanged.
     """
 
     def __init__(self, count: int, *, threads: int | None = 1) -> None:
@@ -46,7 +46,7 @@ class Workers:
         self._threads = torch.get_num_threads()
         self._products = get_products()
         if self.threads is not None:
-            torch.set_num_threads(self.threads)  # the workers take it over when they start
+            torch.set_num_threads(self.threads)  # the workers copy it when they start
         self._pool = ThreadPoolExecutor(self.count, thread_name_prefix="searchlib-worker")
         return self
 
@@ -68,12 +68,14 @@ class Workers:
         until: int | None = None,
         room: Callable[[], bool] = lambda: True,
     ) -> Iterator[tuple[StackRun, list[Run]]]:
-        """Train each stack to its end, or to epoch *until*; yield it after each epoch, with the runs that went on.
+        """Train each stack to its end, or to epoch *until*; yield it after each epoch, with its runs still in training.
 
-        *stacks* are taken when a worker is free for them and there is *room*. What goes wrong in taking the next one
-        is raised when those in training are through. Whoever leaves before the end stops the others in the middle of
-        their epochs. OutOfTimeError when the deadline passes. Stacks that multiply in two ways, which torch has one
-        setting for, never train at the same time.
+        The next of *stacks* is taken when a worker is free and *room* returns True. An error in taking it is raised
+        when the stacks in training have finished. Closing the generator early stops them in the middle of their
+        epochs. Stacks of different matrix product precision never train at the same time, since torch has one setting
+        for the whole process.
+
+        Raises OutOfTimeError when the deadline passes.
         """
         waiting = iter(stacks)
         training: dict[Future[list[Run]], StackRun] = {}
@@ -120,10 +122,10 @@ class Workers:
     def finish(
         self, stacks: Iterable[StackRun], *, deadline: Deadline
     ) -> Iterator[tuple[StackRun, list[StackRun], list[StackRun]]]:
-        """Train each stack to its end; after each epoch yield its stack, the stacks that are finished, and the others.
+        """Train each stack to its end; after each epoch yield its stack, newly finished stacks, and those not finished.
 
-        Stacks count as finished in the order in which they came, whichever was first: what is recorded in that order
-        doesn't depend on the machine. Where many wait behind a slow one, no more are begun.
+        Stacks are yielded as finished in the order of *stacks*, so that the order of records doesn't depend on the
+        machine's speed. When many wait for a slow one, no more are begun.
         """
         begun: deque[StackRun] = deque()
         over: set[StackRun] = set()
@@ -139,7 +141,7 @@ class Workers:
             finished = []
             if not stack.alive:
                 over.add(stack)
-                stack.close()  # its memory isn't needed any more, what it found is
+                stack.close()  # frees its memory; its results stay
             while begun and begun[0] in over:
                 finished.append(begun.popleft())
             over.difference_update(finished)

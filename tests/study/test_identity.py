@@ -144,6 +144,23 @@ def test_an_own_object_is_its_class_and_its_values() -> None:
         assert made(source.replace(*change), "study(fixed={'activation': scaled})").code != first.code
 
 
+@pytest.mark.parametrize(
+    ("kind", "value", "change"),
+    [
+        ("@dataclasses.dataclass\nclass Gain:\n    low: float = 0.5\n", "Gain().low", ("0.5", "0.6")),
+        ("@dataclasses.dataclass\nclass Gain:\n    low: float\n", "Gain(0.5).low", ("0.5", "0.6")),
+        ("class Gain(enum.Enum):\n    LOW = 0.5\n", "Gain.LOW.value", ("0.5", "0.6")),
+        ("class Gain(typing.NamedTuple):\n    low: float = 0.5\n", "Gain().low", ("0.5", "0.6")),
+    ],
+    ids=["dataclass", "dataclass without default", "enum", "named tuple"],
+)
+def test_a_class_without_methods_is_its_values(kind: str, value: str, change: tuple[str, str]) -> None:
+    source = MODULE + f"import enum, typing\n{kind}def scaled(x):\n    return {value} * x\n"
+    first, again = (made(source, "study(fixed={'activation': scaled})").code for _ in range(2))
+    assert first == again
+    assert made(source.replace(*change), "study(fixed={'activation': scaled})").code != first
+
+
 REFUSED = {
     "activation: function reader reads WEIGHTS: a Tensor can't be identified": (
         "WEIGHTS = torch.ones(3)\ndef reader(x):\n    return x * WEIGHTS\n"
