@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import cached_property
 
 from searchlib.data.dataset import Examples
 from searchlib.errors import DataError, StudyError
 from searchlib.seeds import derive_seed
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -21,6 +19,11 @@ class Split:
     validation: Examples
     seed: int
     fraction: float
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 in hex over the examples of both parts."""
+        return hashlib.sha256((self.train.digest + self.validation.digest).encode()).hexdigest()
 
 
 def split(examples: Examples, *, seed: int, fraction: float = 1 / 6) -> Split:

@@ -231,7 +231,9 @@ def _read_runs(study: Study, stored: StoredStudy, tracker: Callable[[], Tracker]
             for part in ("weights", "fits", "decisions"):
                 material.gaps[part] = NO_CHAMPION
         else:
-            _read_networks([*stored.trials, *stored.replicates], leader, Networks(study, tracker()), material)
+            _read_networks(
+                [*stored.trials, *stored.replicates], leader, Networks(study, tracker(), stored.attributes), material
+            )
     except TrackingError as error:
         for part in ("weights", "histories", "fits", "decisions"):
             if not getattr(material, part):

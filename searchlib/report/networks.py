@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from searchlib.analysis import r_squared
 from searchlib.data import FunctionPart, Split, get_dataset, picture, redraw
@@ -110,12 +110,12 @@ class Decision:
 class Networks:
     """The trained networks of one study, read when they are asked for, each once.
 
-    A checkpoint that MLflow lost is a TrackingError; training data that aren't there, which are never fetched, are a
-    DataError.
+    noted: the user attributes of its Optuna study. A checkpoint that MLflow lost is a TrackingError; training data that
+    aren't there, which are never fetched, or have changed are a DataError.
     """
 
-    def __init__(self, study: Study, tracker: Tracker) -> None:
-        self.study, self.tracker = study, tracker
+    def __init__(self, study: Study, tracker: Tracker, noted: Mapping[str, Any] | None = None) -> None:
+        self.study, self.tracker, self.noted = study, tracker, noted
         self.dataset = get_dataset(study.dataset)
         self._contents: dict[str, bytes] = {}
         self._weights: dict[tuple[str, bool], list[LayerWeights]] = {}
@@ -131,7 +131,7 @@ class Networks:
 
     @cached_property
     def _split(self) -> Split:
-        return self.tracker.stores.examples(self.study, fetch=False)
+        return self.tracker.stores.examples(self.study, self.noted, fetch=False)
 
     def examples(self, trial: FrozenTrial) -> Split:
         """The data as *trial* had them."""

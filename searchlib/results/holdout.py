@@ -219,7 +219,7 @@ def publish(study: Study, optuna_study: optuna.Study, tracker: Tracker, ledger: 
     log_summary(tracker, metrics, tags=tags)
     registered = registered_champion(tracker)
     if registered is None or registered.checkpoint != ledger.checkpoint_sha256:
-        examples = tracker.stores.examples(study)
+        examples = tracker.stores.examples(study, optuna_study.user_attrs)
         register_champion(
             tracker,
             _champion(study, optuna_study, tracker, ledger, soft=True),

@@ -14,6 +14,7 @@ import warnings
 from collections.abc import Generator
 from typing import TYPE_CHECKING
 
+from searchlib.data import FunctionPart, get_dataset
 from searchlib.errors import StorageError, StudyError
 from searchlib.search.race import Race
 from searchlib.search.recorder import Recorder
@@ -79,9 +80,12 @@ def search(
                 "new name to search more"
             )
         target = max(target, len(stored))
-        examples = stores.examples(study)
+        examples = stores.examples(study, optuna_study.user_attrs)
         engine = Engine(study, examples, device)
         optuna_study.set_user_attr("target", target)
+        computed = isinstance(get_dataset(study.dataset).train, FunctionPart)  # its last bits depend on the machine
+        if not computed and "data_sha256" not in optuna_study.user_attrs:
+            optuna_study.set_user_attr("data_sha256", examples.digest)
         warm_up(study)  # before other threads compete for Python's lock
         tags = {**environment(), "device": device, "optuna.storage": stores.shown}
         with contextlib.ExitStack() as opened:
@@ -131,4 +135,6 @@ def _open_study(study: Study, stores: Stores) -> optuna.Study:
         made.set_user_attr("definition", study.definition())
     else:
         refuse_if_changed(study, stored)
+        if stored.keys() != study.definition().keys():  # an earlier version stored less
+            made.set_user_attr("definition", study.definition())
     return made

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from searchlib.data import load_train, split
-from searchlib.errors import Command, StorageError, TrackingError
+from searchlib.errors import Command, DataError, StorageError, TrackingError
 from searchlib.stores.journal import DEFAULT_STORAGE
 from searchlib.stores.locks import StudyLock, at_work
 from searchlib.stores.storage import count_trials, open_storage, replicates_name, storage_errors, storage_exists
@@ -189,11 +189,23 @@ class Stores:
 
         return self._mlflow(opening)
 
-    def examples(self, study: Study, *, fetch: bool = True) -> Split:
-        """The training data of *study*, split for it. fetch: get them from their sources where they aren't there."""
+    def examples(self, study: Study, noted: Mapping[str, Any] | None = None, *, fetch: bool = True) -> Split:
+        """The training data of *study*, split for it.
+
+        noted: the user attributes of its Optuna study: DataError where their ``data_sha256`` is that of other data.
+        fetch: get the data from their sources where they aren't there.
+        """
 
         def opening() -> Split:
             examples = load_train(study.dataset, self.data_root, fetch=fetch)
             return split(examples, seed=study.split_seed, fraction=study.validation_fraction)
 
-        return self._split(opening, key=(study.dataset, study.split_seed, study.validation_fraction))
+        examples = self._split(opening, key=(study.dataset, study.split_seed, study.validation_fraction))
+        before = (noted or {}).get("data_sha256")
+        if before and before != examples.digest:
+            raise DataError(
+                f"study {study.name!r} has changed since its first trial: its training data had SHA-256 "
+                f"{before[:12]}, those under {str(self.data_root)!r} have {examples.digest[:12]}; put the old data "
+                "back to resume, or save the study under a new name to start again"
+            )
+        return examples

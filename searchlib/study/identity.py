@@ -14,13 +14,13 @@ import enum
 import functools
 import linecache
 import sys
-import sysconfig
 import types
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from searchlib.errors import StudyError
+from searchlib.study.code import is_installed
 from searchlib.study.study import Study
 
 __all__ = [
@@ -242,11 +242,7 @@ def _is_singleton(value: Any) -> bool:
 
 def _is_installed(module: str) -> bool:
     """Whether a module comes with Python, with a package or with searchlib, and isn't the user's own."""
-    if module.split(".")[0] == "searchlib":
-        return True
-    found = sys.modules.get(module)
-    if module == "__main__" or found is None:
+    if module == "__main__" or (module not in sys.modules and module.split(".")[0] != "searchlib"):
         return False
-    file = getattr(found, "__file__", None)
-    places = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
-    return file is None or any(Path(file).is_relative_to(place) for place in places)
+    file = getattr(sys.modules.get(module), "__file__", None)
+    return is_installed(module, Path(file) if file else None)

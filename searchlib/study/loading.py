@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import dataclasses
+import importlib
 import linecache
 import os
 import re
 import sys
 import traceback
 import types
+from collections.abc import Iterator
 from pathlib import Path
 
 from searchlib.errors import StudyError
+from searchlib.study.code import is_installed, read_code
 from searchlib.study.study import NAME, NAME_RULE, Study
 from searchlib.text import unknown_name
 
@@ -21,29 +25,29 @@ __all__ = [
     "load_study",
 ]
 
-
-def _code(source: str) -> str:
-    """What a study file defines beside STUDY, helpers of its functions included, as normalized source.
-
-    Comments, layout, docstrings of the file and imports don't count, nor does STUDY itself but for lambdas in it.
-    """
-    kept: list[str] = []
-    for node in ast.parse(source).body:
-        targets = (
-            node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
-        )
-        if any(ast.unparse(name) == "STUDY" for name in targets):
-            kept.extend(ast.unparse(part) for part in ast.walk(node) if isinstance(part, ast.Lambda))
-        elif not isinstance(node, (ast.Import, ast.ImportFrom, ast.Expr)):
-            kept.append(ast.unparse(node))
-    return "\n".join(kept)
+_folders: list[str] = []  # what the last study file added to sys.path
+_helpers: set[str] = set()  # the user's modules that it imported
 
 
 def list_studies(folder: Path) -> list[str]:
-    """The names of the study files in *folder*, sorted."""
+    """The names of the study files in *folder*, sorted; a helper of theirs, without STUDY, isn't one."""
+    return [name for name in _file_names(folder) if _is_study_file(folder / f"{name}.py")]
+
+
+def _file_names(folder: Path) -> list[str]:
     if not os.path.isdir(folder):
         raise StudyError(f"studies folder {str(folder)!r} isn't there; run in the project's folder, or give --studies")
     return sorted(path.stem for path in folder.glob("*.py") if path.is_file() and not path.name.startswith("_"))
+
+
+def _is_study_file(path: Path) -> bool:
+    """Whether a file has the name STUDY in it, and isn't a helper of studies; a broken one counts as a study."""
+    try:
+        tree = ast.parse(path.read_text(encoding="utf-8-sig"))
+    except (OSError, SyntaxError, ValueError, RecursionError):
+        return True
+    names = {name for node in ast.walk(tree) for name in (getattr(node, "id", ""), getattr(node, "name", ""))}
+    return "STUDY" in names or "*" in names  # as "from elsewhere import *" has
 
 
 def load_study(name: str, folder: Path = Path("studies")) -> Study:
@@ -62,7 +66,7 @@ def find_study(name: str, folder: Path) -> Path:
         return Path(name)
     if not NAME.fullmatch(name):
         raise StudyError(f"{name!r} is no study: expected a name from {str(folder)!r}, or the path of a .py file")
-    known = list_studies(folder)
+    known = _file_names(folder)
     if name not in known:
         raise StudyError(f"{unknown_name('study', name, known)} (in {str(folder)!r})")
     return folder / f"{name}.py"
@@ -89,10 +93,22 @@ def load_study_file(path: Path) -> Study:
     sys.modules[module.__name__] = module  # dataclasses and inspect look the module of a class up there
     linecache.checkcache(str(path))
     try:
-        exec(compile(source, str(path), "exec"), module.__dict__)
+        with (
+            _importing_from(path.parent),
+            contextlib.redirect_stdout(sys.stderr),
+        ):  # what a command prints is its result
+            exec(compile(source, str(path), "exec"), module.__dict__)
         study = getattr(module, "STUDY", None)
         if isinstance(study, Study):
-            return dataclasses.replace(study, name=path.stem, path=path, code=_code(source))
+            code = read_code(source, path)
+            return dataclasses.replace(
+                study,
+                name=path.stem,
+                path=path,
+                code=code.definitions,
+                statements=code.statements,
+                modules=code.modules,
+            )
     except KeyboardInterrupt:
         raise
     except SyntaxError as error:
@@ -104,6 +120,29 @@ def load_study_file(path: Path) -> Study:
         raise StudyError(f"{path}:{_line(error, path)}: {_plain(error)}") from None
     found = "defines no STUDY" if study is None else f"STUDY is a {type(study).__name__}"
     raise StudyError(f"{path}: {found}; expected STUDY = Study(question=..., ...)")
+
+
+@contextlib.contextmanager
+def _importing_from(folder: Path) -> Iterator[None]:
+    """Import modules beside a study file, after all that is installed; anew, as another study may have brought them.
+
+    The folder stays on ``sys.path``, for imports within functions.
+    """
+    for place in _folders:
+        with contextlib.suppress(ValueError):
+            sys.path.remove(place)
+    _folders[:] = {str(folder.resolve())} - {*sys.path}
+    sys.path.extend(_folders)
+    for name in _helpers:
+        sys.modules.pop(name, None)
+    importlib.invalidate_caches()
+    before = {*sys.modules}
+    try:
+        yield
+    finally:
+        own = {name: getattr(module, "__file__", None) for name, module in sys.modules.items() if name not in before}
+        _helpers.clear()
+        _helpers.update(name for name, file in own.items() if file and not is_installed(name, Path(file)))
 
 
 def _line(error: BaseException, path: Path) -> int:
@@ -122,4 +161,7 @@ def _plain(error: BaseException) -> str:
     if unexpected:
         known = [spec.name for spec in dataclasses.fields(Study) if spec.name not in ("code", "name", "path")]
         return unknown_name("field of Study", unexpected[1], known)
-    return f"{type(error).__name__}: {text}"
+    hint = ""
+    if isinstance(error, ModuleNotFoundError):
+        hint = "; install it, or put its file beside the study file"
+    return f"{type(error).__name__}: {text}{hint}"

@@ -34,6 +34,7 @@ COUPLED = {  # hyperparameters whose combination TrialConfig may refuse
     *("depth", "hidden", "init_high", "init_low", "optimizer", "width"),
     *(name for optimizer in OPTIMIZERS.values() for pair in optimizer.needs.items() for name in pair),
 }
+LATER = ("modules", "range", "statements")  # of a definition: earlier versions stored none
 NAME = re.compile(r"\w[\w.-]{0,99}")  # of a study: it becomes part of file names, of addresses and of queries
 MOST_CELLS, MOST_POINTS = 10_000, 100_000  # of a comparison, and of a grid
 NAME_RULE = "expected a name of at most 100 letters, digits, '_', '-' and '.', with a letter, digit or '_' first"
@@ -100,6 +101,8 @@ class Study:
     name: str = field(default="study", repr=False)
     path: Path | None = field(default=None, repr=False)
     code: str = field(default="", repr=False)
+    statements: str = field(default="", repr=False)
+    modules: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         if not isinstance(self.question, str) or not self.question.strip() or not _legible(self.question):
@@ -317,12 +320,14 @@ class Study:
             **({} if self.replicate_race else {"replicate_race": False}),
             **({} if self.eval_every is None else {"eval_every": self.eval_every}),
             **({"code": self.code} if self.code else {}),
+            **({} if self.path is None else {"statements": self.statements, "modules": dict(self.modules)}),
         }
 
     @property
     def identity(self) -> str:
         """A short hash of the definition."""
-        return hashlib.sha256(json.dumps(self.definition(), sort_keys=True).encode()).hexdigest()[:16]
+        noted = {name: value for name, value in self.definition().items() if value or name not in LATER}
+        return hashlib.sha256(json.dumps(noted, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _is_function(value: Any) -> bool:
@@ -341,17 +346,29 @@ def _more_than(most: int, points: Iterator[Any]) -> bool:
 
 def refuse_if_changed(study: Study, stored: Mapping[str, Any]) -> None:
     """StudyError, with what changed, unless *stored*, the definition at the study's first trial, is still its own."""
-    before, after = _flat(stored), _flat(study.definition())
+    now = study.definition()
+    before, after = (_flat({k: v for k, v in one.items() if k in stored or k not in LATER}) for one in (stored, now))
     changes = [
-        f"{key}: {_short(before.get(key, 'nothing'))} became {_short(after.get(key, 'nothing'))}"
+        _change(key, before.get(key, "nothing"), after.get(key, "nothing"))
         for key in sorted({*before, *after})
-        if before.get(key) != after.get(key) and (key != "range" or key in before)  # earlier versions noted none
+        if before.get(key) != after.get(key) and not (key == "statements" and before.get("code") != after.get("code"))
     ]
     if changes:
         remedy = "save it under a new name to start again, or restore the old file to resume"
         if study.path is None:
             remedy = "give it another name to start again, or restore its definition to resume"
         raise StudyError(f"study {study.name!r} has changed since its first trial ({'; '.join(changes)}); {remedy}")
+
+
+def _change(key: str, before: Any, after: Any) -> str:
+    """What of a definition changed, in words: of code the first line that differs, of a module its name."""
+    if key.startswith("modules."):
+        other = "was not imported" if before == "nothing" else "had other code"
+        return f"module {key.removeprefix('modules.')} {'is gone' if after == 'nothing' else other}"
+    if key in ("code", "statements"):
+        pairs = itertools.zip_longest(str(before).splitlines(), str(after).splitlines(), fillvalue="nothing")
+        before, after = next(pair for pair in pairs if pair[0] != pair[1])
+    return f"{key}: {_short(before)} became {_short(after)}"
 
 
 def _flat(definition: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 import torch
 from optuna.trial import TrialState
-from support import STORAGE, prepare, run, search, small_study, stored, table
+from support import STORAGE, prepare, run, search, search_all, small_study, stored, table
 
 from searchlib import Choice, LogUniform, StudyError
 from searchlib.analysis import best_trial, cells, study_status
-from searchlib.errors import DeviceError, TrackingError
+from searchlib.errors import DataError, DeviceError, TrackingError
+from searchlib.report import gather
 from searchlib.search import optimize
 from searchlib.search.optimize import search as run_search
 from searchlib.stores.mlflow_store import connect
@@ -292,3 +293,18 @@ def test_an_error_of_the_tracking_store_is_told_although_the_time_is_over() -> N
     )
     with pytest.raises(TrackingError):
         list(steps)
+
+
+def test_other_training_data_are_refused() -> None:
+    study = small_study(trials=4)
+    run(study)
+    labels = Path("data/Blobs/raw/train-labels-idx1-ubyte")
+    good = labels.read_bytes()
+    labels.write_bytes(good[:-1] + bytes([(good[-1] + 1) % 3]))
+    with pytest.raises(DataError, match="has changed since its first trial: its training data had SHA-256"):
+        search(study, trials=8).__next__()
+    assert "has changed since its first trial" in gather(study, Stores()).gaps["decisions"]
+    assert len(stored(study).trials) == 4
+    labels.write_bytes(good)
+    search_all(study, trials=8)
+    assert len(stored(study).trials) == 8
