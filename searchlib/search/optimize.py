@@ -56,6 +56,8 @@ def search(
     target = study.trials if trials is None else trials
     if target < 1:
         raise StudyError(f"trials={target}: expected 1 or more")
+    if study.points is not None and target > study.points:
+        raise StudyError(f"trials={target}: the study has only {study.points} points; ask for no more trials")
     tracker = Tracker(study, stores, create=True)
     device = resolve_device(device)
     for precision in study.possible("precision"):

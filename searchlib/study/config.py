@@ -76,6 +76,8 @@ def _flag(value: Any) -> bool:
 def _one_of(kind: str, known: Iterable[str], *, or_function: bool = False) -> Check:
     def check(value: Any) -> Any:
         named = callable(value) and isinstance(getattr(value, "__name__", None), str)
+        if or_function and isinstance(value, type):
+            raise ValueError(f"a class is no {kind}; expected a name, or a function that is called with tensors")
         if (isinstance(value, str) and value in known) or (or_function and named):
             return value
         raise ValueError(unknown_name(kind, value, known))

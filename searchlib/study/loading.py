@@ -93,10 +93,8 @@ def load_study_file(path: Path) -> Study:
     sys.modules[module.__name__] = module  # dataclasses and inspect look the module of a class up there
     linecache.checkcache(str(path))
     try:
-        with (
-            _importing_from(path.parent),
-            contextlib.redirect_stdout(sys.stderr),
-        ):  # what a command prints is its result
+        # a command's output is its own: what the file prints goes to stderr
+        with _importing_from(path.parent), contextlib.redirect_stdout(sys.stderr):
             exec(compile(source, str(path), "exec"), module.__dict__)
         study = getattr(module, "STUDY", None)
         if isinstance(study, Study):

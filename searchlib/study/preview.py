@@ -64,6 +64,9 @@ def _read(tree: ast.Module) -> Preview:
     if bound[kind.split(".")[0]] != 1 or None in given or "question" not in given:  # None is **
         raise _UnreadableError
     question = _constant(given["question"], known)
+    sampler = _constant(given["sampler"], known) if "sampler" in given else Study.sampler
+    if "trials" not in given and (sampler == "grid" or (sampler == "balanced" and "nuisance" not in given)):
+        raise _UnreadableError  # there may be fewer points than the default
     trials = _constant(given["trials"], known) if "trials" in given else Study.trials
     if not isinstance(question, str) or not question.strip() or not isinstance(trials, int) or trials < 1:
         raise _UnreadableError  # and Study says why it refuses that

@@ -43,6 +43,14 @@ def _in_order(values: Any) -> tuple[Any, ...]:
     return tuple(values) if isinstance(values, (tuple, list)) else (values,)
 
 
+def _widths_in_order(values: Any) -> tuple[Any, ...]:
+    """One tuple of widths or several: ``16`` and ``(16, 8)`` are one network, ``[(16,), (8,)]`` are two."""
+    given = _in_order(values)
+    if given and all(type(width) is int for width in given):
+        return (given,)
+    return tuple((value,) if type(value) is int else value for value in given)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Dimension:
     """Base of all dimensions. ``condition`` maps another hyperparameter to the values for which this one exists."""
@@ -57,7 +65,10 @@ class Dimension:
         """
         if not conditions:
             raise StudyError('when() was given no condition; write for example .when(optimizer="sgd")')
-        wanted = {name: tuple(encode(item) for item in _in_order(values)) for name, values in conditions.items()}
+        wanted = {
+            name: tuple(encode(item) for item in (_widths_in_order if name == "hidden" else _in_order)(values))
+            for name, values in conditions.items()
+        }
         return replace(self, condition={**self.condition, **wanted})
 
     def active(self, params: Mapping[str, Any]) -> bool:

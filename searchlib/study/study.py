@@ -36,6 +36,7 @@ COUPLED = {  # hyperparameters whose combination TrialConfig may refuse
 }
 LATER = ("modules", "range", "statements")  # of a definition: earlier versions stored none
 NAME = re.compile(r"\w[\w.-]{0,99}")  # of a study: it becomes part of file names, of addresses and of queries
+MOST_SHOWN = 12  # values in a message
 MOST_CELLS, MOST_POINTS = 10_000, 100_000  # of a comparison, and of a grid
 NAME_RULE = "expected a name of at most 100 letters, digits, '_', '-' and '.', with a letter, digit or '_' first"
 
@@ -62,7 +63,7 @@ class Study:
     sampler: a name of ``searchlib.SAMPLERS``, or a function ``(seed) -> optuna sampler``.
     pruner: a name of ``searchlib.PRUNERS``, or a function ``() -> optuna pruner``. Pruning compares trials of one cell
     only; ``within_cell`` is successive halving among the points of a cell.
-    trials: the target for the study, not a number for each call.
+    trials: the target for the study, not a number for each call; by default at most the points that there are.
     replicates: the most fresh seeds for each cell's best configuration; the race ends earlier once one cell is
     significantly better than all others.
     replicate_cells: how many leading cells are replicated; None for all.
@@ -167,11 +168,27 @@ class Study:
                 raise StudyError(
                     f"{role}[{name!r}].when({other}=...): {other!r} must be fixed, or a dimension listed before"
                 )
-            own = self.fixed.get(other, self.dimensions.get(other))
-            named = {encode(item) for item in (own.options if isinstance(own, Choice) else (own,)) if callable(item)}
-            for wanted in value.condition[other]:
-                if wanted not in named:  # the name of a function of the study
-                    check_field(other, wanted)
+            self._check_condition(f"{role}[{name!r}].when({other}=...)", other, value.condition[other])
+
+    def _check_condition(self, place: str, other: str, wanted: tuple[Primitive, ...]) -> None:
+        """Refuse a condition that never holds: the dimension would not be searched."""
+        own = self.dimensions.get(other)
+        values = (encode(self.fixed[other]),) if own is None else own.values()
+        for value in wanted:
+            if values is None or value not in values:  # a function of the study has a name of its own
+                check_field(other, value)
+        if own is None:  # whoever fixes another value needn't remove the condition
+            return
+        if values is not None and not {*wanted} & {*values}:
+            raise StudyError(
+                f"{place}: {other} is never {' or '.join(map(repr, wanted))}, so {place.split('.')[0]} would not be "
+                f"searched; its values are {', '.join(map(repr, values[:MOST_SHOWN]))}"
+                f"{', ...' if len(values) > MOST_SHOWN else ''}"
+            )
+        if values is None:
+            low, high = own.extremes()
+            if not any(isinstance(value, (int, float)) and low <= value <= high for value in wanted):
+                raise StudyError(f"{place}: {other} lies between {low} and {high}; expected one of these values")
 
     def _check_design(self) -> None:
         for name, dimension in self.enumerated.items():
@@ -182,12 +199,13 @@ class Study:
                 )
         if _more_than(MOST_CELLS, enumerate_points(self.scientific, self.fixed)):
             raise StudyError(f"the scientific values make more than {MOST_CELLS:,} cells; compare fewer")
-        if get_sampler(self.sampler).enumerates == "all":
-            if _more_than(MOST_POINTS, enumerate_points(self.dimensions, self.fixed)):
-                raise StudyError(f"the grid has more than {MOST_POINTS:,} points; narrow it, or take another sampler")
-            points = len(list(enumerate_points(self.dimensions, self.fixed)))
-            if self.trials > points:
+        every = get_sampler(self.sampler).enumerates == "all"
+        if every and _more_than(MOST_POINTS, enumerate_points(self.dimensions, self.fixed)):
+            raise StudyError(f"the grid has more than {MOST_POINTS:,} points; narrow it, or take another sampler")
+        if (points := self.points) is not None and self.trials > points:
+            if self.trials != Study.trials:
                 raise StudyError(f"trials={self.trials}: the grid has only {points} points; write trials={points}")
+            object.__setattr__(self, "trials", points)  # what the default stands for here
         for cell in self.cells or [{}]:
             for params in self._corners(cell, list(self.dimensions)):
                 self.config(params)
@@ -252,6 +270,13 @@ class Study:
         """The dimensions of which the sampler takes all combinations of values."""
         which = get_sampler(self.sampler).enumerates
         return self.scientific if which == "scientific" else self.dimensions if which == "all" else {}
+
+    @property
+    def points(self) -> int | None:
+        """How many points the study has where its sampler takes each once; None where it may take any number."""
+        if not get_sampler(self.sampler).is_design or len(self.enumerated) < len(self.dimensions):
+            return None
+        return sum(1 for _ in enumerate_points(self.enumerated, self.fixed))
 
     @property
     def cells(self) -> list[dict[str, Primitive]]:
