@@ -12,9 +12,10 @@ from torch import nn
 from searchlib.networks import OPTIMIZERS
 from searchlib.seeds import derive_seed
 from searchlib.study import TrialConfig
-from searchlib.training.loop import Tensors
+from searchlib.training.loop import Tensors, train
 from searchlib.training.network import initialize
 from searchlib.training.stack import Member, Stack
+from searchlib.training.watch import Watch
 
 INPUTS, CLASSES, TRAIN, VALIDATION = 12, 4, 50, 21
 
@@ -67,6 +68,13 @@ def in_orders(members: list[Member], *seeds: int) -> list[Member]:
 
 def make_stack(members: list[Member], data: Tensors = DATA) -> Stack:
     return Stack(members, outputs=outputs_of(data), probe=data.probe, dtype=data.train_inputs.dtype)
+
+
+def follow(stack: Stack, data: Tensors) -> list[list[dict[str, float]]]:
+    """Train with a watch; the history of each member: at initialization and after each epoch."""
+    watch = Watch(data.train_inputs, data.train_targets)
+    rows = [watch.measure(stack), *(epoch.diagnostics for epoch in train(stack, data, watch=watch))]
+    return [list(history) for history in zip(*rows, strict=True)]
 
 
 def plain_network(member: Member, data: Tensors = DATA) -> nn.Sequential:
