@@ -10,6 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
+from support.studies import study
 
 from searchlib import Study, StudyError, load_study
 from searchlib.study import identified
@@ -164,8 +166,8 @@ def test_what_cannot_be_identified_is_refused(message: str) -> None:
 
 def test_a_study_of_a_file_is_left_as_it_is() -> None:
     Path("asked.py").write_text("from searchlib import Study\nSTUDY = Study(question='?', dataset='digits')\n")
-    study = load_study("asked.py")
-    assert identified(study) is study
+    loaded = load_study("asked.py")
+    assert identified(loaded) is loaded
 
 
 def test_a_name_of_replicates_is_refused() -> None:
@@ -179,10 +181,12 @@ def test_a_study_without_functions_is_that_of_a_file_with_the_same_words() -> No
     assert identified(eval(text)).identity == load_study("asked.py").identity
 
 
-def test_functions_of_packages_need_no_source() -> None:
-    import torch
+def code_of(activation: Callable) -> str:
+    return identified(study(scientific={}, fixed={"activation": activation})).code
 
-    assert identified(Study(question="?", dataset="digits", sampler="tpe", fixed={"activation": torch.sin})).code == ""
+
+def test_functions_of_packages_need_no_source() -> None:
+    assert code_of(torch.sin) == ""
 
 
 def test_what_is_cached_is_what_is_behind_it() -> None:
@@ -193,15 +197,13 @@ def test_what_is_cached_is_what_is_behind_it() -> None:
     def act(x: float) -> float:
         return values(x)
 
-    code = identified(Study(question="?", dataset="digits", sampler="tpe", fixed={"activation": act})).code
-    assert "def values(x: float)" in code
+    assert "def values(x: float)" in code_of(act)
 
 
 def test_lambdas_on_one_line_belong_together() -> None:
     first: Callable[[float], float]
     first, second = (lambda x: x), (lambda x: -x)
-    code = identified(Study(question="?", dataset="digits", sampler="tpe", fixed={"activation": first})).code
-    assert code == "lambda x: x\nlambda x: -x"
+    assert code_of(first) == "lambda x: x\nlambda x: -x"
     assert second(1) == -1
 
 
@@ -242,12 +244,12 @@ def test_a_function_of_a_notebook_in_a_copy_of_a_file_s_study_counts() -> None:
         "from searchlib import Study\ndef act(x):\n    return x\n"
         "STUDY = Study(question='?', dataset='digits', fixed={'activation': act})\n"
     )
-    study = load_study("asked.py")
+    loaded = load_study("asked.py")
 
     def act(x: float) -> float:
         return -x
 
     act.__module__ = "__main__"  # as in a notebook
-    changed = identified(dataclasses.replace(study, fixed={"activation": act}))
+    changed = identified(dataclasses.replace(loaded, fixed={"activation": act}))
     assert "return -x" in changed.code
-    assert changed.identity != study.identity
+    assert changed.identity != loaded.identity
