@@ -191,6 +191,7 @@ def test_the_budget_and_the_wording_do_not_change_the_identity(change: dict) -> 
         {"validation_fraction": 0.2},
         {"eval_every": 100},
         {"replicate_race": False},
+        {"replicate_split": True},
     ],
     ids=str,
 )
