@@ -46,32 +46,24 @@ def test_training_data_needs_no_test_files(tmp_path, raw, make):
         data.load_test(tiny(), tmp_path)
 
 
-def damage(kind: str, content: bytes) -> bytes:
-    return {
-        "truncated": content[:-1],
-        "empty": b"",
-        "longer": content + b"\0",
-        "altered": content[:-1] + bytes([content[-1] ^ 1]),
-        "type": content[:2] + b"\x0d" + content[3:],
-        "sizes": content[:4] + (TRAIN - 1).to_bytes(4, "big") + content[8:],
-    }[kind]
-
-
-KINDS = {
-    "truncated": "size in bytes is 735, expected 736",
-    "empty": "size in bytes is 0, expected 736",
-    "longer": "size in bytes is more than 736, expected 736",
-    "altered": f"content's MD5 is .*, expected {MD5[NAMES[0]]}",
-    "type": "IDX header is 00000d03 .*, expected 00000803",
-    "sizes": "IDX header is 00000803 0000003b .*, expected 00000803 0000003c 00000004 00000003",
+GOOD = CONTENT[NAMES[0]]
+DAMAGES = {  # the damaged images, and what is said of them
+    "truncated": (GOOD[:-1], "size in bytes is 735, expected 736"),
+    "empty": (b"", "size in bytes is 0, expected 736"),
+    "longer": (GOOD + b"\0", "size in bytes is more than 736, expected 736"),
+    "altered": (GOOD[:-1] + bytes([GOOD[-1] ^ 1]), f"content's MD5 is .*, expected {MD5[NAMES[0]]}"),
+    "type": (GOOD[:2] + b"\x0d" + GOOD[3:], "IDX header is 00000d03 .*, expected 00000803"),
+    "sizes": (
+        GOOD[:4] + (TRAIN - 1).to_bytes(4, "big") + GOOD[8:],
+        "IDX header is 00000803 0000003b .*, expected 00000803 0000003c 00000004 00000003",
+    ),
 }
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_damaged_file_is_named_and_never_used_but_fetched_again(tmp_path, raw, kind, caplog):
-    bad = damage(kind, CONTENT[NAMES[0]])
+@pytest.mark.parametrize(("bad", "said"), DAMAGES.values(), ids=DAMAGES)
+def test_a_damaged_file_is_named_and_never_used_but_fetched_again(tmp_path, raw, bad, said, caplog):
     (raw / NAMES[0]).write_bytes(bad)
-    with pytest.raises(IntegrityError, match=KINDS[kind]) as caught:
+    with pytest.raises(IntegrityError, match=said) as caught:
         data.load_train(tiny(), tmp_path)
     message = str(caught.value)
     assert str(raw / NAMES[0]) in message
@@ -87,9 +79,9 @@ def test_a_damaged_file_is_named_and_never_used_but_fetched_again(tmp_path, raw,
 
 
 def test_without_a_checksum_size_and_header_are_checked(tmp_path, raw):
-    (raw / NAMES[0]).write_bytes(damage("altered", CONTENT[NAMES[0]]))
+    (raw / NAMES[0]).write_bytes(DAMAGES["altered"][0])
     assert len(data.load_train(tiny(md5=None), tmp_path)) == TRAIN
-    (raw / NAMES[0]).write_bytes(damage("truncated", CONTENT[NAMES[0]]))
+    (raw / NAMES[0]).write_bytes(DAMAGES["truncated"][0])
     with pytest.raises(IntegrityError, match="735"):
         data.load_train(tiny(md5=None), tmp_path)
 

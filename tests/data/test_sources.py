@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import http.server
 import io
-import json
 import os
 import shutil
 import socket
@@ -18,7 +17,7 @@ import time
 from pathlib import Path
 
 import pytest
-from support.idx import CONTENT, MD5, NAMES, SHAPE, TEST, TRAIN, Refusing, tiny, write
+from support.idx import CONTENT, NAMES, TEST, TRAIN, Refusing, tiny, write
 
 from searchlib import data
 from searchlib.data import sources
@@ -191,35 +190,27 @@ def test_the_patience_is_for_a_package_in_all(tmp_path, bin_folder, monkeypatch)
 
 
 PROCESS = """
-import json, logging, sys, time
+import time
 from pathlib import Path
 from searchlib import data
+from support.idx import tiny
 
 class Slow:
     def __str__(self): return "slow"
     def deliver(self, files, scratch):
-        with open({log!r}, "a") as stream: stream.write("delivered\\n")
+        with open("log", "a") as stream: stream.write("delivered\\n")
         (scratch / "half").write_bytes(b"half")
-        time.sleep({seconds})
-        return Path({source!r})
+        time.sleep(0.1)
+        return Path("elsewhere").absolute()
 
-settings = json.loads({settings!r})
-dataset = data.idx_dataset(name="tiny", title="Tiny", classes="abcde", sources=[Slow()], **settings)
-print(len(data.fetch(dataset, Path({root!r}))))
+print(len(data.fetch(tiny(Slow()), Path())))
 """
-
-
-def start(tmp_path: Path, seconds: float) -> subprocess.Popen[str]:
-    write(tmp_path / "elsewhere", gz=True)
-    settings = json.dumps({"shape": SHAPE, "train": TRAIN, "test": TEST, "md5": MD5})
-    paths = {"log": str(tmp_path / "log"), "source": str(tmp_path / "elsewhere"), "root": str(tmp_path)}
-    program = PROCESS.format(seconds=seconds, settings=settings, **paths)
-    return subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
 
 
 def test_two_processes_at_once(tmp_path):
     """Both end well, and the second one finds what the first one fetched."""
-    both = [start(tmp_path, 0.1) for _ in range(2)]
+    write(tmp_path / "elsewhere", gz=True)
+    both = [subprocess.Popen([sys.executable, "-c", PROCESS], stdout=subprocess.PIPE, text=True) for _ in range(2)]
     assert [process.communicate(timeout=60)[0] for process in both] == ["4\n", "4\n"]
     assert [process.returncode for process in both] == [0, 0]
     assert (tmp_path / "log").read_text() == "delivered\n"

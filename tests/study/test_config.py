@@ -164,32 +164,14 @@ changes = st.fixed_dictionaries(
 )
 
 
-@given(changes, st.randoms(use_true_random=False))
-def test_the_signature_does_not_depend_on_the_order_of_keys(fields: dict, random) -> None:
-    keys = list(fields)
-    random.shuffle(keys)
-    assert TrialConfig(**fields).signature == TrialConfig(**{key: fields[key] for key in keys}).signature
-
-
 @given(changes, changes)
 def test_signatures_are_equal_just_for_equal_configurations(first: dict, second: dict) -> None:
     a, b = TrialConfig(**first), TrialConfig(**second)
     assert (a.signature == b.signature) == (a == b)
 
 
-VALUES = (
-    True,
-    0.5,
-    3,
-    (7,),
-    *OPTIMIZERS,
-    *SCHEDULES,
-    *ACTIVATIONS,
-    *INITIALIZERS,
-    *BIASES,
-    *INPUT_SCALINGS,
-    *PRECISIONS,
-)
+CHOICES = (*OPTIMIZERS, *SCHEDULES, *ACTIVATIONS, *INITIALIZERS, *BIASES, *INPUT_SCALINGS, *PRECISIONS)
+VALUES = (True, 0.5, 3, (7,), *CHOICES)
 
 
 def another(name: str) -> object:
@@ -224,8 +206,6 @@ def test_other_parts_give_another_seed(first: list, second: list) -> None:
 def test_seeds_are_stable_and_well_spread() -> None:
     """A golden value: a change here changes the results of every study recorded so far."""
     assert derive_seed(0, "trial", 7, 0) == 7922847345667346
-    assert derive_seed(1, 2) != derive_seed(2, 1)
-    assert derive_seed(1) != derive_seed("1")
     seeds = [derive_seed(0, "trial", number, replicate) for number in range(1000) for replicate in range(10)]
     assert len(set(seeds)) == len(seeds)
     assert sum(seeds) / len(seeds) / 2**53 == pytest.approx(0.5, abs=0.02)
