@@ -80,6 +80,8 @@ REFUSED = [
         for never in ("sdg", "adagrad")
     ),
     *(({role: None}, f"{role}=None: expected a dict") for role in ("scientific", "nuisance", "fixed")),
+    ({"nuisance": {"learning_rate": Uniform(0.0, 1.0)}}, "learning_rate=0.0: expected a number above 0"),
+    ({"dataset": "digit"}, "unknown data set 'digit'; did you mean digits"),
     *(({"question": words}, "in words") for words in ("a\x1b[2Jb", "nul\0", "half \ud800", "bell\a")),
     *(({"name": name}, "expected a name of at most 100 letters") for name in ("../x", "")),
     (

@@ -26,6 +26,7 @@ from searchlib.training.engine import Engine
 from searchlib.training.grouping import MAX_STACK, stack_size
 from searchlib.training.loop import HaltedError, train
 from searchlib.training.precision import check_precision
+from searchlib.training.stack import Stack
 from searchlib.training.stack_run import StackRun
 from searchlib.training.workers import Workers
 
@@ -68,28 +69,17 @@ def test_until_an_epoch() -> None:
     assert sorted(epoch for _, epoch in seen) == sorted([1, 2] * len(stacks))
 
 
-def test_leaving_early_stops_the_others_in_the_middle_of_their_epochs() -> None:
-    def slow(stacks: Iterator[StackRun]) -> Iterator[StackRun]:
-        for stack in stacks:
-            original = stack.setup.build
+def test_leaving_early_stops_the_others_in_the_middle_of_their_epochs(monkeypatch: pytest.MonkeyPatch) -> None:
+    step = Stack.step
 
-            def build(members, data, original=original):
-                made = original(members, data)
-                step = made.step
+    def slow(*arguments):
+        time.sleep(0.05)
+        return step(*arguments)
 
-                def waiting(*args):
-                    time.sleep(0.05)
-                    return step(*args)
-
-                made.step = waiting
-                return made
-
-            stack.setup = replace(stack.setup, build=build)
-            yield stack
-
+    monkeypatch.setattr(Stack, "step", slow)
     study = a_study(nuisance={"learning_rate": LogUniform(0.01, 0.3), "batch_size": Choice(1, 300)})
     with Workers(2) as workers:
-        steps = workers.advance(slow(stacks_of(study)), deadline=Deadline(None))
+        steps = workers.advance(stacks_of(study), deadline=Deadline(None))
         next(steps)  # a stack of batch size 300: the other one has 300 steps to go, 15 seconds
         began = time.monotonic()
         steps.close()
