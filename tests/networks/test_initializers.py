@@ -161,11 +161,7 @@ def test_eye() -> None:
 @pytest.mark.parametrize("activation", ["relu", "tanh", "gelu", "leaky_relu"])
 def test_the_recommended_gain_comes_in_once(name: str, activation: str) -> None:
     (hidden, _), (output, _) = draw(
-        (FAN_IN, FAN_OUT, 300),
-        initializer=name,
-        activation=activation,
-        negative_slope=0.4,
-        init_gain="recommended",
+        (FAN_IN, FAN_OUT, 300), initializer=name, activation=activation, negative_slope=0.4, init_gain="recommended"
     )
     gain = {"relu": math.sqrt(2), "tanh": 5 / 3, "gelu": 1.534, "leaky_relu": math.sqrt(2 / 1.16)}[activation]
     law = {"xavier_normal": (2 / (FAN_IN + FAN_OUT), 2 / (FAN_OUT + 300))}.get(name, (1 / FAN_IN, 1 / FAN_OUT))

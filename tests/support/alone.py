@@ -48,17 +48,12 @@ def outputs_of(data: Tensors) -> int:
 
 def make_members(activations: Iterable[Any], **fields: Any) -> list[Member]:
     """A trial of each activation; a field that is a function gives each trial the value of its number."""
-    return [
-        Member(
-            k,
-            TrialConfig(
-                activation=activation,
-                **{name: value(k) if callable(value) else value for name, value in fields.items()},
-            ),
-            seed=k,
-        )
-        for k, activation in enumerate(activations)
-    ]
+
+    def member(k: int, activation: Any) -> Member:
+        own = {name: value(k) if callable(value) else value for name, value in fields.items()}
+        return Member(k, TrialConfig(activation=activation, **own), seed=k)
+
+    return [member(k, activation) for k, activation in enumerate(activations)]
 
 
 def in_orders(members: list[Member], *seeds: int) -> list[Member]:
@@ -82,13 +77,8 @@ def plain_network(member: Member, data: Tensors = DATA) -> nn.Sequential:
     config = member.config
     widths = list(config.hidden if config.depth is None else config.hidden[:1] * config.depth)
     sizes = [INPUTS, *widths, outputs_of(data)]
-    drawn = initialize(
-        config,
-        tuple(sizes),
-        generator=torch.Generator().manual_seed(member.seed),
-        probe=data.probe,
-        dtype=data.train_inputs.dtype,
-    )
+    generator, dtype = torch.Generator().manual_seed(member.seed), data.train_inputs.dtype
+    drawn = initialize(config, tuple(sizes), generator=generator, probe=data.probe, dtype=dtype)
     layers: list[nn.Module] = []
     for position, (weight, bias) in enumerate(drawn):
         linear = nn.Linear(sizes[position], sizes[position + 1])

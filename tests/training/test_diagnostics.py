@@ -23,7 +23,7 @@ from searchlib.training.watch import PROBE, Watch
 
 FLAT = {"hardshrink", "hardsigmoid", "hardswish", "hardtanh", "relu", "relu6", "softshrink", "threshold"}
 STEEPEST = {  # the largest |phi'|, where it isn't 1
-    "gelu": 1.128904, "hardsigmoid": 1 / 6, "hardswish": 1.5, "mish": 1.0884, "rrelu": 1.0, "selu": 1.7580993,
+    "gelu": 1.128904, "hardsigmoid": 1 / 6, "hardswish": 1.5, "mish": 1.0884, "selu": 1.7580993,
     "sigmoid": 0.25, "silu": 1.0998,
 }  # fmt: skip
 
@@ -79,8 +79,6 @@ def plain(config: TrialConfig, state: dict[str, torch.Tensor], data: Tensors, *,
         x = before.detach().clone().requires_grad_()
         (slope,) = torch.autograd.grad(getattr(network, f"activation{layer - 1}")(x).sum(), x)
         steepest = STEEPEST.get(config.activation, 1.0)
-        if config.activation == "rrelu":
-            steepest = 1.0
         expected[f"saturated/layer{layer}"] = float((slope.abs() < 0.05 * steepest).double().mean())
         if config.activation in FLAT:
             expected[f"dead/layer{layer}"] = float((slope == 0.0).all(dim=0).double().mean())
