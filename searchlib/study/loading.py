@@ -135,9 +135,11 @@ def _importing_from(folder: Path) -> Iterator[None]:
         sys.modules.pop(name, None)
     importlib.invalidate_caches()
     before = {*sys.modules}
+    written, sys.dont_write_bytecode = sys.dont_write_bytecode, True  # by which an edit within a second goes unnoticed
     try:
         yield
     finally:
+        sys.dont_write_bytecode = written
         own = {name: getattr(module, "__file__", None) for name, module in sys.modules.items() if name not in before}
         _helpers.clear()
         _helpers.update(name for name, file in own.items() if file and not is_installed(name, Path(file)))

@@ -8,15 +8,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.integrate import quad
 from scipy.stats import kstest, truncnorm
 from torch import nn
 
 from searchlib.errors import StudyError
-from searchlib.networks import meanfield
-from searchlib.networks.activations import ACTIVATIONS, get_activation
 from searchlib.networks.initializers import INITIALIZERS, Layer, get_initializer
-from searchlib.networks.meanfield import critical_point, recommended_gain
 from searchlib.study.config import TrialConfig
 from searchlib.training.network import build_mlp, initialize, initialize_layer
 
@@ -88,18 +84,33 @@ def test_uniform_laws(name: str) -> None:
 
 @pytest.mark.parametrize("name", CONSTANT)
 def test_constant_laws(name: str) -> None:
-    for weight, bias in draw(initializer=name):
+    for weight, _ in draw(initializer=name):
         assert torch.equal(weight, torch.full_like(weight, CONSTANT[name], dtype=torch.float32).double())
-        assert not bias.any()
     assert float(first_weight(initializer="constant", init_value=-2.5)[0, 0]) == -2.5
 
 
-def test_uniform_is_torchs_and_not_centred() -> None:
-    weight = first_weight(initializer="uniform")
-    assert_moments(weight, 1 / 12, mean=0.5)
-    assert weight.min() >= 0.0
-    assert weight.max() <= 1.0
-    assert_moments(first_weight(initializer="uniform", init_low=-3.0, init_high=1.0), 16 / 12, mean=-1.0)
+@pytest.mark.parametrize(("low", "high"), [(0.0, 1.0), (-3.0, 1.0)])
+def test_uniform_is_torchs_and_not_centred(low: float, high: float) -> None:
+    weight = first_weight(initializer="uniform", **({} if low == 0.0 else {"init_low": low, "init_high": high}))
+    assert_moments(weight, (high - low) ** 2 / 12, mean=(low + high) / 2)
+    assert low <= weight.min() <= weight.max() <= high
+
+
+PARAMETERS = [  # an initializer's own fields or its activation, and the variance that they give
+    ({"initializer": "normal", "init_std": 0.3}, 0.09),
+    ({"initializer": "critical", "activation": "tanh"}, 1.761 / FAN_IN),
+    ({"initializer": "critical", "activation": "tanh", "init_gain": "recommended"}, 1.761 / FAN_IN),
+    *(
+        ({"initializer": name, "activation": "leaky_relu", "negative_slope": slope}, 2 / (1 + slope**2) / FAN_IN)
+        for name in ("kaiming_normal", "kaiming_uniform")
+        for slope in (0.0, 0.3, 1.0)
+    ),
+]
+
+
+@pytest.mark.parametrize(("fields", "variance"), PARAMETERS, ids=str)
+def test_what_the_laws_depend_on(fields: dict, variance: float) -> None:
+    assert_moments(first_weight(**fields), variance)
 
 
 @pytest.mark.parametrize("std", [None, 0.02])
@@ -110,10 +121,6 @@ def test_trunc_normal_is_cut_at_two_deviations(std: float | None) -> None:
     assert truncnorm(-2, 2).std() == pytest.approx(0.8796, abs=1e-4)
     assert 1.99 * std < weight.abs().max() <= 2 * std
     assert kstest((weight.flatten()[::24] / std).numpy(), truncnorm(-2, 2).cdf).pvalue > 1e-3
-
-
-def test_init_std() -> None:
-    assert_moments(first_weight(initializer="normal", init_std=0.3), 0.09)
 
 
 @pytest.mark.parametrize(("fan_in", "fan_out"), [(60, 40), (40, 60), (50, 50)])
@@ -150,10 +157,25 @@ def test_eye() -> None:
     )
 
 
+@pytest.mark.parametrize("name", ["kaiming_normal", "kaiming_uniform", "lecun_normal", "xavier_normal"])
+@pytest.mark.parametrize("activation", ["relu", "tanh", "gelu", "leaky_relu"])
+def test_the_recommended_gain_comes_in_once(name: str, activation: str) -> None:
+    (hidden, _), (output, _) = draw(
+        (FAN_IN, FAN_OUT, 300), initializer=name, activation=activation, negative_slope=0.4, init_gain="recommended"
+    )
+    gain = {"relu": math.sqrt(2), "tanh": 5 / 3, "gelu": 1.534, "leaky_relu": math.sqrt(2 / 1.16)}[activation]
+    law = {"xavier_normal": (2 / (FAN_IN + FAN_OUT), 2 / (FAN_OUT + 300))}.get(name, (1 / FAN_IN, 1 / FAN_OUT))
+    assert_moments(hidden, gain**2 * law[0])
+    assert_moments(output, law[1])
+
+
 @pytest.mark.parametrize("name", INITIALIZERS)
 def test_weights_come_from_the_generator_alone(name: str) -> None:
+    """Torch's global one is neither read nor moved."""
     torch.manual_seed(1)
+    state = torch.random.get_rng_state()
     first = draw((30, 40, 20, 3), initializer=name)
+    assert torch.equal(torch.random.get_rng_state(), state)
     torch.manual_seed(2)
     again, other = draw((30, 40, 20, 3), initializer=name), draw((30, 40, 20, 3), seed=2, initializer=name)
     for (weight, bias), (weight2, bias2) in zip(first, again, strict=True):
@@ -161,13 +183,6 @@ def test_weights_come_from_the_generator_alone(name: str) -> None:
         assert torch.equal(bias, bias2)
     if name not in CONSTANT and name != "eye":
         assert all(not torch.equal(one[0], two[0]) for one, two in zip(first[:2], other[:2], strict=True))
-
-
-@pytest.mark.parametrize("name", INITIALIZERS)
-def test_drawing_leaves_torchs_global_generator_alone(name: str) -> None:
-    state = torch.random.get_rng_state()
-    draw((30, 20, 3), initializer=name)
-    assert torch.equal(torch.random.get_rng_state(), state)
 
 
 @pytest.mark.parametrize("name", INITIALIZERS)
@@ -189,19 +204,14 @@ def test_init_gain_multiplies(name: str) -> None:
 def test_pytorch_default_is_the_law_of_torch_linear(bias_init: str) -> None:
     torch.manual_seed(0)
     theirs = nn.Linear(FAN_IN, FAN_OUT)
-    ours = draw(initializer="pytorch_default", bias_init=bias_init)[0]
-    assert kstest(ours[0].flatten()[::24].numpy(), theirs.weight.detach().flatten()[::24].numpy()).pvalue > 1e-3
-    assert_moments(ours[0], 1 / (3 * FAN_IN))
-    biases = torch.cat([draw(seed=seed, initializer="pytorch_default")[0][1] for seed in range(8)])
+    ours = first_weight(initializer="pytorch_default", bias_init=bias_init)
+    assert kstest(ours.flatten()[::24].numpy(), theirs.weight.detach().flatten()[::24].numpy()).pvalue > 1e-3
+    fields = {"initializer": "pytorch_default", "bias_init": bias_init}
+    biases = torch.cat([draw(seed=seed, **fields)[0][1] for seed in range(8)])
     linears = torch.cat([nn.Linear(FAN_IN, FAN_OUT).bias.detach() for _ in range(8)])
     bound = 1 / math.sqrt(FAN_IN)
     assert 0.99 * bound < float(biases.abs().max()) <= bound * (1 + 1e-6)
     assert kstest(biases.numpy(), linears.numpy()).pvalue > 1e-3
-
-
-def test_its_variance_is_a_third_of_lecuns() -> None:
-    ratio = first_weight(initializer="lecun_uniform").var() / first_weight(initializer="pytorch_default").var()
-    assert float(ratio) == pytest.approx(3.0, rel=0.02)
 
 
 # ------------------------------------------------------------------------------------------------------------ biases
@@ -229,83 +239,6 @@ def test_the_critical_bias_has_the_critical_variance() -> None:
     bias = draw((20, 20000, 4), initializer="critical", activation="tanh")[0][1]
     assert_moments(bias, 0.05)
     assert not draw((20, 50, 4), initializer="critical", activation="relu")[0][1].any(), "sigma_b = 0 only"
-
-
-# ------------------------------------------------------------------------------------------------------------- gains
-
-
-@pytest.mark.parametrize("slope", [0.0, 0.01, 0.3, 1.0])
-def test_kaiming_with_a_leaky_slope(slope: float) -> None:
-    for name in ("kaiming_normal", "kaiming_uniform"):
-        weight = first_weight(initializer=name, activation="leaky_relu", negative_slope=slope)
-        assert_moments(weight, 2 / ((1 + slope**2) * FAN_IN))
-
-
-@pytest.mark.parametrize("name", ["sigmoid", "tanh", "relu", "leaky_relu", "identity"])
-def test_gains_are_torchs_where_it_has_one(name: str) -> None:
-    theirs = nn.init.calculate_gain({"identity": "linear"}.get(name, name), 0.2 if name == "leaky_relu" else None)
-    assert recommended_gain(name, **fields_of(name, negative_slope=0.2)) == pytest.approx(theirs)
-
-
-def test_selu_wants_one() -> None:
-    assert recommended_gain("selu") == 1.0
-
-
-def fields_of(name: str, **changes) -> dict:
-    return TrialConfig(activation=name, **changes).activation_fields
-
-
-def second_moment(name: str) -> float:
-    function = TrialConfig(activation=name).build_activation().eval().double()
-
-    def integrand(z: float) -> float:
-        density = math.exp(-z * z / 2) / math.sqrt(2 * math.pi)
-        return float(function(torch.tensor([z], dtype=torch.float64)).detach()) ** 2 * density
-
-    kinks = [-3.0, -1.0, -0.5, 0.0, 0.1, 0.5, 1.0, 3.0, 6.0]
-    return quad(integrand, -10.0, 10.0, points=kinks, limit=80, epsabs=1e-8, epsrel=1e-7)[0]
-
-
-@pytest.mark.parametrize("name", [name for name, entry in ACTIVATIONS.items() if entry.gain is None])
-def test_other_gains_keep_a_unit_second_moment(name: str) -> None:
-    gain = recommended_gain(name, **fields_of(name))
-    # a jump of phi (hardshrink, threshold) is met by the grid to one step only
-    assert gain == pytest.approx(1 / math.sqrt(second_moment(name)), rel=2e-3 if name == "hardshrink" else 1e-4)
-
-
-@pytest.mark.parametrize(
-    ("name", "expected"),
-    [("softsign", 2.338), ("elu", 1.245), ("gelu", 1.534), ("silu", 1.677), ("mish", 1.487), ("softplus", 1.042)],
-)
-def test_gains_against_the_table(name: str, expected: float) -> None:
-    assert recommended_gain(name) == pytest.approx(expected, abs=5e-4)
-
-
-@pytest.mark.parametrize("name", ["kaiming_normal", "kaiming_uniform", "lecun_normal", "xavier_normal"])
-@pytest.mark.parametrize("activation", ["relu", "tanh", "gelu", "leaky_relu"])
-def test_the_recommended_gain_comes_in_once(name: str, activation: str) -> None:
-    (hidden, _), (output, _) = draw(
-        (FAN_IN, FAN_OUT, 300),
-        initializer=name,
-        activation=activation,
-        negative_slope=0.4,
-        init_gain="recommended",
-    )
-    gain = {"relu": math.sqrt(2), "tanh": 5 / 3, "gelu": 1.534, "leaky_relu": math.sqrt(2 / 1.16)}[activation]
-    law = {"xavier_normal": (2 / (FAN_IN + FAN_OUT), 2 / (FAN_OUT + 300))}.get(name, (1 / FAN_IN, 1 / FAN_OUT))
-    assert_moments(hidden, gain**2 * law[0])
-    assert_moments(output, law[1])
-
-
-def test_he_keeps_a_relu_nets_second_moment_and_the_default_loses_a_factor_of_six() -> None:
-    """Two predictions of mean field theory that a diagnosis must show."""
-    inputs = torch.randn(500, 400, generator=torch.Generator().manual_seed(3)).double()
-    for name, factor in (("kaiming_normal", 1.0), ("pytorch_default", 1 / 6)):
-        signal = inputs
-        for weight, _ in draw((400, 400, 400, 400), initializer=name, bias_init="zeros", probe=inputs.float()):
-            signal = torch.relu(signal @ weight.T)
-        ratio = float((signal**2).mean() / (inputs**2).mean())
-        assert ratio == pytest.approx(factor**3, rel=0.15)
 
 
 # -------------------------------------------------------------------------------------------------------------- LSUV
@@ -353,104 +286,6 @@ def output_variances(config: TrialConfig) -> list[float]:
     return found
 
 
-# ------------------------------------------------------------------------------------------------------ critical line
-
-CRITICAL_TABLE = {  # science.md, section 2: sigma_w² at sigma_b² = 0.05 and 0.2
-    "tanh": (1.761, 2.285),
-    "sigmoid": (103.1, 103.5),
-    "softsign": (3.141, 4.415),
-    "elu": (1.534, 1.682),
-    "selu": (0.902, 1.070),
-    "gelu": (2.303, 1.971),
-    "silu": (2.729, 2.187),
-    "mish": (2.105, 1.950),
-}
-
-
-@pytest.fixture
-def bias_variance(monkeypatch: pytest.MonkeyPatch):
-    """A function that sets sigma_b²; what was computed for another is forgotten, before and after."""
-    meanfield._critical_point.cache_clear()
-    yield lambda value: monkeypatch.setattr(meanfield, "CRITICAL_BIAS_VARIANCE", value)
-    meanfield._critical_point.cache_clear()
-
-
-@pytest.mark.parametrize("activation", CRITICAL_TABLE)
-@pytest.mark.parametrize(("column", "variance"), [(0, 0.05), (1, 0.2)])
-def test_critical_points_against_the_table(activation: str, column: int, variance: float, bias_variance) -> None:
-    bias_variance(variance)
-    expected = CRITICAL_TABLE[activation][column]
-    found = critical_point(activation)
-    assert found == (pytest.approx(expected, abs=0.1 if expected > 100 else 1.1e-3), variance)
-
-
-@pytest.mark.parametrize("activation", ["tanh", "elu", "softsign"])
-def test_a_critical_point_is_critical(activation: str) -> None:
-    """The variance map has a fixed point there, at which chi = 1: by quadrature, independent of the module's grid."""
-    weight_variance, bias_variance = critical_point(activation)
-    function = get_activation(activation).build()
-
-    def moment(q: float, derivative: bool) -> float:
-        def integrand(z: float) -> float:
-            x = torch.tensor(math.sqrt(q) * z, dtype=torch.float64, requires_grad=True)
-            y = function(x)
-            value = torch.autograd.grad(y, x)[0] if derivative else y.detach()
-            return float(value) ** 2 * math.exp(-z * z / 2) / math.sqrt(2 * math.pi)
-
-        return quad(integrand, -9, 9, points=[0.0], epsabs=1e-6, epsrel=1e-6, limit=60)[0]
-
-    q = 1.0
-    for _ in range(150):
-        update = weight_variance * moment(q, derivative=False) + bias_variance
-        if abs(update - q) < 1e-7:
-            break
-        q = update
-    assert weight_variance * moment(q, derivative=True) == pytest.approx(1.0, abs=2e-3)
-
-
-@pytest.mark.parametrize(
-    ("activation", "expected"),
-    [("relu", 2.0), ("identity", 1.0), ("leaky_relu", 2 / 1.04), ("prelu", 2 / 1.0625)],
-)
-def test_homogeneous_activations_are_critical_without_a_bias(activation: str, expected: float) -> None:
-    assert critical_point(activation, **fields_of(activation, negative_slope=0.2)) == (pytest.approx(expected), 0.0)
-
-
-def test_softplus_has_no_critical_point() -> None:
-    with pytest.raises(StudyError, match=r"'softplus' has no critical point.*leave this pair out.*'lsuv'"):
-        draw((6, 5, 2), initializer="critical", activation="softplus")
-
-
-def test_every_activation_has_a_point_or_says_that_it_has_none() -> None:
-    for name in ACTIVATIONS:
-        try:
-            weight_variance, bias_variance = critical_point(name, **fields_of(name))
-        except StudyError:
-            continue
-        assert 0.0 < weight_variance < 1e4
-        assert bias_variance in (0.0, 0.05)
-
-
-def test_critical_weights() -> None:
-    assert_moments(first_weight(initializer="critical", activation="tanh"), 1.761 / FAN_IN)
-    doubled = first_weight(initializer="critical", activation="tanh", init_gain=2.0)
-    assert_moments(doubled, 4 * 1.761 / FAN_IN)
-    recommended = first_weight(initializer="critical", activation="tanh", init_gain="recommended")
-    assert_moments(recommended, 1.761 / FAN_IN)
-
-
-def squared(x: torch.Tensor) -> torch.Tensor:
-    return torch.tanh(x) * 1.0
-
-
-def test_the_search_for_a_critical_point_runs_once_an_activation() -> None:
-    """Not once for each learning rate of a study."""
-    meanfield._critical_point.cache_clear()
-    for number in range(5):
-        draw((6, 5, 2), initializer="critical", activation="tanh", learning_rate=0.01 * (number + 1))
-    assert meanfield._critical_point.cache_info().misses == 1
-
-
 # ----------------------------------------------------------------------------------------------------- studies' own
 
 
@@ -464,8 +299,6 @@ def test_a_function_of_the_study_is_an_initializer() -> None:
     (first, _), (second, _) = draw((30, 20, 3), initializer=halves, init_gain=4.0)
     assert torch.equal(first, torch.full((20, 30), 2.0).double())
     assert torch.equal(second, torch.full((3, 20), 13.0).double())
-    assert recommended_gain(squared) == pytest.approx(1.593, abs=1e-3)
-    assert critical_point(squared)[0] == pytest.approx(1.761, abs=1.1e-3)
 
 
 @settings(max_examples=30, deadline=None)

@@ -13,29 +13,26 @@ from searchlib.study.preview import Preview
 ROOT = Path(__file__).parents[2]
 RAN = "open('ran', 'w').close()\n"
 FROM = RAN + "from searchlib import Study\n"
+DIGITS = "dataset='digits', sampler='tpe'"
 READABLE = [
-    FROM + "STUDY = Study(question='Which?', dataset='digits', sampler='tpe', trials=7)",
-    FROM + "STUDY: Study = Study(question='Which?' ' One.', dataset='digits', sampler='tpe')",
-    FROM + "COUNT = 8\nSTUDY = Study(question='?', dataset='digits', sampler='tpe', trials=3 * COUNT + 1)",
-    FROM + "N = 3\nQ = f'Which of {N}'\nSTUDY = Study(question=Q + '?', dataset='digits', sampler='tpe', trials=N)",
-    RAN + "import searchlib as s\nSTUDY = s.Study(question='?', dataset='digits', sampler='tpe')",
-    RAN + "from searchlib.study import Study as Asked\nSTUDY = Asked(question='?', dataset='digits', sampler='tpe')",
+    FROM + f"STUDY = Study(question='Which?', {DIGITS}, trials=7)",
+    FROM + f"STUDY: Study = Study(question='Which?' ' One.', {DIGITS})",
+    FROM + f"COUNT = 8\nSTUDY = Study(question='?', {DIGITS}, trials=3 * COUNT + 1)",
+    FROM + f"N = 3\nQ = f'Which of {{N}}'\nSTUDY = Study(question=Q + '?', {DIGITS}, trials=N)",
+    RAN + f"import searchlib as s\nSTUDY = s.Study(question='?', {DIGITS})",
+    RAN + f"from searchlib.study import Study as Asked\nSTUDY = Asked(question='?', {DIGITS})",
 ]
 ONLY_RUNNING_TELLS = [
-    FROM + "COUNT = 8\nCOUNT = 9\nSTUDY = Study(question='?', dataset='digits', sampler='tpe', trials=COUNT)",
-    FROM + "for COUNT in (8, 9): pass\nSTUDY = Study(question='?', dataset='digits', sampler='tpe', trials=COUNT)",
-    FROM + "COUNT = 8\ndef f():\n  global COUNT\n  COUNT = 9\nf()\n"
-    "STUDY = Study(question='?', dataset='digits', sampler='tpe', trials=COUNT)",
-    FROM + "COMMON = {'trials': 3}\nCOMMON['trials'] = 4\n"
-    "STUDY = Study(question='?', dataset='digits', sampler='tpe', **COMMON)",
-    FROM + "STUDY = Study(question='?', dataset='digits', sampler='tpe', trials=len('four'))",
-    FROM + "STUDY = Study(question='?', dataset='digits', sampler='tpe')\n"
-    "STUDY = Study(question='??', dataset='digits', sampler='tpe')",
+    FROM + f"COUNT = 8\nCOUNT = 9\nSTUDY = Study(question='?', {DIGITS}, trials=COUNT)",
+    FROM + f"for COUNT in (8, 9): pass\nSTUDY = Study(question='?', {DIGITS}, trials=COUNT)",
+    FROM + f"N = 8\ndef f():\n  global N\n  N = 9\nf()\nSTUDY = Study(question='?', {DIGITS}, trials=N)",
+    FROM + f"COMMON = {{'trials': 3}}\nCOMMON['trials'] = 4\nSTUDY = Study(question='?', {DIGITS}, **COMMON)",
+    FROM + f"STUDY = Study(question='?', {DIGITS}, trials=len('four'))",
+    FROM + f"STUDY = Study(question='?', {DIGITS})\nSTUDY = Study(question='??', {DIGITS})",
     FROM + "def Study(question):\n  import searchlib\n"
-    "  return searchlib.Study(question='!', dataset='digits', sampler='tpe')\nSTUDY = Study(question='?')",
-    RAN + "from searchlib import *\nSTUDY = Study(question='?', dataset='digits', sampler='tpe')",
-    FROM + "from dataclasses import replace\nBASE = Study(question='?', dataset='digits', sampler='tpe')\n"
-    "STUDY = replace(BASE, trials=4)",
+    f"  return searchlib.Study(question='!', {DIGITS})\nSTUDY = Study(question='?')",
+    RAN + f"from searchlib import *\nSTUDY = Study(question='?', {DIGITS})",
+    FROM + f"from dataclasses import replace\nBASE = Study(question='?', {DIGITS})\nSTUDY = replace(BASE, trials=4)",
 ]
 BROKEN = {
     "STUDY = Study(": "asked.py:3: .*correct the syntax",

@@ -84,12 +84,6 @@ def test_every_value_has_its_share_of_the_unit_interval() -> None:
         assert drawn.count(value) / len(grid) == pytest.approx(share, abs=2e-4)
 
 
-def test_the_middle_is_the_median() -> None:
-    assert Uniform(-1.0, 3.0).at(0.5) == 1.0
-    assert LogUniform(1e-4, 1.0).at(0.5) == pytest.approx(1e-2)
-    assert LogUniform(1e-3, 1.0).at(1 / 3) == pytest.approx(1e-2)
-
-
 def test_ranges_near_the_limits_of_floats_stay_finite_and_monotone() -> None:
     log = [LogUniform(1e-300, 1e300).at(unit) for unit in (0.0, 0.25, 0.5, 0.75, 1.0)]
     assert log == pytest.approx([1e-300, 1e-150, 1.0, 1e150, 1e300])
@@ -190,19 +184,15 @@ def test_when_needs_a_condition() -> None:
         (lambda: Choice((64, 32), "64-32"), "names '64-32' twice"),
         (lambda: Choice({"a": 1}), "can't be a hyperparameter"),
         (lambda: Uniform(1.0, 1.0), r"Uniform\(1\.0, 1\.0\): the range is empty; expected the lower bound first"),
-        (lambda: Uniform(2.0, 1.0), r"Uniform\(2\.0, 1\.0\): the range is empty"),
         (lambda: LogUniform(1.0, 0.1), r"LogUniform\(1\.0, 0\.1\): the range is empty"),
         (lambda: LogUniform(0.0, 1.0), r"LogUniform\(0\.0, 1\.0\): the lower bound must be above 0"),
-        (lambda: LogUniform(-1.0, 1.0), "the lower bound must be above 0"),
         (lambda: Uniform(False, 1.0), "False is no finite number"),
         (lambda: Uniform(0.0, True), "True is no finite number"),
         (lambda: IntUniform(False, 5), "False is no finite number"),
         (lambda: Uniform(0.0, math.inf), r"Uniform\(0\.0, inf\): inf is no finite number"),
         (lambda: Uniform(math.nan, 1.0), "nan is no finite number"),
         (lambda: LogUniform("1e-3", 1.0), "'1e-3' is no finite number"),
-        (lambda: Uniform(None, 1.0), "None is no finite number"),
         (lambda: IntUniform(5, 5), "the range is empty"),
-        (lambda: IntUniform(9, 5), "the range is empty"),
         (lambda: IntUniform(1.0, 5), "expected whole numbers"),
         (lambda: IntUniform(1, 5, step=0.5), "expected whole numbers"),
         (lambda: IntUniform(1, 5, step=0), "the step must be 1 or more"),

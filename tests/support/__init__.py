@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import struct
 import tempfile
 from pathlib import Path
 
@@ -19,6 +18,11 @@ STORAGE = "optuna.journal"
 TRAIN, TEST, SIDE, CLASSES = 240, 60, 6, 3
 
 
+def idx_bytes(array: np.ndarray) -> bytes:
+    """The IDX format, written independently of the code under test."""
+    return bytes([0, 0, 8, array.ndim]) + b"".join(n.to_bytes(4, "big") for n in array.shape) + array.tobytes()
+
+
 def write_idx(root: Path, *, parts: tuple[str, ...] = ("train", "t10k"), title: str = "Blobs") -> None:
     """IDX files of a small problem: each class is a bright bar at its own height, under noise."""
     folder = root / title / "raw"
@@ -31,9 +35,8 @@ def write_idx(root: Path, *, parts: tuple[str, ...] = ("train", "t10k"), title: 
         images = draw.integers(0, 120, (count, SIDE, SIDE)).astype(np.uint8)
         for image, label in zip(images, labels, strict=True):
             image[2 * label : 2 * label + 2] += 100
-        header = struct.pack(">4i", 0x803, count, SIDE, SIDE)
-        (folder / f"{part}-images-idx3-ubyte").write_bytes(header + images.tobytes())
-        (folder / f"{part}-labels-idx1-ubyte").write_bytes(struct.pack(">2i", 0x801, count) + labels.tobytes())
+        (folder / f"{part}-images-idx3-ubyte").write_bytes(idx_bytes(images))
+        (folder / f"{part}-labels-idx1-ubyte").write_bytes(idx_bytes(labels))
 
 
 def blobs():

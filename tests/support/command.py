@@ -30,13 +30,15 @@ STUDY = """
 """
 
 
-def write_study(*changes: tuple[str, str], name: str = "asked") -> None:
+def write_study(*changes: tuple[str, str], name: str = "asked") -> Path:
     text = STUDY.replace("\n    ", "\n")
     for old, new in changes:
         assert old in text
         text = text.replace(old, new)
     Path("studies").mkdir(exist_ok=True)
-    Path(f"studies/{name}.py").write_text(text)
+    path = Path(f"studies/{name}.py")
+    path.write_text(text)
+    return path
 
 
 def command(*arguments: str) -> list[str]:

@@ -4,57 +4,36 @@ from __future__ import annotations
 
 import copy
 import math
-import statistics
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from support import alone
+from support.alone import CLASSES, INPUTS, follow, make_members, make_stack
 from torch import nn
 
-from searchlib.errors import StudyError
 from searchlib.networks.activations import ACTIVATIONS
-from searchlib.report.initialization import diagnose
 from searchlib.study.config import TrialConfig
 from searchlib.training.loop import Tensors, train
 from searchlib.training.module import ModuleStack
 from searchlib.training.network import build_mlp
-from searchlib.training.stack import Member, Stack
+from searchlib.training.stack import Stack
 from searchlib.training.symptoms import diagnose_words
 from searchlib.training.watch import PROBE, Watch
 
-INPUTS, CLASSES, EXAMPLES = 12, 4, 90
 FLAT = {"hardshrink", "hardsigmoid", "hardswish", "hardtanh", "relu", "relu6", "softshrink", "threshold"}
 STEEPEST = {  # the largest |phi'|, where it isn't 1
-    "gelu": 1.128904, "hardsigmoid": 1 / 6, "hardswish": 1.5, "mish": 1.0884, "rrelu": 1.0, "selu": 1.7580993,
+    "gelu": 1.128904, "hardsigmoid": 1 / 6, "hardswish": 1.5, "mish": 1.0884, "selu": 1.7580993,
     "sigmoid": 0.25, "silu": 1.0998,
 }  # fmt: skip
 
 
-def make_data(*, dtype: torch.dtype = torch.float64, regression: bool = False, shift: float = 0.0) -> Tensors:
-    generator = torch.Generator().manual_seed(3)
-    inputs = (torch.randn(EXAMPLES, INPUTS, generator=generator, dtype=torch.float64) + shift).to(dtype)
-    targets = inputs[:, :2].sin() if regression else (inputs[:, :CLASSES] - shift).argmax(dim=1)
-    return Tensors(
-        train_inputs=inputs, train_targets=targets, val_inputs=inputs, val_targets=targets, factor=1.0, offset=0.0
-    )
+def make_data(**changes) -> Tensors:
+    return alone.make_data(train=100, normal=True, **changes)
 
 
-def make_stack(data: Tensors, *configs: TrialConfig) -> Stack:
-    outputs = data.train_targets.shape[1] if data.train_targets.is_floating_point() else CLASSES
-    members = [Member(number, config, seed=number) for number, config in enumerate(configs)]
-    return Stack(members, outputs=outputs, probe=data.probe, dtype=data.train_inputs.dtype)
-
-
-def follow(data: Tensors, *configs: TrialConfig) -> tuple[Stack, list[list[dict[str, float]]]]:
-    """Train with a watch; the history of each member that stays to the end."""
-    stack = make_stack(data, *configs)
-    watch = Watch(data.train_inputs, data.train_targets)
-    histories = [[snapshot] for snapshot in watch.measure(stack)]
-    for epoch in train(stack, data, watch=watch):
-        for history, snapshot in zip(histories, epoch.diagnostics, strict=True):
-            history.append(snapshot)
-    return stack, histories
+def watch_of(data: Tensors) -> Watch:
+    return Watch(data.train_inputs, data.train_targets)
 
 
 def plain(config: TrialConfig, state: dict[str, torch.Tensor], data: Tensors, *, initial: bool) -> dict[str, float]:
@@ -100,8 +79,6 @@ def plain(config: TrialConfig, state: dict[str, torch.Tensor], data: Tensors, *,
         x = before.detach().clone().requires_grad_()
         (slope,) = torch.autograd.grad(getattr(network, f"activation{layer - 1}")(x).sum(), x)
         steepest = STEEPEST.get(config.activation, 1.0)
-        if config.activation == "rrelu":
-            steepest = 1.0
         expected[f"saturated/layer{layer}"] = float((slope.abs() < 0.05 * steepest).double().mean())
         if config.activation in FLAT:
             expected[f"dead/layer{layer}"] = float((slope == 0.0).all(dim=0).double().mean())
@@ -125,20 +102,22 @@ def plain(config: TrialConfig, state: dict[str, torch.Tensor], data: Tensors, *,
 def test_every_statistic_equals_plain_torch(batch_norm: bool, regression: bool) -> None:
     """Every activation in one stack, at initialization and after an epoch."""
     data = make_data(regression=regression)
-    configs = [
-        TrialConfig(
-            initializer="xavier_normal", activation=name, bias_init="constant", bias_value=0.1, hidden=(9, 7),
-            batch_norm=batch_norm, dropout=0.2, learning_rate=0.05, batch_size=30, epochs=1,
-        )
-        for name in ACTIVATIONS
-    ]  # fmt: skip
-    stack = make_stack(data, *configs)
-    watch = Watch(data.train_inputs, data.train_targets)
+    members = make_members(
+        ACTIVATIONS,
+        initializer="xavier_normal",
+        bias_init="constant",
+        bias_value=0.1,
+        hidden=(9, 7),
+        batch_norm=batch_norm,
+        dropout=0.2,
+    )
+    stack = make_stack(members, data)
+    watch = watch_of(data)
     for initial in (True, False):
         if not initial:
-            rate = torch.full((len(configs),), 0.05, dtype=torch.float64)
+            rate = torch.full((len(members),), 0.05, dtype=torch.float64)
             for _ in range(3):
-                before = [stack.state(position) for position in range(len(configs))]
+                before = [stack.state(position) for position in range(len(members))]
                 watch.remember(stack)
                 stack.step(data.train_inputs[:30], data.train_targets[:30], rate)
         snapshots = watch.measure(stack)
@@ -155,8 +134,8 @@ def test_every_statistic_equals_plain_torch(batch_norm: bool, regression: bool) 
 
 def test_a_measure_without_a_remembered_step_has_no_update_ratio() -> None:
     data = make_data()
-    stack = make_stack(data, TrialConfig(), TrialConfig(learning_rate=0.2))
-    watch = Watch(data.train_inputs, data.train_targets)
+    stack = make_stack(make_members(["relu"] * 2), data)
+    watch = watch_of(data)
     watch.remember(stack)
     stack.step(data.train_inputs, data.train_targets, torch.tensor([0.1, 0.1], dtype=torch.float64))
     assert all("update_ratio/layer1" in row and "jacobian_condition" not in row for row in watch.measure(stack))
@@ -186,7 +165,7 @@ class Own(nn.Module):
 
 
 def make_modules(data: Tensors) -> ModuleStack:
-    members = [Member(k, TrialConfig(learning_rate=0.05, momentum=0.9, batch_size=20, epochs=2), k) for k in (0, 1)]
+    members = make_members(["relu"] * 2, learning_rate=0.05, momentum=0.9, batch_size=20, epochs=2)
     return ModuleStack(members, build=Own, dtype=data.train_inputs.dtype)
 
 
@@ -198,19 +177,13 @@ def test_watching_changes_no_bit_of_the_training(kind: str) -> None:
         if kind == "modules":
             return make_modules(data)
         names = ["relu", "prelu", "rrelu", "tanh", lambda x: x + 0.01 * torch.rand_like(x)]
-        configs = [
-            TrialConfig(
-                activation=name, optimizer=kind, momentum=0.9, batch_norm=True, dropout=0.3, hidden=(9, 7),
-                learning_rate=0.02, batch_size=20, epochs=2,
-            )
-            for name in names
-        ]  # fmt: skip
-        return make_stack(data, *configs)
+        fields = {"momentum": 0.9, "batch_norm": True, "dropout": 0.3, "hidden": (9, 7), "batch_size": 20, "epochs": 2}
+        return make_stack(make_members(names, optimizer=kind, learning_rate=0.02, **fields), data)
 
     def run(watched: bool) -> tuple[list[object], list[torch.Tensor]]:
         torch.manual_seed(7)
         stack = build()
-        watch = Watch(data.train_inputs, data.train_targets) if watched else None
+        watch = watch_of(data) if watched else None
         if watch is not None:
             watch.measure(stack)
         curve = [epoch.val_loss for epoch in train(stack, data, watch=watch)]
@@ -236,7 +209,7 @@ def test_watching_changes_no_bit_of_the_training(kind: str) -> None:
 def test_statistics_of_a_module_of_the_studys_own() -> None:
     data = make_data()
     stack = make_modules(data)
-    watch = Watch(data.train_inputs, data.train_targets)
+    watch = watch_of(data)
     for initial in (True, False):
         before = copy.deepcopy(stack.modules)
         if not initial:
@@ -266,12 +239,13 @@ def test_statistics_of_a_module_of_the_studys_own() -> None:
 
 def test_equal_units_are_counted() -> None:
     data = make_data(dtype=torch.float32)
-    stack = make_stack(data, TrialConfig(hidden=(10, 6)), TrialConfig(hidden=(10, 6), initializer="sparse"))
+    members = make_members(["relu"] * 2, hidden=(10, 6), initializer=["pytorch_default", "sparse"].__getitem__)
+    stack = make_stack(members, data)
     with torch.no_grad():
         weight, bias = stack.parameters["linear0.weight"][0], stack.parameters["linear0.bias"][0]
         weight[[3, 7]], bias[[3, 7]] = weight[1].clone(), bias[1].clone()
         weight[9] = weight[2].clone()  # its bias differs
-    first, other = Watch(data.train_inputs, data.train_targets).measure(stack)
+    first, other = watch_of(data).measure(stack)
     assert first["symmetric/layer1"] == pytest.approx(0.3)
     assert first["symmetric/layer2"] == 0.0
     units = torch.cat([stack.parameters["linear1.weight"][1], stack.parameters["linear1.bias"][1][:, None]], dim=1)
@@ -281,22 +255,20 @@ def test_equal_units_are_counted() -> None:
 
 def test_a_singular_jacobian_has_no_condition() -> None:
     data = make_data(dtype=torch.float32)
-    stack = make_stack(data, TrialConfig(hidden=(2,), activation="tanh"), TrialConfig(hidden=(2,), activation="tanh"))
-    assert all("jacobian_condition" not in row for row in Watch(data.train_inputs, data.train_targets).measure(stack))
+    stack = make_stack(make_members(["tanh"] * 2, hidden=(2,)), data)
+    assert all("jacobian_condition" not in row for row in watch_of(data).measure(stack))
 
 
 @pytest.mark.parametrize(("activation", "gain"), [("relu", 1e25), ("relu", 1e3), ("relu", 1e-9), ("tanh", 1e-3)])
 def test_numbers_beyond_the_range_of_squares(activation: str, gain: float) -> None:
     """In float32, norms whose squares over- or underflow are still right; what itself overflows is left out."""
-    single, double = make_data(dtype=torch.float32), make_data()
-    config = TrialConfig(
-        activation=activation, initializer="normal", init_gain=gain, bias_init="zeros", hidden=(30,) * 4
-    )
-    rows = [Watch(d.train_inputs, d.train_targets).measure(make_stack(d, config))[0] for d in (single, double)]
+    (member,) = make_members([activation], initializer="normal", init_gain=gain, bias_init="zeros", hidden=(30,) * 4)
+    data = [make_data(dtype=dtype) for dtype in (torch.float32, torch.float64)]
+    rows = [watch_of(one).measure(make_stack([member], one))[0] for one in data]
     assert all(math.isfinite(value) for row in rows for value in row.values())
     if gain == 1e25:
         assert "gradient_norm/layer1" not in rows[0]
-        assert diagnose_words(config, rows[:1])[0].endswith("exploding")
+        assert diagnose_words(member.config, rows[:1])[0].endswith("exploding")
     else:
         assert 0.0 < rows[1]["gradient_norm/layer1"] < math.inf
         assert rows[0]["gradient_norm/layer1"] == pytest.approx(rows[1]["gradient_norm/layer1"], rel=1e-3)
@@ -305,190 +277,15 @@ def test_numbers_beyond_the_range_of_squares(activation: str, gain: float) -> No
         )
 
 
-# ------------------------------------------------------------------------------------------------- beside mean field
-
-
-PAIRS = [
-    ("xavier_normal", "tanh", {}),
-    ("kaiming_normal", "relu", {}),
-    ("pytorch_default", "relu", {}),
-    ("lecun_normal", "sigmoid", {}),
-    ("xavier_normal", "gelu", {}),
-    ("lecun_normal", "selu", {}),
-]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("initializer", "activation", "fields"), PAIRS)
-def test_wide_networks_follow_mean_field(initializer: str, activation: str, fields: dict) -> None:
-    """Within five standard errors of the mean of the networks, and a bias of the order of the sum of 1/width."""
-    depth, width = 2, 1000
-    found = diagnose(initializer, activation, depth=depth, width=width, **fields)
-    for statistic in ("second_moment", "gradient", "chi"):
-        for layer in range(depth):
-            values = found.measured[statistic][layer]
-            error = statistics.stdev(values) / math.sqrt(found.networks)
-            expected = found.predicted[statistic][layer]
-            assert len(values) == 8
-            assert abs(statistics.mean(values) - expected) < 5 * error + 5 * depth / width * expected, (
-                statistic,
-                layer,
-            )
-
-
-def test_published_factors() -> None:
-    """A ReLU network loses 6 times its second moment a layer by PyTorch's default, a sigmoid one 22 times its gradient
-    at gain 1 and q = 1; He keeps both."""
-    default = diagnose("pytorch_default", "relu", depth=3, width=200, bias_init="zeros").predicted
-    assert default["second_moment"][1] / default["second_moment"][0] == pytest.approx(1 / 6, rel=0.02)
-    assert diagnose("lecun_normal", "sigmoid", depth=1, width=400).predicted["chi"][0] == pytest.approx(
-        1 / 22.3, rel=0.02
-    )
-    he = diagnose("kaiming_normal", "relu", depth=3, width=200).predicted
-    assert he["second_moment"] + he["chi"] == pytest.approx([1.0] * 6, rel=0.05)
-
-
-def test_the_spread_over_networks_shrinks_with_width() -> None:
-    """The log of the last second moment varies as the sum of 1/width: here 10 times less in the wide networks."""
-
-    def variance(width: int) -> float:
-        (*_, last) = diagnose("kaiming_normal", "relu", depth=5, width=width).measured["second_moment"]
-        return statistics.variance(math.log(value) for value in last)
-
-    assert 10 / 6 < variance(20) / variance(200) < 10 * 6  # eight networks each: F(7, 7)
-
-
-@pytest.mark.parametrize("initializer", ["ones", "uniform", "constant", "eye", "zeros"])
-def test_mean_field_says_nothing_of_weights_without_a_zero_mean_law(initializer: str) -> None:
-    found = diagnose(initializer, "tanh", depth=2, width=60)
-    assert found.predicted == {}
-    assert any("mean field says nothing" in line for line in found.lines())
-    assert len(found.figure().data) > 0
-
-
-def test_a_diagnosis_is_printed_and_drawn(tmp_path: Path) -> None:
-    found = diagnose("pytorch_default", "relu", depth=20, width=50)
-    text = "\n".join(found.lines())
-    assert "pytorch_default, relu: 20 hidden layers of 50 units, 8 networks" in text
-    assert sum(line.lstrip().split(" ")[0].isdecimal() for line in found.lines()) == 20
-    assert "vanishing" in text
-    figure = found.figure()
-    drawn = {trace.name: trace for trace in figure.data if trace.name}
-    assert list(drawn["mean field"].y) == found.predicted["gradient"]
-    assert list(drawn["dead"].y) == [statistics.fmean(values) for values in found.measured["dead"]]
-    page = found.write(tmp_path / "figure.html").read_text(encoding="utf-8")
-    assert "vanishing" in page
-    assert "src=" not in page.split("<body>")[0]
-    assert diagnose("zeros", "relu", depth=0, width=5).lines()[0].startswith("zeros, relu: no hidden layer")
-    with pytest.raises(StudyError, match="width=20000"):
-        diagnose("normal", "relu", depth=3, width=20_000)
-
-
-# ---------------------------------------------------------------------------------------------------------- in words
-
-
-def words_at_start(initializer: str, activation: str, **fields) -> list[str]:
-    return diagnose(initializer, activation, **{"depth": 1, "width": 100, **fields}).words
-
-
-def test_words_on_symmetry() -> None:
-    assert words_at_start("zeros", "relu") == [
-        "all 100 units of layer 1 are equal: the initializer 'zeros' doesn't break symmetry"
-    ]
-    for name in ("ones", "constant"):
-        (word,) = words_at_start(name, "tanh")
-        assert word.startswith("all 100 units of layer 1 are equal")
-    data = make_data()
-    config = TrialConfig(initializer="constant", activation="tanh", hidden=(8,), batch_size=30, epochs=2)
-    _, (history,) = follow(data, config)
-    assert [row["symmetric/layer1"] for row in history] == [1.0] * 3
-    assert "doesn't break symmetry" in diagnose_words(config, history)[0]
-    freed = [history[0], {**history[1], "symmetric/layer1": 0.0}]
-    assert not any("symmetry" in word for word in diagnose_words(config, freed))
-
-
-def test_words_on_saturation() -> None:
-    (word,) = words_at_start("normal", "sigmoid", width=784)
-    assert word.startswith(
-        "88 % of layer 1's activations saturated at initialization (sigmoid' below 5 % of its maximum)"
-    )
-    assert any("tanh' below" in word for word in words_at_start("normal", "tanh"))
-    assert not any("saturated" in word for word in words_at_start("normal", "relu"))
-
-
-def test_words_on_depth() -> None:
-    (word,) = words_at_start("pytorch_default", "relu", depth=20)
-    assert word.startswith("gradient shrinks")
-    assert word.endswith("vanishing")
-    (word,) = words_at_start("lecun_normal", "sigmoid", depth=8)
-    assert word.endswith("times a layer: vanishing")
-    assert any(word.endswith("exploding") for word in words_at_start("normal", "relu", depth=3))
-    (word, *_) = words_at_start("lecun_normal", "tanh", depth=20, init_gain=5.0)
-    assert word.startswith("gradient grows")
-
-
-HEALTHY = [
-    ("kaiming_normal", "relu", 1), ("xavier_normal", "tanh", 1), ("xavier_normal", "sigmoid", 1),
-    ("kaiming_normal", "relu", 20), ("pytorch_default", "relu", 1), ("lecun_normal", "selu", 20),
-    ("xavier_normal", "gelu", 2), ("kaiming_normal", "leaky_relu", 10), ("xavier_normal", "hardtanh", 3),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize(("initializer", "activation", "depth"), HEALTHY)
-def test_healthy_networks_get_no_words(initializer: str, activation: str, depth: int) -> None:
-    assert words_at_start(initializer, activation, depth=depth, width=150) == []
-    data = make_data(dtype=torch.float32)
-    fields = {"initializer": initializer, "activation": activation, "momentum": 0.9, "batch_size": 10, "epochs": 5}
-    config = TrialConfig(**fields, learning_rate=0.01, depth=min(depth, 3), width=100)
-    _, (history,) = follow(data, config)
-    assert diagnose_words(config, history) == []
-
-
-def test_words_on_the_learning_rate() -> None:
-    data = make_data(dtype=torch.float32, shift=1.0)
-    fields = {"initializer": "kaiming_normal", "hidden": (50,), "batch_size": 30, "epochs": 2}
-    large, small = TrialConfig(**fields, learning_rate=30.0), TrialConfig(**fields, learning_rate=1e-6)
-    stack, (history, slow) = follow(data, large, small)
-    assert [member.config for member in stack.members] == [large, small]
-    assert any(word.startswith("learning rate 30 likely too large: ") for word in diagnose_words(large, history))
-    (word,) = diagnose_words(small, slow)
-    assert word.startswith("learning rate 1e-06 likely too small: a step changed weights by")
-
-
-def test_words_on_dead_units() -> None:
-    data = make_data()
-    config = TrialConfig(initializer="kaiming_normal", hidden=(40,), bias_init="constant", bias_value=-20.0)
-    stack = make_stack(data, config)
-    (word, *_) = diagnose_words(config, Watch(data.train_inputs, data.train_targets).measure(stack))
-    assert word.startswith("100 % of layer 1's units dead at initialization") or "no gradient" in word
-
-
-def test_words_on_divergence() -> None:
-    config = TrialConfig(learning_rate=9.0)
-    (word,) = diagnose_words(config, [], diverged_step=212)
-    assert word == ("diverged at step 212: the loss became infinite or NaN; likely reason: learning rate 9 too large")
-    loud = diagnose("normal", "relu", depth=3, width=100)
-    start = {"preactivation_variance/layer4": 1e6, "gradient_norm/layer1": 1.0, "weight_std/layer1": 1.0}
-    (word, *rest) = diagnose_words(loud.config, [start], diverged_step=1)
-    assert word.endswith("likely reason: signals explode from initialization on")
-    assert rest == [*loud.words] or rest[0].endswith("exploding")
-    assert diagnose_words(config, []) == []
-    assert diagnose_words(config, [{}]) == []
-
-
 @pytest.mark.parametrize("batch_norm", [False, True])
 @pytest.mark.parametrize("depth", [0, 1, 4])
 @pytest.mark.parametrize("regression", [False, True])
 def test_every_kind_of_network_is_measured(batch_norm: bool, depth: int, regression: bool) -> None:
     data = make_data(dtype=torch.float32, regression=regression)
-    configs = [
-        TrialConfig(
-            activation=name, depth=depth, width=6, batch_norm=batch_norm, dropout=0.2, batch_size=30, epochs=2,
-            learning_rate=0.01,
-        )
-        for name in ("prelu", "rrelu", "relu", torch.sign, lambda x: x.detach())
-    ]  # fmt: skip
-    stack, histories = follow(data, *configs)
+    names = ["prelu", "rrelu", "relu", torch.sign, lambda x: x.detach()]
+    fields = {"depth": depth, "width": 6, "batch_norm": batch_norm, "dropout": 0.2, "batch_size": 30, "epochs": 2}
+    stack = make_stack(make_members(names, learning_rate=0.01, **fields), data)
+    histories = follow(stack, data)
     for member, history in zip(stack.members, histories, strict=True):
         assert len(history) == 3
         assert all(math.isfinite(value) for row in history for value in row.values())

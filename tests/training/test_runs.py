@@ -37,6 +37,25 @@ def everything(stack: StackRun) -> dict[int, tuple]:
     }
 
 
+def assert_same_states(first: StackRun, second: StackRun) -> None:
+    """The parameters of each run's best epoch."""
+    for number, run_ in first.runs.items():
+        assert run_.state is not None
+        assert all(torch.equal(value, second.runs[number].state[key]) for key, value in run_.state.items())
+
+
+@pytest.fixture
+def snapshots() -> Snapshots:
+    return Snapshots(Path("snapshots"))
+
+
+def save_after_an_epoch(snapshots: Snapshots, study: Study | None = None, notes: dict[str, str] | None = None) -> None:
+    stopped = one_stack(study or digits_study())
+    stopped.advance()
+    stopped.runs[0].notes = notes or {}
+    snapshots.save([stopped])
+
+
 SETTINGS = {
     **{name: {"optimizer": name, "weight_decay": 0.01, "momentum": 0.5} for name in OPTIMIZERS},
     "batch_norm, dropout": {"batch_norm": True, "dropout": 0.2},
@@ -45,7 +64,7 @@ SETTINGS = {
 
 @pytest.mark.parametrize("name", SETTINGS)
 @pytest.mark.parametrize("after", [1, 3])
-def test_a_resumed_stack_gives_the_same_results_to_the_last_bit(name: str, after: int) -> None:
+def test_a_resumed_stack_gives_the_same_results_to_the_last_bit(name: str, after: int, snapshots: Snapshots) -> None:
     learning_rate = LogUniform(1e-4, 1e-2) if "optimizer" in SETTINGS[name] else LogUniform(0.01, 0.1)
     study = digits_study(nuisance={"learning_rate": learning_rate})
     study = digits_study(nuisance=study.nuisance, fixed={**study.fixed, **SETTINGS[name]})
@@ -55,7 +74,6 @@ def test_a_resumed_stack_gives_the_same_results_to_the_last_bit(name: str, after
         stopped.advance()
     stopped.drop({1, 2})
     stopped.advance()
-    snapshots = Snapshots(Path("snapshots"))
     snapshots.save([stopped])
     finish(stopped)
     resumed = one_stack(study)
@@ -63,40 +81,49 @@ def test_a_resumed_stack_gives_the_same_results_to_the_last_bit(name: str, after
     assert resumed.epoch == after + 1
     finish(resumed)
     assert everything(resumed) == everything(stopped)
-    for number, run_ in resumed.runs.items():
-        other = stopped.runs[number].state
-        assert run_.state is not None
-        assert other is not None
-        assert all(torch.equal(run_.state[key], other[key]) for key in other)
+    assert_same_states(resumed, stopped)
     assert {resumed.runs[number].outcome for number in (1, 2)} == {"pruned"}
     assert everything(resumed).keys() == expected.keys()
     assert everything(resumed)[1] != expected[1]
 
 
-def test_modules_of_a_study_resume_too() -> None:
-    def module(config, dataset):
-        return torch.nn.Sequential(
-            torch.nn.Linear(64, 5), torch.nn.Tanh(), torch.nn.Dropout(0.3), torch.nn.Linear(5, 10)
-        )
+def noisy(x: torch.Tensor) -> torch.Tensor:
+    return x.tanh() + 0.1 * torch.randn_like(x)
 
-    study = digits_study(
-        model=module, scientific={}, trials=1, sampler="random", fixed={"epochs": 4, "optimizer": "adam"}
-    )
+
+class Drawing(torch.nn.Module):
+    """Draws in evaluation, too, from torch's global generator."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = torch.nn.Linear(64, 10)
+        self.norm = torch.nn.BatchNorm1d(10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.norm(self.linear(torch.nn.functional.dropout(x, 0.3, training=self.training)))
+        return y + 0.1 * torch.randn_like(y)
+
+
+OWN = {
+    "own function": {"scientific": {"activation": Choice(noisy, "tanh")}, "trials": 4},
+    "own module": {"model": lambda config, dataset: Drawing(), "scientific": {}, "trials": 1, "sampler": "random"},
+}
+
+
+@pytest.mark.parametrize("kind", OWN)
+def test_what_a_study_draws_is_the_same_after_a_kill(kind: str, snapshots: Snapshots) -> None:
+    study = digits_study(**OWN[kind], fixed={"epochs": 4, "optimizer": "adam"})
     expected = everything(finish(one_stack(study)))
-    stopped = one_stack(study)
-    stopped.advance()
-    snapshots = Snapshots(Path("snapshots"))
-    snapshots.save([stopped])
+    torch.randn(7)  # whatever was drawn before
+    save_after_an_epoch(snapshots, study)
+    torch.randn(3)
     resumed = one_stack(study)
     assert snapshots.load([resumed])
     assert everything(finish(resumed)) == expected
 
 
-def test_a_snapshot_is_loaded_by_the_same_stack_only() -> None:
-    snapshots = Snapshots(Path("snapshots"))
-    stopped = one_stack(digits_study())
-    stopped.advance()
-    snapshots.save([stopped])
+def test_a_snapshot_is_loaded_by_the_same_stack_only(snapshots: Snapshots) -> None:
+    save_after_an_epoch(snapshots)
     assert not snapshots.load([one_stack(digits_study(seed=1))])
     assert not snapshots.load([one_stack(digits_study(trials=4))])
     file = next(Path("snapshots").iterdir())
@@ -126,84 +153,43 @@ def test_snapshots_of_earlier_versions_are_found(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.slow
-def test_notes_may_be_large() -> None:
-    snapshots, stopped, resumed = Snapshots(Path("snapshots")), one_stack(digits_study()), one_stack(digits_study())
-    stopped.advance()
-    stopped.runs[0].notes = {"much": "x" * 120_000_000}  # more than the header of the file may hold
-    snapshots.save([stopped])
+def test_notes_may_be_large(snapshots: Snapshots) -> None:
+    much = "x" * 120_000_000  # more than the header of the file may hold
+    save_after_an_epoch(snapshots, notes={"much": much})
+    resumed = one_stack(digits_study())
     assert snapshots.load([resumed])
-    assert len(resumed.runs[0].notes["much"]) == 120_000_000
+    assert resumed.runs[0].notes["much"] == much
 
 
-def test_what_cannot_resume_is_trained_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    expected = everything(finish(one_stack(digits_study())))
-    snapshots, stopped, resumed = Snapshots(Path("snapshots")), one_stack(digits_study()), one_stack(digits_study())
-    stopped.advance()
-    snapshots.save([stopped])
+def test_what_cannot_resume_is_trained_again(snapshots: Snapshots, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_after_an_epoch(snapshots)
+    resumed = one_stack(digits_study())
     with monkeypatch.context() as short:
         short.setattr(Stack, "resume", lambda *_: (_ for _ in ()).throw(MemoryError("no more")))
         assert not snapshots.load([resumed])
     assert list(Path("snapshots").iterdir()) == []
-    assert everything(finish(resumed)) == expected
-
-
-def noisy(x: torch.Tensor) -> torch.Tensor:
-    return x.tanh() + 0.1 * torch.randn_like(x)
-
-
-def test_what_a_study_draws_is_the_same_after_a_kill() -> None:
-    study = digits_study(scientific={"activation": Choice(noisy, "tanh")}, trials=4)
-    expected = everything(finish(one_stack(study)))
-    torch.randn(7)  # whatever was drawn before
-    stopped, snapshots = one_stack(study), Snapshots(Path("snapshots"))
-    stopped.advance()
-    snapshots.save([stopped])
-    torch.randn(3)
-    resumed = one_stack(study)
-    assert snapshots.load([resumed])
-    assert everything(finish(resumed)) == expected
-
-
-class Drawing(torch.nn.Module):
-    """Draws in evaluation, too, from torch's global generator."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.linear = torch.nn.Linear(64, 10)
-        self.norm = torch.nn.BatchNorm1d(10)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        y = self.norm(self.linear(x))
-        return y + 0.1 * torch.randn_like(y)
+    assert everything(finish(resumed)) == everything(finish(one_stack(digits_study())))
 
 
 @pytest.mark.parametrize("kind", ["fused", "own function", "own module"])
 def test_evaluation_by_step_changes_nothing_else(kind: str) -> None:
-    changes = {
-        "fused": {"fixed": {"epochs": 3, "dropout": 0.2, "batch_norm": True}},
-        "own function": {"scientific": {"activation": Choice(noisy, "tanh")}, "trials": 4},
-        "own module": {"model": lambda config, dataset: Drawing(), "scientific": {}, "trials": 1, "sampler": "random"},
-    }[kind]
+    changes = {"fused": {"fixed": {"epochs": 3, "dropout": 0.2, "batch_norm": True}}, **OWN}[kind]
     often, seldom = (finish(one_stack(digits_study(**{**changes, "eval_every": each}))) for each in (4, None))
     for number, found in everything(often).items():
         expected = everything(seldom)[number]
         assert (found[0], *found[2:]) == (expected[0], *expected[2:])
         assert len(found[1]) == 3 * often.epochs // 4
-        assert all(
-            torch.equal(value, seldom.runs[number].state[key]) for key, value in often.runs[number].state.items()
-        )
+    assert_same_states(often, seldom)
 
 
-def test_a_full_disk_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    stack = one_stack(digits_study())
-    stack.advance()
+def test_a_full_disk_is_one_line(snapshots: Snapshots) -> None:
     Path("snapshots").write_text("a file where a folder should be")
     with pytest.raises(StorageError, match="'snapshots', the folder for snapshots.*free some space"):
-        Snapshots(Path("snapshots")).save([stack])
+        save_after_an_epoch(snapshots)
 
 
-def test_no_snapshot_is_due_before_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    snapshots, stack = Snapshots(Path("snapshots")), one_stack(digits_study())
+def test_no_snapshot_is_due_before_its_time(snapshots: Snapshots, monkeypatch: pytest.MonkeyPatch) -> None:
+    stack = one_stack(digits_study())
     snapshots.load([stack])
     stack.advance()
     assert not snapshots.is_due([stack])

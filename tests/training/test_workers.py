@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 import pytest
 import torch
+from support.alone import make_data, make_members, make_stack
 from support.stacks import curves, digits_study, some_data, stacks_of, tasks_of
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -23,9 +24,9 @@ from searchlib.study.study import Study
 from searchlib.training.deadline import Deadline, OutOfTimeError
 from searchlib.training.engine import Engine
 from searchlib.training.grouping import MAX_STACK, stack_size
-from searchlib.training.loop import HaltedError, Tensors, train
+from searchlib.training.loop import HaltedError, train
 from searchlib.training.precision import check_precision
-from searchlib.training.stack import Member, Stack
+from searchlib.training.stack import Stack
 from searchlib.training.stack_run import StackRun
 from searchlib.training.workers import Workers
 
@@ -41,13 +42,17 @@ def a_study(**changes) -> Study:
     return digits_study(**{**settings, **changes})
 
 
+def advance_all(stacks: Iterable[StackRun], count: int = 2) -> None:
+    with Workers(count) as workers:
+        list(workers.advance(stacks, deadline=Deadline(None)))
+
+
 @pytest.mark.parametrize("count", [2, 3])
 def test_side_by_side_as_one_after_another(count: int) -> None:
     study = a_study()
     alone = list(stacks_of(study))
-    with Workers(1) as worker:
-        for stack in alone:
-            list(worker.advance([stack], deadline=Deadline(None)))
+    for stack in alone:
+        advance_all([stack], 1)
     together = list(stacks_of(study))
     with Workers(count) as workers:
         finished = [over for _, over, _ in workers.finish(together, deadline=Deadline(None))]
@@ -64,28 +69,17 @@ def test_until_an_epoch() -> None:
     assert sorted(epoch for _, epoch in seen) == sorted([1, 2] * len(stacks))
 
 
-def test_leaving_early_stops_the_others_in_the_middle_of_their_epochs() -> None:
-    def slow(stacks: Iterator[StackRun]) -> Iterator[StackRun]:
-        for stack in stacks:
-            original = stack.setup.build
+def test_leaving_early_stops_the_others_in_the_middle_of_their_epochs(monkeypatch: pytest.MonkeyPatch) -> None:
+    step = Stack.step
 
-            def build(members, data, original=original):
-                made = original(members, data)
-                step = made.step
+    def slow(*arguments):
+        time.sleep(0.05)
+        return step(*arguments)
 
-                def waiting(*args):
-                    time.sleep(0.05)
-                    return step(*args)
-
-                made.step = waiting
-                return made
-
-            stack.setup = replace(stack.setup, build=build)
-            yield stack
-
+    monkeypatch.setattr(Stack, "step", slow)
     study = a_study(nuisance={"learning_rate": LogUniform(0.01, 0.3), "batch_size": Choice(1, 300)})
     with Workers(2) as workers:
-        steps = workers.advance(slow(stacks_of(study)), deadline=Deadline(None))
+        steps = workers.advance(stacks_of(study), deadline=Deadline(None))
         next(steps)  # a stack of batch size 300: the other one has 300 steps to go, 15 seconds
         began = time.monotonic()
         steps.close()
@@ -106,14 +100,13 @@ def test_an_error_in_a_worker_reaches_the_caller() -> None:
         raise ArithmeticError("no room")
 
     stacks[1].setup = replace(stacks[1].setup, build=build)
-    with Workers(2) as workers, pytest.raises(ArithmeticError, match="no room"):
-        list(workers.advance(stacks, deadline=Deadline(None)))
+    with pytest.raises(ArithmeticError, match="no room"):
+        advance_all(stacks)
 
 
 def test_torch_keeps_its_settings() -> None:
     before = torch.get_num_threads(), torch.backends.mkldnn.matmul.fp32_precision
-    with Workers(2) as workers:
-        list(workers.advance(stacks_of(a_study(trials=3)), deadline=Deadline(None)))
+    advance_all(stacks_of(a_study(trials=3)))
     assert (torch.get_num_threads(), torch.backends.mkldnn.matmul.fp32_precision) == before
 
 
@@ -140,8 +133,7 @@ def test_code_of_a_study_finds_torch_multiplying_as_ever() -> None:
         return x.tanh()
 
     (stack, *_) = stacks_of(a_study(scientific={"activation": Choice(asking)}))
-    with Workers(1) as workers:
-        list(workers.advance([stack], deadline=Deadline(None)))
+    advance_all([stack], 1)
     assert {run.outcome for run in stack.runs.values()} == {"completed"}
 
 
@@ -214,18 +206,6 @@ class Methods(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def tensors() -> Tensors:
-    split = some_data()
-    return Tensors(
-        train_inputs=split.train.inputs,
-        train_targets=split.train.targets,
-        val_inputs=split.validation.inputs,
-        val_targets=split.validation.targets,
-        factor=1.0,
-        offset=0.0,
-    )
-
-
 @contextlib.contextmanager
 def waits() -> Iterator[list[str]]:
     seen: list[str] = []
@@ -258,36 +238,31 @@ def test_the_counter_of_waits_counts(wait) -> None:
 @pytest.mark.parametrize("extras", [{}, {"batch_norm": True, "dropout": 0.3}, {"weight_decay": 0.01}])
 def test_no_step_waits_for_the_device(optimizer: str, extras: dict[str, object]) -> None:
     """On a GPU the host may run ahead within an epoch: nothing in a step asks the device for a number."""
-    data = tensors()
-    members = [
-        Member(k, TrialConfig(activation=name, optimizer=optimizer, batch_size=10, epochs=1, **extras), seed=k)
-        for k, name in enumerate(["relu", "tanh", "gelu", "prelu", "mish"])
-    ]
-    stack = Stack(members, outputs=10, probe=data.probe)
-    rate = torch.full((len(members),), 0.01)
+    data = make_data(dtype=torch.float32)
+    names = ["relu", "tanh", "gelu", "prelu", "mish"]
+    stack = make_stack(make_members(names, optimizer=optimizer, batch_size=10, epochs=1, **extras), data)
+    rate = torch.full((len(names),), 0.01)
     stack.step(data.train_inputs[:10], data.train_targets[:10], rate)  # the first notes the rates: once an epoch
     with waits() as seen:
-        for start in range(10, 60, 10):
+        for start in range(10, 50, 10):
             stack.step(data.train_inputs[start : start + 10], data.train_targets[start : start + 10], rate)
     assert seen == []
 
 
 def test_an_epoch_waits_as_often_whatever_its_steps() -> None:
     def count(batch_size: int) -> int:
-        data = tensors()
-        config = TrialConfig(momentum=0.9, batch_size=batch_size, epochs=1)
-        stack = Stack([Member(k, config, seed=k) for k in range(3)], outputs=10, probe=data.probe)
+        stack = make_stack(make_members(["relu"] * 3, momentum=0.9, batch_size=batch_size, epochs=1), data)
         with waits() as seen:
             list(train(stack, data))
         return len(seen)
 
-    assert 0 < count(10) == count(50) < 10
+    data = make_data(dtype=torch.float32)
+    assert 0 < count(5) == count(25) < 10
 
 
 def test_evaluations_by_step_wait_for_the_end_of_the_epoch() -> None:
-    data = tensors()
-    config = TrialConfig(momentum=0.9, batch_size=10, epochs=1)
-    stack = Stack([Member(k, config, seed=k) for k in range(3)], outputs=10, probe=data.probe)
+    data = make_data(dtype=torch.float32)
+    stack = make_stack(make_members(["relu"] * 3, momentum=0.9, batch_size=5, epochs=1), data)
     before: list[int] = []
     with waits() as seen:
 
@@ -296,8 +271,7 @@ def test_evaluations_by_step_wait_for_the_end_of_the_epoch() -> None:
             return False
 
         (epoch,) = train(stack, data, eval_every=2, halted=halted)
-    assert len(epoch.steps) == 15
-    assert len(before) == 30
+    assert (len(epoch.steps), len(before)) == (5, 10)
     assert set(before[1:]) == {before[1]}, "in the first step the optimizer notes the rates"
 
 
