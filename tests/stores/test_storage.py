@@ -24,7 +24,6 @@ from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from optuna.trial import TrialState, create_trial
 
 from searchlib.errors import BusyError, StorageError
-from searchlib.search.overlay import OverlayStorage
 from searchlib.stores import journal, locks
 from searchlib.stores.journal import JournalLock
 from searchlib.stores.locks import StudyLock
@@ -406,39 +405,3 @@ def test_counting_what_is_no_journal() -> None:
     Path("text.txt").write_text("hello\n")
     with pytest.raises(StorageError, match="no journal of Optuna"):
         Stores("text.txt").count_trials()
-
-
-# ------------------------------------------------------------------------------------------------------------ overlay
-
-
-def test_an_overlay_changes_nothing_below_it() -> None:
-    study = make_trials(JOURNAL)
-    before = Path(JOURNAL).read_bytes()
-    overlay = OverlayStorage(study, study.trials)
-    shadow = optuna.Study("s", overlay)
-    trial = shadow.ask()
-    trial.suggest_float("x", 0, 1)
-    trial.report(0.5, 1)
-    trial.set_user_attr("note", "here")
-    overlay.set_trial_system_attr(trial._trial_id, "a", 1)
-    overlay.set_study_system_attr(study._study_id, "b", 2)
-    overlay.set_trial_intermediate_value(3, 1, 0.25)
-    assert trial.number == 4
-    assert len(shadow.trials) == 5
-    assert shadow.trials[4].intermediate_values == {1: 0.5}
-    assert shadow.trials[3].intermediate_values == {1: 0.25}
-    assert overlay.get_study_system_attrs(study._study_id)["b"] == 2
-    assert Path(JOURNAL).read_bytes() == before
-    assert study.trials[3].intermediate_values == {}
-
-
-def test_an_overlay_with_a_cell_shows_that_cell_only() -> None:
-    study = make_trials(JOURNAL, running=0)
-    overlay = OverlayStorage(study, study.trials)
-    overlay.cell = {"x": 0.1}
-    assert [trial.number for trial in overlay.get_all_trials(study._study_id)] == [1]
-    assert overlay.get_best_trial(study._study_id).number == 1
-    overlay.cell = {}
-    assert overlay.get_best_trial(study._study_id).number == 0
-    assert len(overlay.get_all_trials(study._study_id, states=(TrialState.COMPLETE,))) == 3
-    assert overlay.get_n_trials(study._study_id) == 3
