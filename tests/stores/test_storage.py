@@ -72,12 +72,8 @@ def test_what_was_stored_is_there_again(place: str) -> None:
     again = Stores(place).optuna_study("s")
     assert [trial.state.name for trial in again.trials] == ["COMPLETE"] * 3 + ["RUNNING"]
     assert Stores(place).optuna_study("other") is None
-
-
-def test_optunas_own_backend_reads_the_journal() -> None:
-    make_trials(JOURNAL)
-    theirs = optuna.load_study(study_name="s", storage=JournalStorage(JournalFileBackend(JOURNAL)))
-    assert len(theirs.trials) == 4
+    if place == SQLITE:
+        assert Stores(f"{place}?timeout=30").count_trials() == {"s": 3}
 
 
 def test_asking_for_a_study_creates_nothing() -> None:
@@ -120,37 +116,22 @@ def test_a_place_that_is_no_storage() -> None:
         assert {path: path.read_bytes() for path in before} == before, "nothing was written into it"
 
 
-def test_an_sqlite_url_may_have_options() -> None:
-    make_trials(SQLITE)
-    assert storage_exists("sqlite:///study.db?timeout=30")
-    assert Stores("sqlite:///study.db?timeout=30").count_trials() == {"s": 3}
-
-
-@pytest.mark.parametrize("torn", ['{"op_code": 5, "worker_id": "', "{", '{"op_code": 4, "study_id": 0}'])
-def test_a_torn_last_line_is_dropped_and_all_before_it_is_kept(torn: str) -> None:
-    make_trials(JOURNAL)
-    whole = Path(JOURNAL).read_bytes()
+@pytest.mark.parametrize("begun", [0, 4])
+@pytest.mark.parametrize(
+    "torn",
+    ["{", '{"op_code": 4, "study_id": 0}', '{"op_code": 9, "user_attr": "' + "x" * 200_000],
+    ids=["first byte", "all but its end", "long"],
+)
+def test_a_torn_last_line_is_dropped_and_all_before_it_is_kept(torn: str, begun: int) -> None:
+    if begun:
+        make_trials(JOURNAL)
+    whole = Path(JOURNAL).read_bytes() if begun else b""
     Path(JOURNAL).write_bytes(whole + torn.encode())
-    assert Stores(JOURNAL).count_trials() == {"s": 3}
+    assert Stores(JOURNAL).count_trials() == ({"s": 3} if begun else {})
     study = make_trials(JOURNAL, finished=1, running=0)
     assert Path(JOURNAL).read_bytes().startswith(whole)
-    assert len(study.trials) == 5
-    assert len(Stores(JOURNAL).optuna_study("s").trials) == 5
     theirs = optuna.load_study(study_name="s", storage=JournalStorage(JournalFileBackend(JOURNAL)))
-    assert len(theirs.trials) == 5
-
-
-def test_a_long_torn_line_is_dropped() -> None:
-    make_trials(JOURNAL)
-    whole = Path(JOURNAL).read_bytes()
-    Path(JOURNAL).write_bytes(whole + b'{"op_code": 9, "user_attr": "' + b"x" * 200_000)
-    assert len(Stores(JOURNAL).optuna_study("s").trials) == 4
-    assert Path(JOURNAL).read_bytes() == whole
-
-
-def test_a_torn_first_line() -> None:
-    Path(JOURNAL).write_text('{"op_co')
-    assert len(make_trials(JOURNAL).trials) == 4
+    assert len(study.trials) == len(theirs.trials) == begun + 1
 
 
 def test_a_whole_journal_is_not_touched_by_opening() -> None:
@@ -167,6 +148,9 @@ def test_a_journal_broken_in_its_middle_is_refused() -> None:
     with pytest.raises(StorageError, match="can't be opened"):
         open_storage(JOURNAL)
     with pytest.raises(StorageError, match="can't be opened"):
+        Stores(JOURNAL).count_trials()
+    Path(JOURNAL).write_text("hello\n")
+    with pytest.raises(StorageError, match="no journal of Optuna"):
         Stores(JOURNAL).count_trials()
 
 
@@ -201,7 +185,6 @@ def test_a_living_writer_is_waited_for() -> None:
         writer = threading.Thread(target=lambda: (study.ask(), written.set()))
         writer.start()
         assert not written.wait(0.5)
-        assert not written.is_set()
     assert written.wait(5.0), "the kernel lock died with its owner"
     writer.join()
 
@@ -327,8 +310,6 @@ def test_whether_a_search_is_at_work() -> None:
     with Stores(JOURNAL).lock("s", "optimize"):
         assert Stores(JOURNAL).at_work("s") is True
         assert Stores(JOURNAL).at_work("other") is False
-        with pytest.raises(BusyError):
-            Stores(JOURNAL).lock("s", "optimize").__enter__()
     killed(Stores(JOURNAL).lock("s", "optimize"))
     assert Stores(JOURNAL).at_work("s") is False
     assert Stores("mysql://host/database").at_work("s") is None, "another host may be at it"
@@ -399,9 +380,3 @@ def test_counting_after_a_finished_trial_was_set_running_by_another_process() ->
     with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):
         stale._storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING)
     assert Stores(JOURNAL).count_trials() == optunas_count(JOURNAL) == {"s": 2}
-
-
-def test_counting_what_is_no_journal() -> None:
-    Path("text.txt").write_text("hello\n")
-    with pytest.raises(StorageError, match="no journal of Optuna"):
-        Stores("text.txt").count_trials()
