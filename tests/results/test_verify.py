@@ -36,7 +36,7 @@ from support.damage import (
     withdraw_result,
 )
 
-from searchlib import Choice, Dataset, Examples, LogUniform, Study, StudyError
+from searchlib import Choice, LogUniform, Study, StudyError, function_dataset
 from searchlib.data import datasets as data
 from searchlib.errors import BusyError, StorageError
 from searchlib.results import holdout
@@ -246,11 +246,6 @@ def test_a_champion_that_is_not_the_best(study: Study) -> None:
 # ------------------------------------------------------------------------------------------- other studies
 
 
-def wave(root: Path) -> Examples:
-    x = torch.linspace(0, 1, 120)[:, None]
-    return Examples(inputs=x, targets=(6 * x).sin())
-
-
 def sometimes_broken(config, dataset) -> torch.nn.Module:
     width = 7 if config.learning_rate > 0.5 else 36
     return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(width, 3))
@@ -269,7 +264,7 @@ OTHERS = {
     },
     "regression": {
         **ONE_CELL,
-        "dataset": Dataset(name="wave", shape=(1,), scale=1.0, train=wave, test=wave, task="regression"),
+        "dataset": function_dataset("wave", lambda x: (6 * x).sin(), train=120, test=120),
         "nuisance": {"learning_rate": LogUniform(1e-4, 1e-1)},
         "fixed": {"optimizer": "adam", "epochs": 3},
         "trials": 2,

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import prepare, run, search, small_study, table
+from support import mlflow_runs, prepare, run, search, small_study, table
 
 from searchlib import Study
 from searchlib.stores.mlflow_store import connect
@@ -39,7 +39,7 @@ def runs(study: Study) -> dict[str, list[Any]]:
     """Of each of MLflow's runs, by its name: what it measured by step. Two runs of one trial would be two entries."""
     client = connect(None)
     found: dict[str, list[Any]] = {}
-    for one in client.search_runs([client.get_experiment_by_name(study.name).experiment_id]):
+    for one in mlflow_runs(study):
         by_step = [
             (name, [(point.step, point.value) for point in client.get_metric_history(one.info.run_id, name)])
             for name in sorted(one.data.metrics)

@@ -157,18 +157,11 @@ def test_devices() -> None:
 
 
 def narrow(config, dataset) -> torch.nn.Module:
-    return torch.nn.Sequential(
-        torch.nn.Unflatten(1, (1, 6)) if len(dataset.shape) == 1 else torch.nn.Flatten(),
-        torch.nn.Linear(36, 5),
-        torch.nn.Tanh(),
-        torch.nn.Linear(5, 3),
-    )
+    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(36, 5), torch.nn.Tanh(), torch.nn.Linear(5, 3))
 
 
 def sometimes_broken(config, dataset) -> torch.nn.Module:
-    if config.learning_rate > 0.5:
-        return torch.nn.Linear(7, 3)
-    return narrow(config, dataset)
+    return torch.nn.Linear(7, 3) if config.learning_rate > 0.5 else narrow(config, dataset)
 
 
 def test_a_module_of_the_study_trains_by_the_plain_loop() -> None:

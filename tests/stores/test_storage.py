@@ -13,7 +13,7 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import optuna
@@ -60,6 +60,20 @@ def other_process(code: str) -> Iterator[subprocess.Popen[str]]:
         for pipe in (process.stdin, process.stdout):
             assert pipe is not None
             pipe.close()
+
+
+def made_to_wait(action: Callable[[], object]) -> Callable[[], None]:
+    """Begin *action* in a thread, where it has to wait for something; a function that checks that it goes on now."""
+    done = threading.Event()
+    thread = threading.Thread(target=lambda: (action(), done.set()))
+    thread.start()
+    assert not done.wait(0.4)
+
+    def goes_on() -> None:
+        assert done.wait(5.0)
+        thread.join()
+
+    return goes_on
 
 
 # ------------------------------------------------------------------------------------------------------------ opening
@@ -180,13 +194,9 @@ def test_a_killed_writer_costs_no_wait() -> None:
 def test_a_living_writer_is_waited_for() -> None:
     make_trials(JOURNAL)
     study = Stores(JOURNAL).optuna_study("s")
-    written = threading.Event()
     with other_process(HOLD):
-        writer = threading.Thread(target=lambda: (study.ask(), written.set()))
-        writer.start()
-        assert not written.wait(0.5)
-    assert written.wait(5.0), "the kernel lock died with its owner"
-    writer.join()
+        goes_on = made_to_wait(study.ask)
+    goes_on()  # the kernel's lock died with its owner
 
 
 def test_optunas_own_lock_and_ours_keep_each_other_out() -> None:
@@ -195,13 +205,9 @@ def test_optunas_own_lock_and_ours_keep_each_other_out() -> None:
     ours, theirs = JournalLock(os.path.abspath(JOURNAL)), JournalFileSymlinkLock(JOURNAL)
     for first, second in ((ours, theirs), (theirs, ours)):
         first.acquire()
-        entered = threading.Event()
-        waiter = threading.Thread(target=lambda lock=second, flag=entered: (lock.acquire(), flag.set()))
-        waiter.start()
-        assert not entered.wait(0.4), f"{type(second).__name__} entered beside {type(first).__name__}"
+        goes_on = made_to_wait(second.acquire)
         first.release()
-        assert entered.wait(3.0)
-        waiter.join()
+        goes_on()
         second.release()
     assert not os.path.lexists("optuna.journal.lock")
 
@@ -280,18 +286,11 @@ def test_two_spellings_of_one_database_are_one_study(monkeypatch: pytest.MonkeyP
 
 def test_a_second_evaluation_waits_for_the_first() -> None:
     with other_process(hold_study("evaluate")) as holder:
-        entered = threading.Event()
-
-        def evaluate() -> None:
-            with Stores(JOURNAL).lock("s", "evaluate"):
-                entered.set()
-
-        waiter = threading.Thread(target=evaluate)
-        waiter.start()
-        assert not entered.wait(0.4)
+        lock = Stores(JOURNAL).lock("s", "evaluate")
+        goes_on = made_to_wait(lock.__enter__)
         holder.stdin.close()
-        assert entered.wait(5.0)
-        waiter.join()
+        goes_on()
+    lock.__exit__(None, None, None)
 
 
 def killed(lock: StudyLock) -> None:
