@@ -130,24 +130,22 @@ def test_every_kind_of_row_and_value(wide: Study) -> None:
     assert rows == table(wide, Stores())
     for row in rows:
         assert list(row) == [*FIRST, *wide.dimensions, *LAST, *EXTRA]
-    assert [(row["study"], row["number"]) for row in rows] == [
-        *(("wide", number) for number in range(5)),
-        *(("wide.replicates", number) for number in range(2)),
+    columns = ("study", "number", "state", "outcome", "value", "replicate", "source")
+    assert [tuple(row[name] for name in columns) for row in rows] == [
+        ("wide", 0, "COMPLETE", "completed", 1 / 3, None, None),
+        ("wide", 1, "COMPLETE", "diverged", 0.1, None, None),
+        ("wide", 2, "PRUNED", "pruned", 0.25, None, None),
+        ("wide", 3, "FAIL", "failed", None, None, None),
+        ("wide", 4, "RUNNING", "running", None, None, None),
+        ("wide.replicates", 0, "COMPLETE", "completed", 0.7, 2, 0),
+        ("wide.replicates", 1, "COMPLETE", "diverged", 0.1, 1, 1),
     ]
-    assert [row["outcome"] for row in rows] == [
-        "completed", "diverged", "pruned", "failed", "running", "completed", "diverged",
-    ]  # fmt: skip
-    assert [row["state"] for row in rows] == ["COMPLETE", "COMPLETE", "PRUNED", "FAIL", "RUNNING"] + 2 * ["COMPLETE"]
-    assert [row["value"] for row in rows] == [1 / 3, 0.1, 0.25, None, None, 0.7, 0.1]
-    assert [row["replicate"] for row in rows] == [None] * 5 + [2, 1]
-    assert [row["source"] for row in rows] == [None] * 5 + [0, 1]
     assert [row["diagnosis"] for row in rows[:3]] == [
         "", "87 % of layer 1's units saturated, \"at\" epoch 1; größer; vanishing", None,
     ]  # fmt: skip
     assert rows[0] | point() == rows[0]
     assert rows[1] | adam() | {"momentum": None, "nesterov": None} == rows[1]
-    assert rows[4]["epochs_run"] is None
-    assert rows[4]["mlflow_run_id"] is None
+    assert (rows[4]["epochs_run"], rows[4]["mlflow_run_id"]) == (None, None)
     assert rows[0]["seed"] == SEED
 
 

@@ -7,9 +7,19 @@ import sys
 from pathlib import Path
 
 import pytest
-from support import STORAGE, empty_mlflow_store, mlflow_runs, replicates, run, search, search_all, small_study, stored
-from support.damage import (
+from support import (
+    STORAGE,
     curve,
+    empty_mlflow_store,
+    mlflow_runs,
+    replicates,
+    run,
+    search,
+    search_all,
+    small_study,
+    stored,
+)
+from support.damage import (
     kinds,
     look,
     lose_checkpoint,

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from optuna.trial import TrialState
-from support import mlflow_runs, prepare, replicates, run, search, small_study, stored, table
+from support import curve, mlflow_runs, prepare, replicates, run, search, small_study, stored, table
 
 from searchlib import Choice, LogUniform, StudyError
 from searchlib.analysis import best_trial, study_status
@@ -62,9 +62,8 @@ def test_every_trial_is_in_mlflow_with_its_contract() -> None:
         assert found.info.status == "FINISHED"
         assert {name: found.data.params[name] for name in trial.params} == {k: str(v) for k, v in trial.params.items()}
         for name in ("train_loss", "train_accuracy", "val_loss", "val_accuracy", "learning_rate"):
-            assert [metric.step for metric in client.get_metric_history(found.info.run_id, name)] == [1, 2]
-        curve = client.get_metric_history(found.info.run_id, "val_accuracy")
-        assert {metric.step: metric.value for metric in curve} == trial.intermediate_values
+            assert list(curve(found.info.run_id, name)) == [1, 2]
+        assert curve(found.info.run_id) == trial.intermediate_values
         assert found.data.metrics["best_val_accuracy"] == trial.value
         assert found.data.metrics["best_epoch"] == trial.user_attrs["best_epoch"]
 
@@ -85,8 +84,8 @@ def test_evaluation_by_step_is_recorded_and_decides_nothing(pruner: str) -> None
         run_id = trial.user_attrs["mlflow_run_id"]
         steps = list(range(3, 7 * trial.user_attrs["epochs_run"] + 1, 3))
         for name in ("step_train_loss", "step_train_accuracy", "step_val_loss", "step_val_accuracy"):
-            assert [point.step for point in client.get_metric_history(run_id, name)] == steps
-        at_steps = {point.step: point.value for point in client.get_metric_history(run_id, "step_val_accuracy")}
+            assert list(curve(run_id, name)) == steps
+        at_steps = curve(run_id, "step_val_accuracy")
         assert at_steps.get(7 * 3) == trial.intermediate_values.get(3)
         assert trial.user_attrs["evaluations"] == len(steps)
     first = stored(seldom).trials[0].user_attrs

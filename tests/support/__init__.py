@@ -107,6 +107,11 @@ def mlflow_runs(study: Study, kind: str = "", uri: str | None = None) -> list[Ru
     return list(client.search_runs([experiment], f"tags.`searchlib.kind` = '{kind}'" if kind else ""))
 
 
+def curve(run: str, name: str = "val_accuracy") -> dict[int, float]:
+    """A metric of one of MLflow's runs, by its step."""
+    return {point.step: point.value for point in connect(None).get_metric_history(run, name)}
+
+
 def table(study: Study, stores: Stores | None = None) -> list[tuple]:
     """What must not depend on kills: number, state, parameters, value, curve, outcome."""
     return [

@@ -53,10 +53,6 @@ def champion_run(study: Study) -> str:
     return stored(study).user_attrs["test_ledger"]["run_id"]
 
 
-def curve(run: str, name: str = "val_accuracy") -> dict[int, float]:
-    return {point.step: point.value for point in connect(None).get_metric_history(run, name)}
-
-
 def checkpoint(run: str) -> Path:
     return next(Path("mlruns").rglob(f"{run}/artifacts/checkpoint.safetensors"))
 
