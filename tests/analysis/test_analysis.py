@@ -1,119 +1,29 @@
-"""What the stores say: cells, replicates, winner, edges, the answer; on stores made by hand and by a real search."""
+"""What the stores say: cells, replicates, winner, edges, the answer; on stores made by hand."""
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 from pathlib import Path
 
 import numpy as np
-import optuna
 import pytest
-from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.trial import TrialState, create_trial
 from scipy import stats
-from support import STORAGE, run, small_study
+from support import STORAGE, small_study
+from support.trials import BEST, ledger, race, replicates_of, search_trials, store, trial
 
 from searchlib import Choice, IntUniform, LogUniform, Study, Uniform, idx_dataset
 from searchlib.analysis import analyze, best_trial, champion, study_status
 from searchlib.stores import StoredStudy, Stores
-from searchlib.stores.storage import open_storage
 
-KEYS = [
-    "study", "question", "metric", "direction", "dataset", "answer", "cells", "comparisons", "winner", "resolved",
-    "alpha", "effects", "importances", "optimism", "replicates", "test", "test_ledger", "trials", "notes",
-]  # fmt: skip
-INITIALIZERS = ("xavier_normal", "normal")
-ACTIVATIONS = ("tanh", "relu")
-
-
-def distribution(name: str, value):
-    if name == "replicate":
-        return IntDistribution(1, 1000)
-    if isinstance(value, float):
-        return FloatDistribution(1e-6, 1e3, log=True)
-    if isinstance(value, int) and not isinstance(value, bool):
-        return IntDistribution(0, 10_000)
-    return CategoricalDistribution(("xavier_normal", "normal", "tanh", "relu", "sgd", "adam", None, True, False))
-
-
-def trial(params: dict, value: float | None, outcome: str = "completed", **attributes):
-    state = {"completed": TrialState.COMPLETE, "diverged": TrialState.COMPLETE, "pruned": TrialState.PRUNED}
-    if outcome == "running":
-        return create_trial(
-            state=TrialState.RUNNING,
-            params=params,
-            distributions={name: distribution(name, one) for name, one in params.items()},
-            user_attrs=attributes,
-        )
-    return create_trial(
-        state=state.get(outcome, TrialState.FAIL),
-        value=value,
-        params=params,
-        distributions={name: distribution(name, one) for name, one in params.items()},
-        user_attrs={"outcome": outcome, **attributes},
-    )
-
-
-def store(study: Study, trials, replicates=(), race: dict | None = None, **attributes) -> None:
-    storage = open_storage(STORAGE)
-    made = optuna.create_study(study_name=study.name, storage=storage, direction=study.direction)
-    made.add_trials(trials)
-    for name, value in attributes.items():
-        made.set_user_attr(name, value)
-    if replicates or race:
-        fresh = optuna.create_study(study_name=f"{study.name}.replicates", storage=storage, direction=study.direction)
-        fresh.add_trials(replicates)
-        if race:
-            fresh.set_user_attr("race", race)
-
-
-def search_trials(values=(0.90, 0.85, 0.89, 0.30)):
-    """Two by two cells, in the order of small_study's, three points each; the second is the best."""
-    found = []
-    for point, less in enumerate((0.02, 0.0, 0.05)):
-        for (initializer, activation), value in zip(
-            [(i, a) for i in INITIALIZERS for a in ACTIVATIONS], values, strict=True
-        ):
-            params = {
-                "initializer": initializer,
-                "activation": activation,
-                "learning_rate": 0.05 * (point + 1),
-                "batch_size": 16,
-            }
-            found.append(trial(params, value - less))
-    return found
-
-
-def replicates_of(trials, sources, seeds, rng, sd=0.01, first=1):
-    return [
-        trial(
-            {**trials[source].params, "replicate": replicate},
-            trials[source].values[0] + sd * float(rng.standard_normal()),
-            source=source,
-        )
-        for replicate in range(first, seeds + 1)
-        for source in sources
-    ]
-
-
-def race(seeds: int, candidates, contenders=None, *, looks=(5, 10), finished: bool = True) -> dict:
-    return {
-        "looks": list(looks),
-        "reached": seeds,
-        "candidates": list(candidates),
-        "contenders": list(contenders if contenders is not None else candidates),
-        "finished": finished,
-    }
-
-
-BEST = [4, 5, 6, 7]  # the second point of each cell
+KNOWN = json.loads(Path(__file__).with_name("findings.json").read_text(encoding="utf-8"))
 
 
 def checked(study: Study) -> dict:
     """The object, after what must hold of all of them."""
     report = analyze(study, Stores(STORAGE).read(study)).to_json()
-    assert list(report) == KEYS
+    assert list(report) == list(KNOWN["report"])
     text = json.dumps(report, allow_nan=False)
     assert json.loads(text) == report, "plain JSON types"
     assert json.dumps(analyze(study, Stores(STORAGE).read(study)).to_json(), allow_nan=False) == text, (
@@ -123,6 +33,13 @@ def checked(study: Study) -> dict:
     assert "nan" not in report["answer"]
     assert "None" not in report["answer"]
     return report
+
+
+def raced(study: Study, trials: list, sources=BEST, seeds: int = 5, sd: float = 0.01, left=None) -> dict:
+    """The object of a study whose race between *sources* ended at its only look."""
+    repeated = replicates_of(trials, sources, seeds, np.random.default_rng(1), sd)
+    store(study, trials, repeated, race(seeds, sources, left, looks=(seeds,)))
+    return checked(study)
 
 
 def test_a_study_that_has_not_begun() -> None:
@@ -163,66 +80,45 @@ def test_without_replicates() -> None:
 
 
 def test_a_finished_race() -> None:
+    """All of its figures are in findings.json; each statistic has its test in test_comparison.py."""
     study = small_study(replicates=10)
     rng = np.random.default_rng(0)
     trials = search_trials(values=(0.90, 0.80, 0.898, 0.30))
     repeated = replicates_of(trials, BEST, 5, rng) + replicates_of(trials, [4, 6], 10, rng, first=6)
-    result = {
-        "evaluated_at": "2026-01-02T03:04:05Z", "trial": 4, "checkpoint_sha256": "0", "code": "1", "n": 10_000,
-        "loss": 0.3, "accuracy": 0.88, "correct": 8800, "low": 0.8735, "high": 0.8862, "confusion": [[8800, 1200]],
-        "replicate": 3, "r2": None,
-    }  # fmt: skip
-    ledger = {
-        "claimed_at": "2026-01-02T03:04:00Z", "trial": 4, "replicate": 3, "run_id": "r", "checkpoint_sha256": "0",
-        "code": "1", "finished_at": "2026-01-02T03:04:05Z", "result": result,
-    }  # fmt: skip
-    store(study, trials, repeated, race(10, BEST, [4, 6]), test_ledger=ledger)
+    store(study, trials, repeated, race(10, BEST, [4, 6]), test_ledger=ledger(4))
     report = checked(study)
-    by_label = {cell["label"]: cell for cell in report["cells"]}
     assert [cell["n"] for cell in report["cells"]] == [10, 10, 5, 5]
-    values = {source: [t.values[0] for t in repeated if t.user_attrs["source"] == source] for source in BEST}
-    for source, cell in zip(
-        (4, 5, 6, 7), ("xavier_normal, tanh", "xavier_normal, relu", "normal, tanh", "normal, relu"), strict=True
-    ):
-        found = by_label[cell]
-        assert found["trial"] == source
-        assert found["mean"] == pytest.approx(np.mean(values[source]))
-        assert found["sd"] == pytest.approx(np.std(values[source], ddof=1))
-        assert list(found["values"].values()) == values[source]
-        assert list(found["values"]) == [str(r) for r in range(1, len(values[source]) + 1)]
-    winner = max((4, 6), key=lambda source: np.mean(values[source]))
-    rival = 10 - winner
-    assert report["winner"]["trial"] == winner
+    for cell in report["cells"]:
+        values = [t.values[0] for t in repeated if t.user_attrs["source"] == cell["trial"]]
+        assert cell["values"] == {str(replicate): value for replicate, value in enumerate(values, start=1)}
+        assert (cell["mean"], cell["sd"]) == pytest.approx((np.mean(values), np.std(values, ddof=1)))
+    first, second = report["cells"][:2]
+    assert report["winner"]["trial"] == first["trial"]
+    assert first["mean"] > second["mean"]
     near = next(one for one in report["comparisons"] if one["n"] == 10)
-    test = stats.ttest_rel(values[winner], values[rival])
-    assert near["p"] == pytest.approx(test.pvalue)
-    assert near["difference"] == pytest.approx(np.mean(values[winner]) - np.mean(values[rival]))
+    test = stats.ttest_rel(list(first["values"].values()), list(second["values"].values()))
+    assert (near["p"], near["difference"]) == pytest.approx((test.pvalue, first["mean"] - second["mean"]))
     assert report["resolved"] is bool(test.pvalue <= 0.04)
-    assert {one["n"] for one in report["comparisons"]} == {5, 10}
-    assert [effect["term"] for effect in report["effects"]] == ["initializer", "activation", "initializer:activation"]
-    assert report["replicates"] == {
-        "target": 10,
-        "race": True,
-        "reached": 10,
-        "looks": [5, 10],
-        "finished": True,
-        "undecided": [],
-        "runs": 30,
-    }
-    assert report["optimism"]["fresh_mean"] == report["cells"][0]["mean"]
-    assert report["optimism"]["test"] == (0.88 if winner == 4 else None), "the test result of another one isn't its own"
-    assert report["test"] == result
-    assert report["test_ledger"] == ledger
+    own = 0.88 if first["trial"] == 4 else None  # the test result of another one isn't the winner's
+    assert (report["optimism"]["fresh_mean"], report["optimism"]["test"]) == (first["mean"], own)
     assert "is 0.8800 (95 % interval 0.8735 to 0.8862; n = 10,000; trial 4, replicate 3)." in report["answer"]
     assert "on average over 10 fresh seeds" in report["answer"]
-    assert study_status(study, Stores(STORAGE).read(study)).to_json()["replicates"] == {
-        "target": 10, "total": 30, "completed": 30, "pruned": 0, "diverged": 0, "failed": 0, "running": 0,
-        "race": True, "reached": 10, "finished": True,
-    }  # fmt: skip
 
 
-def finished_study() -> Study:
-    """A study after its race and its test, made of fixed numbers: one cell diverged, one is at an edge."""
+def in_order(value, number=float):
+    """Objects as lists of pairs, so that the order of their keys counts. number: what becomes of floats."""
+    if isinstance(value, dict):
+        return [(key, in_order(item, number)) for key, item in value.items()]
+    if isinstance(value, list):
+        return [in_order(item, number) for item in value]
+    return number(value) if isinstance(value, float) else value
+
+
+def test_the_json_is_that_of_the_first_version() -> None:
+    """findings.json: what version 0.1 made of the same trials; the test result, the race and all keys among it.
+
+    One cell diverged, one is at an edge.
+    """
     study = small_study(replicates=10)
     trials = search_trials(values=(0.90, 0.88, 0.898, 0.30))
     trials.append(trial({**trials[0].params, "learning_rate": 0.9}, 0.91))
@@ -238,34 +134,10 @@ def finished_study() -> Study:
         for source, seeds in ((12, 10), (5, 5), (6, 10), (7, 5))
         for replicate in range(1, seeds + 1)
     ]
-    result = {
-        "evaluated_at": "2026-01-02T03:04:05Z", "trial": 12, "checkpoint_sha256": "0", "code": "1", "n": 10_000,
-        "loss": 0.3, "accuracy": 0.88, "correct": 8800, "low": 0.8735, "high": 0.8862, "confusion": [[8800, 1200]],
-        "replicate": 3, "r2": None,
-    }  # fmt: skip
-    ledger = {
-        "claimed_at": "2026-01-02T03:04:00Z", "trial": 12, "replicate": 3, "run_id": "r", "checkpoint_sha256": "0",
-        "code": "1", "finished_at": "2026-01-02T03:04:05Z", "result": result,
-    }  # fmt: skip
-    store(study, trials, repeated, race(10, [12, 5, 6, 7], [12, 6]), test_ledger=ledger)
-    return study
-
-
-def in_order(value, number=float):
-    """Objects as lists of pairs, so that the order of their keys counts. number: what becomes of floats."""
-    if isinstance(value, dict):
-        return [(key, in_order(item, number)) for key, item in value.items()]
-    if isinstance(value, list):
-        return [in_order(item, number) for item in value]
-    return number(value) if isinstance(value, float) else value
-
-
-def test_the_json_is_that_of_the_first_version() -> None:
-    """findings.json: what version 0.1 made of the same trials, before there were dataclasses."""
-    study = finished_study()
+    store(study, trials, repeated, race(10, [12, 5, 6, 7], [12, 6]), test_ledger=ledger(12))
     stored = Stores(STORAGE).read(study)
     found = {"report": analyze(study, stored).to_json(), "status": study_status(study, stored).to_json()}
-    known = json.loads(Path(__file__).with_name("findings.json").read_text(encoding="utf-8"))
+    known = copy.deepcopy(KNOWN)
     for made in (found["report"], known["report"]):
         assert made.pop("answer")
         assert sum(made["importances"].values()) == pytest.approx(1.0)
@@ -274,12 +146,7 @@ def test_the_json_is_that_of_the_first_version() -> None:
 
 
 def test_a_clear_winner_is_resolved() -> None:
-    study = small_study(replicates=5)
-    trials = search_trials()
-    store(
-        study, trials, replicates_of(trials, BEST, 5, np.random.default_rng(1), 0.001), race(5, BEST, [4], looks=(5,))
-    )
-    report = checked(study)
+    report = raced(small_study(replicates=5), search_trials(), sd=0.001, left=[4])
     assert report["resolved"] is True
     assert all(one["told_apart"] and one["adjusted_p"] <= 0.05 for one in report["comparisons"])
     assert "It is significantly better than every other replicated cell." in report["answer"]
@@ -332,39 +199,31 @@ def test_stale_replicates_are_ignored() -> None:
     assert champion(study, Stores(STORAGE).read(study)).params["learning_rate"] == 0.07
 
 
-@pytest.mark.parametrize("seeds", [0, 5])
-def test_one_scientific_dimension(seeds: int) -> None:
+def test_one_scientific_dimension() -> None:
     study = small_study(
         scientific={"activation": Choice("tanh", "relu")},
         nuisance={"learning_rate": LogUniform(0.01, 1.0)},
-        replicates=seeds,
+        replicates=5,
     )
     trials = [
         trial({"activation": activation, "learning_rate": rate}, 0.9 - 0.1 * (activation == "relu") - rate / 10)
         for rate in (0.1, 0.2)
-        for activation in ACTIVATIONS
+        for activation in ("tanh", "relu")
     ]
-    store(
-        study,
-        trials,
-        replicates_of(trials, [0, 1], seeds, np.random.default_rng(5)),
-        seeds and race(5, [0, 1], looks=(5,)),
-    )
-    report = checked(study)
+    report = raced(study, trials, [0, 1])
     assert [cell["label"] for cell in report["cells"]] == ["tanh", "relu"]
-    assert [effect["term"] for effect in report["effects"]] == (["activation"] if seeds else [])
-    assert ("The effect of activation" in report["answer"]) == bool(seeds)
+    assert [effect["term"] for effect in report["effects"]] == ["activation"]
+    assert "The effect of activation" in report["answer"]
 
 
 def test_three_scientific_dimensions() -> None:
     scientific = {
-        "initializer": Choice(*INITIALIZERS), "activation": Choice(*ACTIVATIONS), "batch_norm": Choice(False, True),
+        "initializer": Choice("xavier_normal", "normal"), "activation": Choice("tanh", "relu"),
+        "batch_norm": Choice(False, True),
     }  # fmt: skip
     study = small_study(scientific=scientific, nuisance={}, replicates=3, trials=8)
     trials = [trial(dict(cell), 0.9 - 0.01 * position) for position, cell in enumerate(study.cells)]
-    repeated = replicates_of(trials, range(8), 3, np.random.default_rng(6))
-    store(study, trials, repeated, race(3, range(8), looks=(3,)))
-    report = checked(study)
+    report = raced(study, trials, range(8), seeds=3)
     assert [cell["label"] for cell in report["cells"][:1]] == [report["winner"]["label"]]
     assert len(report["effects"]) == 6
     assert {len(effect["term"].split(":")) for effect in report["effects"]} == {1, 2}
@@ -374,9 +233,7 @@ def test_three_scientific_dimensions() -> None:
 def test_no_scientific_dimension() -> None:
     study = small_study(scientific={}, replicates=5)
     trials = [trial({"learning_rate": rate, "batch_size": 16}, 0.9 - rate) for rate in (0.1, 0.2, 0.3)]
-    repeated = replicates_of(trials, [0], 5, np.random.default_rng(7))
-    store(study, trials, repeated, race(5, [0], looks=(5,)))
-    report = checked(study)
+    report = raced(study, trials, [0])
     assert [cell["label"] for cell in report["cells"]] == ["all trials"]
     assert report["cells"][0]["n"] == 5
     assert (report["resolved"], report["comparisons"], report["effects"]) == (None, [], [])
@@ -396,8 +253,7 @@ def test_conditional_dimensions() -> None:
         trial({"optimizer": "sgd", "nesterov": True, "learning_rate": 0.1, "momentum": 0.5}, 0.8),
         trial({"optimizer": "adam", "learning_rate": 0.012}, 0.7),
     ]
-    store(study, trials, replicates_of(trials, range(3), 3, np.random.default_rng(8)), race(3, range(3), looks=(3,)))
-    report = checked(study)
+    report = raced(study, trials, range(3), seeds=3)
     assert [cell["label"] for cell in report["cells"]] == ["sgd, nesterov False", "sgd, nesterov True", "adam"]
     assert [[edge["name"] for edge in cell["edges"]] for cell in report["cells"]] == [
         ["momentum"], [], ["learning_rate"],
@@ -411,9 +267,7 @@ def test_regression_is_minimized() -> None:
     study = small_study(dataset=data.__class__(**{**vars(data), "task": "regression"}), replicates=5)
     assert study.direction == "minimize"
     trials = [trial(t.params, 1.0 - t.values[0]) for t in search_trials()]
-    repeated = replicates_of(trials, BEST, 5, np.random.default_rng(9), 0.001)
-    store(study, trials, repeated, race(5, BEST, looks=(5,)))
-    report = checked(study)
+    report = raced(study, trials, sd=0.001)
     assert (report["metric"], report["direction"]) == ("val_loss", "minimize")
     means = [cell["mean"] for cell in report["cells"]]
     assert means == sorted(means)
@@ -514,9 +368,7 @@ def test_the_answer_names_a_few_and_counts_the_rest() -> None:
         trials=9,
     )
     trials = [trial({"depth": depth, "learning_rate": 0.9}, 0.9) for depth in range(1, 10)]
-    repeated = replicates_of(trials, range(9), 5, np.random.default_rng(12))
-    store(study, trials, repeated, race(5, range(9), looks=(5,)))
-    report = checked(study)
+    report = raced(study, trials, range(9))
     assert report["resolved"] is False
     left = sum(not one["told_apart"] for one in report["comparisons"])
     assert f"It is not significantly different from {left} other cells: " in report["answer"]
@@ -534,24 +386,3 @@ def test_alpha_that_was_spent_twice_is_said(undecided: list[int], noted: bool) -
     said = [note for note in checked(study)["notes"] if "spends alpha anew" in note]
     assert bool(said) == noted
     assert not noted or "(to 5, then 10 seeds)" in said[0]
-
-
-@pytest.mark.slow
-def test_a_real_study_from_search_to_answer() -> None:
-    study = small_study(scientific={"activation": Choice("tanh", "relu")}, replicates=2, trials=4)
-    run(study)
-    report = checked(study)
-    assert report["replicates"] == {
-        "target": 2,
-        "race": True,
-        "reached": 2,
-        "looks": [2],
-        "finished": True,
-        "undecided": [2],
-        "runs": 4,
-    }
-    assert [cell["n"] for cell in report["cells"]] == [2, 2]
-    assert report["winner"]["label"] == report["cells"][0]["label"]
-    chosen = champion(study, Stores(STORAGE).read(study))
-    assert chosen.user_attrs["source"] == report["winner"]["trial"]
-    assert chosen.params["replicate"] in (1, 2)

@@ -13,7 +13,7 @@ from safetensors.torch import load
 from support import blobs, run, small_study
 from support.page import gathered, page_of
 
-from searchlib import Examples
+from searchlib import Examples, Study
 from searchlib.data.datasets import load_train
 from searchlib.data.splits import Split, split
 from searchlib.report.networks import Networks, decisions
@@ -25,10 +25,8 @@ from searchlib.training.loop import prepare as tensors
 from searchlib.training.stack import Member, Stack
 
 
-def test_initial_weights_are_those_the_stack_drew(replicated, monkeypatch) -> None:
+def test_initial_weights_are_those_the_stack_drew(study: Study) -> None:
     """The 'before' of the histogram against a stack of the same member, and the 'after' against the checkpoint."""
-    folder, study = replicated
-    monkeypatch.chdir(folder)
     examples = split(load_train(study.dataset, Path("data")), seed=study.split_seed, fraction=study.validation_fraction)
     with Tracker(study, Stores(data_root=Path("data"))) as tracker:
         networks = Networks(study, tracker)
@@ -52,10 +50,8 @@ def test_initial_weights_are_those_the_stack_drew(replicated, monkeypatch) -> No
         assert sum(densities) * width == pytest.approx(1.0)
 
 
-def test_single_decisions_are_the_champions(replicated, monkeypatch) -> None:
+def test_single_decisions_are_the_champions(study: Study) -> None:
     """Against the registered model's soft decisions for the whole validation split."""
-    folder, study = replicated
-    monkeypatch.chdir(folder)
     examples = split(load_train(study.dataset, Path("data")), seed=study.split_seed).validation
     with Tracker(study, Stores()) as tracker:
         soft = torch.from_numpy(champion(tracker, examples.inputs.numpy()))
@@ -102,19 +98,16 @@ def test_which_decisions_are_shown() -> None:
     assert chosen(1, 2, 1, 2, 0, 2) == {"most confidently wrong": 0, "least sure": 3}, "none is right"
 
 
-def test_cells_show_their_weights_and_missing_data_leave_a_gap(replicated, monkeypatch, tmp_path) -> None:
-    folder, study = replicated
-    shutil.copytree(folder, tmp_path / "copy")
-    monkeypatch.chdir(tmp_path / "copy")
+def test_cells_show_their_weights_and_missing_data_leave_a_gap(copied: Study) -> None:
     shutil.rmtree("data")
-    material = gathered(study)
+    material = gathered(copied)
     assert list(material.cell_weights) == [0, 1, 2, 3]
     assert material.cell_weights[0] == material.weights, "the winner's is the champion"
     normal = next(i for i, cell in enumerate(material.findings.cells) if cell.scientific["initializer"] == "normal")
     widths = {index: layers[0].edges[-1] for index, layers in material.cell_weights.items()}
     assert widths[normal] > 2.0, "of deviation 1"
     assert material.decisions == ()
-    page = page_of(study, material)
+    page = page_of(copied, material)
     assert "cell-weights" in page.figures
     assert "The training data, of which the validation split is a part, can't be read" in page.text
     assert "searchlib data fetch" in page.text or "put it there" in page.text

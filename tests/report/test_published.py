@@ -12,16 +12,14 @@ import scipy.stats
 from support import STORAGE, run, small_study
 from support.page import gathered, page_of
 
-from searchlib import Choice, Published
+from searchlib import Choice, Published, Study
 from searchlib.report.material import statistics
 from searchlib.stores.stores import Stores
 from searchlib.stores.tracking import Tracker
 
 
-def test_published_figures_stand_beside_the_replicates(replicated, monkeypatch) -> None:
+def test_published_figures_stand_beside_the_replicates(study: Study) -> None:
     """Means and intervals against scipy's, over the values that MLflow's client gives."""
-    folder, study = replicated
-    monkeypatch.chdir(folder)
     cell = {"initializer": "xavier_normal", "activation": "tanh"}
     quoted = [
         Published(source="A book", value=value, metric=metric, step=step, cell=cell, note="of <one> seed")

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import json
 import math
 import re
 from pathlib import Path
 
 import pytest
 import torch
-from support import STORAGE, run, small_study, stored
-from support.page import drawn
+from support import replicates, run, small_study, stored
+from support.page import drawn, gathered, page_of
 
-from searchlib import Choice, LogUniform, StudyError, function_dataset, load_study
+from searchlib import Choice, LogUniform, StudyError, function_dataset
 from searchlib.analysis import study_status
 from searchlib.data.datasets import load_test, load_train
 from searchlib.data.splits import split
 from searchlib.errors import DataError
 from searchlib.report.exhibits import draw
-from searchlib.report.material import Material, gather, statistics
-from searchlib.report.page import publish, render
+from searchlib.report.material import Material
 from searchlib.results.holdout import evaluate
 from searchlib.results.prediction import Estimate, predict
 from searchlib.results.verification import verify
@@ -123,29 +122,10 @@ def test_scalings_map_the_range_of_the_inputs(low: float, high: float, tmp_path:
         assert (low * factor + offset, high * factor + offset) == pytest.approx(ends)
 
 
-FILE = """
-from searchlib import MLP, Choice, Study, function_dataset
-
-def curve(x):
-    return x ** 2
-
-STUDY = Study(
-    question="Which?", dataset=function_dataset("curve", curve, noise=0.1), model=MLP(hidden=(8,)),
-    scientific={"activation": Choice("tanh", "relu")},
-)
-"""
-
-
-@pytest.mark.parametrize(
-    "change", [("x ** 2", "x ** 3"), ("noise=0.1", "noise=0.2"), ("noise=0.1", "noise=0.1, high=2.0")], ids=str
-)
-def test_another_function_is_another_study(change: tuple[str, str]) -> None:
-    Path("curve.py").write_text(FILE)
-    before = load_study("curve.py")
-    Path("curve.py").write_text(FILE.replace(*change))
-    assert load_study("curve.py").identity != before.identity
-    Path("curve.py").write_text(FILE)
-    assert load_study("curve.py").identity == before.identity
+@pytest.mark.parametrize("change", [{"noise": 0.2}, {"high": -0.5}, {"seed": 2}], ids=str)
+def test_other_data_are_another_study(change: dict) -> None:
+    """So is another function: tests/study/test_identity.py."""
+    assert regression(dataset=waves(**change)).identity != regression().identity == regression().identity
 
 
 # --------------------------------------------------------------------------------------------------- from end to end
@@ -155,8 +135,7 @@ def test_another_function_is_another_study(change: tuple[str, str]) -> None:
 def finished(tmp_path_factory) -> Path:
     """A finished regression with replicates and an opened test set, in a folder that tests may read."""
     folder = tmp_path_factory.mktemp("regression")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
+    with contextlib.chdir(folder):
         run(regression())
         evaluate(regression(), Stores())
     return folder
@@ -165,11 +144,11 @@ def finished(tmp_path_factory) -> Path:
 @pytest.fixture
 def material(finished: Path, monkeypatch: pytest.MonkeyPatch) -> Material:
     monkeypatch.chdir(finished)
-    return gather(regression(), Stores())
+    return gathered(regression())
 
 
 def test_the_smallest_loss_wins(material: Material) -> None:
-    found = study_status(regression(), Stores(STORAGE).read(regression()))
+    found = study_status(regression(), Stores().read(regression()))
     searched = stored(regression())
     assert searched.direction.name == "MINIMIZE"
     assert found.best.value == min(trial.value for trial in searched.trials)
@@ -178,7 +157,7 @@ def test_the_smallest_loss_wins(material: Material) -> None:
     assert not [name for name in metrics if "accuracy" in name]
     means = [cell.mean for cell in material.findings.cells]
     assert means == sorted(means)
-    assert verify(regression(), Stores(storage=STORAGE)).differences == []
+    assert verify(regression(), Stores()).differences == []
 
 
 def test_the_test_says_loss_and_r2(material: Material) -> None:
@@ -199,7 +178,7 @@ def test_the_test_says_loss_and_r2(material: Material) -> None:
 def test_predict_shows_input_target_and_prediction(material: Material) -> None:
     study = regression()
     examples = split(load_train(study.dataset, Path("data")), seed=0, fraction=1 / 6).validation
-    found = predict(study, Stores(data_root=Path("data")), 3)
+    found = predict(study, Stores(), 3)
     assert isinstance(found, Estimate)
     assert (found.inputs, found.target) == ((float(examples.inputs[3]),), (float(examples.targets[3]),))
     x, fits = torch.tensor(material.fits.x), material.fits
@@ -213,21 +192,14 @@ def test_the_page_is_about_losses(material: Material) -> None:
     figures = drawn(material)
     assert {"fits", "cells", "curves"} <= figures
     assert figures.isdisjoint({"confusion", "classes", "decisions"})
-    page = render(material)
-    data = json.loads(re.findall(r'id="searchlib-data">(.*?)</script>', page)[0])
-    assert data == statistics(regression(), Stores(STORAGE))
-    assert data["direction"] == "minimize"
-    body = re.sub(r"<script.*?</script>|<style.*?</style>", "", page, flags=re.DOTALL)
-    text = re.sub(r"<[^>]+>", " ", body)
-    for word in ("accuracy", "classes", "chance level", "highest", "{{"):
-        assert word not in text, word
+    text = page_of(regression(), material).text
+    assert [word for word in ("accuracy", "classes", "chance level", "highest", "{{") if word in text] == []
     assert not re.search(r"\d points\b", text), "a loss has no points"
-    assert "falls at its end" in text
-    assert "mean squared error" in text
-    assert "the error of always giving the mean" in text
+    for words in ("falls at its end", "mean squared error", "the error of always giving the mean"):
+        assert words in text
     findings = dataclasses.replace(material.findings, test_result=None, test_ledger=None)
     sealed = dataclasses.replace(material, findings=findings)
-    assert "The test set is sealed: there is nothing to show yet." in render(sealed)
+    assert "The test set is sealed: there is nothing to show yet." in page_of(regression(), sealed).text
 
 
 def test_the_fitted_curves_are_the_networks(material: Material) -> None:
@@ -240,8 +212,9 @@ def test_the_fitted_curves_are_the_networks(material: Material) -> None:
     assert (float(x.min()), float(x.max())) == pytest.approx((-3.0, -1.0), abs=0.01)
     assert fits.function == pytest.approx(wave(x).tolist())
     cell = material.findings.cells[1]
-    replicates = Stores(STORAGE).optuna_study("small.replicates").trials
-    best = min((t for t in replicates if t.user_attrs["source"] == cell.trial), key=lambda trial: trial.value)
+    best = min(
+        (t for t in replicates(regression()) if t.user_attrs["source"] == cell.trial), key=lambda trial: trial.value
+    )
     with Tracker(regression(), Stores()) as tracker:
         state = load(tracker.checkpoint(best.user_attrs["mlflow_run_id"]))
     phi = {"tanh": torch.tanh, "relu": torch.relu}[cell.scientific["activation"]]
@@ -259,28 +232,24 @@ def test_more_than_one_input_without_replicates() -> None:
     plane = function_dataset("plane", lambda x: x[:, :1] - x[:, 1:], inputs=2, train=60, test=20)
     study = regression(dataset=plane, replicates=0, trials=2)
     run(study)
-    material = gather(study, Stores())
+    material = gathered(study)
     examples = split(load_train(plane, Path("data")), seed=0, fraction=1 / 6).validation
     assert material.fits.target == examples.targets.flatten().tolist()
     off = torch.tensor(material.fits.prediction) - examples.targets.flatten()
-    best = study_status(study, Stores(STORAGE).read(study)).best.value
+    best = study_status(study, Stores().read(study)).best.value
     assert float(off.square().mean()) == pytest.approx(best, rel=1e-4), "the champion's best epoch"
     assert material.fits.r2 == pytest.approx(1.0 - best / float(examples.targets.var(correction=0)), rel=1e-3)
-    publish(study, Stores())
-    page = Path("small.html").read_text()
-    assert "prediction against target" in page
-    assert json.loads(re.findall(r'id="searchlib-data">(.*?)</script>', page)[0])["published"] == []
+    assert "prediction against target" in page_of(study, material).scripts["spec-fits"]
 
 
 def test_a_function_that_isn_t_defined_at_an_end_is_drawn() -> None:
+    def entropy(x: torch.Tensor) -> torch.Tensor:
+        return x.view(-1) * x.view(-1).log()
+
     study = small_study(dataset=function_dataset("entropy", entropy, train=240, test=60), trials=4)
     run(study)
-    fits = gather(study, Stores(storage=STORAGE, data_root=Path("data"))).fits
+    fits = gathered(study).fits
     assert fits.function == pytest.approx(entropy(torch.tensor(fits.x)).tolist())
-
-
-def entropy(x: torch.Tensor) -> torch.Tensor:
-    return x.view(-1) * x.view(-1).log()
 
 
 def test_a_function_that_depends_on_more_than_the_study_file_is_refused() -> None:

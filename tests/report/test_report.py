@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from support import STORAGE, prepare, run, search_all, small_study, stored
+from support import STORAGE, prepare, replicates, run, search_all, small_study, stored
 from support.page import drawn, gathered, page_of
 
-from searchlib import Choice, StudyError
+from searchlib import Choice, Study, StudyError
 from searchlib.errors import SearchlibError
 from searchlib.report import dashboard
 from searchlib.report.exhibits import EXHIBITS, draw
@@ -25,9 +25,7 @@ from searchlib.stores.tracking import Tracker
 HOSTILE = """<script>alert(1)</script> "quoted" & 'so' </title><img src=x onerror=alert(2)> \u2028 naïve 日本"""
 
 
-def test_the_page_of_a_replicated_study(replicated, monkeypatch) -> None:
-    folder, study = replicated
-    monkeypatch.chdir(folder)
+def test_the_page_of_a_replicated_study(study: Study) -> None:
     page = page_of(study)
     data = statistics(study, Stores(STORAGE))
     assert json.loads(page.scripts["searchlib-data"]) == data
@@ -35,48 +33,34 @@ def test_the_page_of_a_replicated_study(replicated, monkeypatch) -> None:
     assert "fits" not in page.figures
     assert data["answer"] in page.text
     assert len(set(page.ids)) == len(page.ids)
-    ledger = data["test_ledger"]
-    for fact in (
-        ledger["claimed_at"],
-        ledger["checkpoint_sha256"],
-        ledger["run_id"],
-        f"{data['test']['accuracy']:.4f}",
-    ):
-        assert fact in page.text
-    runs = [trial.user_attrs["mlflow_run_id"] for trial in Stores(STORAGE).optuna_study("small.replicates").trials]
-    assert len(runs) == data["replicates"]["runs"] > 0
-    best = [stored(study).trials[cell["trial"]].user_attrs["mlflow_run_id"] for cell in data["cells"]]
-    assert [run_id for run_id in runs + best if run_id not in page.text] == [], "every row leads to its run"
-    for comparison in data["comparisons"]:
-        assert comparison["against_label"] in page.text
+    repeated = replicates(study)
+    assert len(repeated) == data["replicates"]["runs"] > 0
+    rows = [*repeated, *(stored(study).trials[cell["trial"]] for cell in data["cells"])]
+    runs = [trial.user_attrs["mlflow_run_id"] for trial in rows]  # every row leads to its run
+    tested = [data["test_ledger"][name] for name in ("claimed_at", "checkpoint_sha256", "run_id")]
+    compared = [comparison["against_label"] for comparison in data["comparisons"]]
+    facts = [*runs, *tested, f"{data['test']['accuracy']:.4f}", *compared]
+    assert [fact for fact in facts if fact not in page.text] == []
 
 
-def test_a_study_that_has_changed_since_is_not_described_by_its_new_file(replicated, monkeypatch) -> None:
-    folder, study = replicated
-    monkeypatch.chdir(folder)
+def test_a_study_that_has_changed_since_is_not_described_by_its_new_file(study: Study) -> None:
     changed = dataclasses.replace(study, fixed={**study.fixed, "epochs": 9})
     with pytest.raises(StudyError, match=r"changed since its first trial \(fixed.epochs: 3 became 9\)"):
-        publish(changed, Stores(storage=STORAGE, data_root=Path("data")), output=Path("other.html"))
+        publish(changed, Stores(), output=Path("other.html"))
     assert not Path("other.html").exists()
 
 
-def test_the_page_refers_to_nothing_outside(replicated, monkeypatch) -> None:
-    folder, study = replicated
-    monkeypatch.chdir(folder)
+def test_the_page_refers_to_nothing_outside(study: Study) -> None:
     page = page_of(study)
-    targets = [
-        value for _, name, value in page.attributes if name in ("src", "href", "action", "srcset", "data", "poster")
-    ]
-    assert "data:," in targets
-    outside = [value for value in targets if not value.startswith(("#", "data:"))]
-    assert outside == []
-    anchors = {value[1:] for value in targets if value.startswith("#")}
-    assert anchors <= set(page.ids)
-    policy = [
-        value for tag, name, value in page.attributes if (tag, name) == ("meta", "content") and "default-src" in value
-    ]
-    assert policy == [value for value in policy if "default-src 'none'" in value and "http" not in value]
-    assert len(policy) == 1
+    referring = ("src", "href", "action", "srcset", "data", "poster")
+    targets = {value for _, name, value in page.attributes if name in referring}
+    anchors = {value for value in targets if value.startswith("#")}
+    assert {value for value in targets - anchors if not value.startswith("data:")} == set()
+    assert anchors <= {f"#{name}" for name in page.ids}
+    contents = [value for tag, name, value in page.attributes if (tag, name) == ("meta", "content")]
+    (policy,) = [value for value in contents if "default-src" in value]
+    assert "default-src 'none'" in policy
+    assert "http" not in policy
     assert sum(script.count("plotly.js v") for script in page.scripts.values()) == 1
 
 
@@ -92,9 +76,7 @@ def changed(value, old: str, new: str):
     return type(value)(changed(item, old, new) for item in value) if isinstance(value, (list, tuple)) else value
 
 
-def test_hostile_words_stay_words(replicated, monkeypatch) -> None:
-    folder, study = replicated
-    monkeypatch.chdir(folder)
+def test_hostile_words_stay_words(study: Study) -> None:
     material = gathered(study)
     hostile = changed(material, "xavier_normal", HOSTILE)
     cells = (dataclasses.replace(hostile.findings.cells[0], diagnosis=(HOSTILE,)), *hostile.findings.cells[1:])
@@ -115,34 +97,26 @@ def test_hostile_words_stay_words(replicated, monkeypatch) -> None:
     assert not any("<" in text for text in shown), "plotly reads HTML: names are escaped for it"
 
 
+DIMENSIONS = {"activation": Choice("tanh", "relu"), "initializer": Choice("zeros", "normal")}
+
+
 @pytest.mark.parametrize(
-    ("scientific", "figures", "missing"),
+    ("scientific", "figures", "words"),
     [
         ({}, set(), ["no scientific dimension", "nothing to isolate"]),
         ({"activation": Choice("tanh", "relu", "sigmoid")}, {"cells", "isolation"}, []),
-        (
-            {
-                "activation": Choice("tanh", "relu"),
-                "initializer": Choice("zeros", "normal"),
-                "dropout": Choice(0.0, 0.3),
-            },
-            {"cells", "isolation"},
-            ["the best over dropout"],
-        ),
+        ({**DIMENSIONS, "dropout": Choice(0.0, 0.3)}, {"cells", "isolation"}, ["the best over dropout"]),
     ],
     ids=["none", "one", "three"],
-)  # fmt: skip
-def test_any_number_of_scientific_dimensions(scientific, figures, missing) -> None:
+)
+def test_any_number_of_scientific_dimensions(scientific: dict, figures: set[str], words: list[str]) -> None:
     study = small_study(scientific=scientific, trials=16, fixed={"epochs": 1})
     run(study)
     page = page_of(study)
     assert {"cells", "isolation"} & page.figures == figures
     assert {"budget", "curves", "weights", "response-learning_rate"} <= page.figures
-    for words in missing:
-        assert words in page.text
-    assert "sealed" in page.text
     assert "confusion" not in page.figures
-    assert json.loads(page.scripts["searchlib-data"]) == statistics(study, Stores(STORAGE))
+    assert [said for said in [*words, "sealed"] if said not in page.text] == []
 
 
 def test_unfinished_studies_still_have_a_page() -> None:
@@ -156,7 +130,6 @@ def test_unfinished_studies_still_have_a_page() -> None:
     page = page_of(study)
     assert study.question in page.text
     assert "cells" in page.figures
-    assert json.loads(page.scripts["searchlib-data"]) == statistics(study, Stores(STORAGE))
 
 
 def test_runs_that_mlflow_lost_are_named() -> None:
@@ -171,56 +144,50 @@ def test_runs_that_mlflow_lost_are_named() -> None:
     assert "MLflow doesn't give them" in page.text
 
 
-def test_writing_replaces_the_file_whole_and_publishing_repeats_itself(replicated, monkeypatch, tmp_path) -> None:
-    folder, study = replicated
-    shutil.copytree(folder, tmp_path / "copy")
-    monkeypatch.chdir(tmp_path / "copy")
+def test_writing_replaces_the_file_whole_and_publishing_repeats_itself(copied: Study) -> None:
     output = Path("page.html")
     output.write_text("old")
     stores = Stores(STORAGE)
-    assert publish(study, stores, output=output)[0] == output
+    assert publish(copied, stores, output=output)[0] == output
     first = output.read_bytes()
     assert first.startswith(b"<!DOCTYPE html>")
     assert sorted(path.name for path in Path().iterdir() if "page.html" in path.name) == ["page.html"]
-    path, findings = publish(study, stores, output=output)
+    path, findings = publish(copied, stores, output=output)
     assert path.read_bytes() == first, "the same stores give the same page"
-    assert findings.answer == statistics(study, stores)["answer"]
-    parent = stored(study).user_attrs["mlflow_run_id"]
-    with Tracker(study, Stores()) as tracker:
+    assert findings.answer == statistics(copied, stores)["answer"]
+    parent = stored(copied).user_attrs["mlflow_run_id"]
+    with Tracker(copied, Stores()) as tracker:
         assert "page.html" in [file.path for file in tracker.client.list_artifacts(parent)]
     size = Path(STORAGE).stat().st_size
-    publish(study, stores, output=output)
+    publish(copied, stores, output=output)
     assert Path(STORAGE).stat().st_size == size, "nothing new: the journal doesn't grow"
     with pytest.raises(SearchlibError, match="--output"):
-        publish(study, stores, output=Path("nowhere/page.html"))
+        publish(copied, stores, output=Path("nowhere/page.html"))
 
 
-def test_the_dashboard_shows_note_and_figures(replicated, monkeypatch, tmp_path) -> None:
+def test_the_dashboard_shows_note_and_figures(copied: Study) -> None:
     import optuna_dashboard
     from optuna_dashboard._custom_plot_data import get_plotly_graph_objects
 
-    folder, study = replicated
-    shutil.copytree(folder, tmp_path / "copy")
-    monkeypatch.chdir(tmp_path / "copy")
-    material = gathered(study)
+    material = gathered(copied)
     shown, findings = draw(material), material.findings
     chosen = [exhibit.name for exhibit in EXHIBITS if exhibit.dashboard]
-    held = Stores(STORAGE).read(study)
+    held = Stores(STORAGE).read(copied)
     assert dashboard.show(held, findings, shown) == ["note", *chosen]
     assert dashboard.show(held, findings, shown) == []
-    note = optuna_dashboard.get_note(stored(study))
+    note = optuna_dashboard.get_note(stored(copied))
     assert note.startswith("## Which of two?")
     assert findings.winner.label.replace("_", "\\_") in note
-    graphs = get_plotly_graph_objects(stored(study)._storage.get_study_system_attrs(stored(study)._study_id))
+    graphs = get_plotly_graph_objects(stored(copied)._storage.get_study_system_attrs(stored(copied)._study_id))
     titles = {name: json.loads(graph)["layout"]["title"]["text"] for name, graph in graphs.items()}
     assert titles == {f"searchlib-{exhibit.name}": exhibit.title for exhibit in EXHIBITS if exhibit.dashboard}
     assert "Cells" in titles.values()
     another = dataclasses.replace(findings, answer="Another.")
     assert dashboard.show(held, another, shown) == ["note"]
-    assert "Another." in optuna_dashboard.get_note(stored(study))
-    optuna_dashboard.save_note(stored(study), "my own words")
+    assert "Another." in optuna_dashboard.get_note(stored(copied))
+    optuna_dashboard.save_note(stored(copied), "my own words")
     assert dashboard.show(held, findings, shown) == []
-    assert optuna_dashboard.get_note(stored(study)) == "my own words"
+    assert optuna_dashboard.get_note(stored(copied)) == "my own words"
 
 
 CHROMIUM = next(
@@ -235,10 +202,8 @@ PROBE = """<script>window.addEventListener("load", function () { setTimeout(func
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")
-def test_in_a_browser(replicated, monkeypatch, tmp_path) -> None:
+def test_in_a_browser(study: Study, tmp_path: Path) -> None:
     """Every figure is drawn, the console stays clean, nothing is fetched, and a phone needn't scroll sideways."""
-    folder, study = replicated
-    monkeypatch.chdir(folder)
     material = gathered(study)
     page = tmp_path / "page.html"
     page.write_text(render(material).replace("</body>", PROBE + "</body>"))

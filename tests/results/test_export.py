@@ -18,10 +18,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from optuna.trial import TrialState, create_trial
 from pyarrow import parquet
-from support import STORAGE, run, small_study, stored
+from support import STORAGE, replicates, run, small_study, stored
 from support.wide import wide_study
 
-from searchlib import Choice, LogUniform, Study, StudyError, Uniform
+from searchlib import Choice, IntUniform, LogUniform, Study, StudyError, Uniform
 from searchlib.errors import SearchlibError, StorageError
 from searchlib.results.table import FORMATS, export, table
 from searchlib.search.samplers import distribution
@@ -57,12 +57,8 @@ def adam(**changes) -> dict:
 
 
 def trial(study: Study, params: dict, *, state: TrialState = TrialState.COMPLETE, value: float | None = None, **notes):
-    distributions = {
-        name: optuna.distributions.IntDistribution(1, 1000)
-        if name == "replicate"
-        else distribution(study.dimensions[name])
-        for name in params
-    }
+    dimensions = {"replicate": IntUniform(1, 1000), **study.dimensions}
+    distributions = {name: distribution(dimensions[name]) for name in params}
     return create_trial(state=state, value=value, params=params, distributions=distributions, user_attrs=notes)
 
 
@@ -97,7 +93,7 @@ def read(text: str) -> list[dict[str, str]]:
 
 
 def text(study: Study, format: str = "csv") -> str:
-    content = export(study, Stores(storage=STORAGE), format=format)
+    content = export(study, Stores(), format=format)
     assert isinstance(content, str)
     return content
 
@@ -105,12 +101,10 @@ def text(study: Study, format: str = "csv") -> str:
 def test_a_real_search_with_its_replicates_comes_out_as_it_is_stored() -> None:
     study = small_study(trials=4, replicates=2)
     run(study)
-    opened = open_storage(STORAGE)
-    repeated = optuna.load_study(study_name="small.replicates", storage=opened).trials
     rows = read(text(study))
     assert list(rows[0]) == [*FIRST, "initializer", "activation", "learning_rate", "batch_size", *LAST, *EXTRA]
     assert [row["study"] for row in rows] == ["small"] * 4 + ["small.replicates"] * 8  # two seeds of four cells
-    for row, expected in zip(rows, [*stored(study).trials, *repeated], strict=True):
+    for row, expected in zip(rows, [*stored(study).trials, *replicates(study)], strict=True):
         assert (row["number"], row["state"]) == (str(expected.number), "COMPLETE")
         assert row["outcome"] == expected.user_attrs["outcome"]
         assert float(row["value"]) == expected.value
@@ -123,42 +117,44 @@ def test_a_real_search_with_its_replicates_comes_out_as_it_is_stored() -> None:
     assert {row["replicate"] for row in rows[4:]} == {"1", "2"}
 
 
-def test_every_kind_of_row_and_value() -> None:
+@pytest.fixture
+def wide() -> Study:
+    """A study of every kind of dimension, with trials of every outcome."""
     study = wide_study()
     fill(study)
-    rows = json.loads(text(study, "json"))
-    assert rows == table(study, Stores(storage=STORAGE))
+    return study
+
+
+def test_every_kind_of_row_and_value(wide: Study) -> None:
+    rows = json.loads(text(wide, "json"))
+    assert rows == table(wide, Stores())
     for row in rows:
-        assert list(row) == [*FIRST, *study.dimensions, *LAST, *EXTRA]
-    assert [(row["study"], row["number"]) for row in rows] == [
-        *(("wide", number) for number in range(5)),
-        *(("wide.replicates", number) for number in range(2)),
+        assert list(row) == [*FIRST, *wide.dimensions, *LAST, *EXTRA]
+    columns = ("study", "number", "state", "outcome", "value", "replicate", "source")
+    assert [tuple(row[name] for name in columns) for row in rows] == [
+        ("wide", 0, "COMPLETE", "completed", 1 / 3, None, None),
+        ("wide", 1, "COMPLETE", "diverged", 0.1, None, None),
+        ("wide", 2, "PRUNED", "pruned", 0.25, None, None),
+        ("wide", 3, "FAIL", "failed", None, None, None),
+        ("wide", 4, "RUNNING", "running", None, None, None),
+        ("wide.replicates", 0, "COMPLETE", "completed", 0.7, 2, 0),
+        ("wide.replicates", 1, "COMPLETE", "diverged", 0.1, 1, 1),
     ]
-    assert [row["outcome"] for row in rows] == [
-        "completed", "diverged", "pruned", "failed", "running", "completed", "diverged",
-    ]  # fmt: skip
-    assert [row["state"] for row in rows] == ["COMPLETE", "COMPLETE", "PRUNED", "FAIL", "RUNNING"] + 2 * ["COMPLETE"]
-    assert [row["value"] for row in rows] == [1 / 3, 0.1, 0.25, None, None, 0.7, 0.1]
-    assert [row["replicate"] for row in rows] == [None] * 5 + [2, 1]
-    assert [row["source"] for row in rows] == [None] * 5 + [0, 1]
     assert [row["diagnosis"] for row in rows[:3]] == [
         "", "87 % of layer 1's units saturated, \"at\" epoch 1; größer; vanishing", None,
     ]  # fmt: skip
     assert rows[0] | point() == rows[0]
     assert rows[1] | adam() | {"momentum": None, "nesterov": None} == rows[1]
-    assert rows[4]["epochs_run"] is None
-    assert rows[4]["mlflow_run_id"] is None
+    assert (rows[4]["epochs_run"], rows[4]["mlflow_run_id"]) == (None, None)
     assert rows[0]["seed"] == SEED
 
 
-def test_csv_of_every_kind_of_value() -> None:
-    study = wide_study()
-    fill(study)
-    content = text(study)
+def test_csv_of_every_kind_of_value(wide: Study) -> None:
+    content = text(wide)
     assert content.endswith("\n")
     assert "\r" not in content
     lines = content.split("\n")
-    assert lines[0] == ",".join([*FIRST, *study.dimensions, *LAST, *EXTRA])
+    assert lines[0] == ",".join([*FIRST, *wide.dimensions, *LAST, *EXTRA])
     assert lines[1] == (
         "wide,0,COMPLETE,completed,größer,sgd,0.30000000000000004,0.9,true,recommended,,1,8,16-8,"
         "0.3333333333333333,4,5,9007199254740991,,a1,,"
@@ -168,17 +164,15 @@ def test_csv_of_every_kind_of_value() -> None:
 
 
 @pytest.mark.parametrize("format", FORMATS)
-def test_pandas_reads_it_back(format: str) -> None:
-    study = wide_study()
-    fill(study)
+def test_pandas_reads_it_back(format: str, wide: Study) -> None:
     path = Path(f"out.{format}")
-    assert export(study, Stores(storage=STORAGE), format=format, output=path) == path
+    assert export(wide, Stores(), format=format, output=path) == path
     frame = {
         "csv": lambda: pandas.read_csv(path, float_precision="round_trip"),
         "json": lambda: pandas.read_json(path, precise_float=True),
         "parquet": lambda: pandas.read_parquet(path),
     }[format]()
-    expected = table(study, Stores(storage=STORAGE))
+    expected = table(wide, Stores())
     assert list(frame.columns) == list(expected[0])
     for name in ("study", "number", "state", "outcome", "initializer", "width"):
         assert frame[name].tolist() == [row[name] for row in expected], name
@@ -195,9 +189,9 @@ def test_parquet_columns_have_the_studys_types_from_the_first_trial_on() -> None
     types = [string, whole, string, string]
     types += [string, string, number, number, flag, string, number, number, whole, string]
     types += [number, whole, whole, whole, whole, string, whole, string]
-    export(study, Stores(storage=STORAGE), format="parquet", output=Path("none.parquet"))
+    export(study, Stores(), format="parquet", output=Path("none.parquet"))
     store(study.name, trial(study, adam(init_std=None, init_gain=0.5), state=TrialState.RUNNING, seed=0))
-    export(study, Stores(storage=STORAGE), format="parquet", output=Path("one.parquet"))
+    export(study, Stores(), format="parquet", output=Path("one.parquet"))
     fill(study, storage="full.journal")
     export(study, Stores(storage="full.journal"), format="parquet", output=Path("full.parquet"))
     for name, rows in (("none", 0), ("one", 1), ("full", 7)):
@@ -221,19 +215,17 @@ for name in ("out.csv", "out.json", "out.parquet", "/dev/stdout"):
 """
 
 
-def test_the_same_results_give_the_same_bytes() -> None:
+def test_the_same_results_give_the_same_bytes(wide: Study) -> None:
     """Again, from another kind of storage, and in another process with other settings, into files and a pipe."""
-    study = wide_study()
-    fill(study)
-    fill(study, "sqlite:///study.db")
+    fill(wide, "sqlite:///wide.db")
 
     def written(storage: str) -> list[bytes]:
-        paths = [export(study, Stores(storage=storage), format=name, output=Path(f"own.{name}")) for name in FORMATS]
+        paths = [export(wide, Stores(storage=storage), format=name, output=Path(f"own.{name}")) for name in FORMATS]
         return [Path(path).read_bytes() for path in paths]
 
     contents = written(STORAGE)
-    assert contents == written(STORAGE) == written("sqlite:///study.db")
-    assert contents[:2] == [text(study, "csv").encode(), text(study, "json").encode()]
+    assert contents == written(STORAGE) == written("sqlite:///wide.db")
+    assert contents[:2] == [text(wide, "csv").encode(), text(wide, "json").encode()]
     assert min(map(len, contents)) > 500
     settings = {**os.environ, "PYTHONHASHSEED": "7", "TZ": "Asia/Tokyo", "LC_ALL": "C"}
     done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, env=settings, timeout=120, check=True)
@@ -251,7 +243,7 @@ def test_a_study_without_trials_is_an_empty_table(begun: bool) -> None:
     assert text(study, "json") == "[]\n"
     assert Path(STORAGE).exists() == begun  # nothing is created by reading
     store("other", trial(study, {"initializer": "normal"}, value=0.5))
-    assert table(study, Stores(storage=STORAGE)) == []
+    assert table(study, Stores()) == []
 
 
 def test_a_parameter_that_the_study_no_longer_has_is_kept() -> None:
@@ -264,7 +256,7 @@ def test_a_parameter_that_the_study_no_longer_has_is_kept() -> None:
     ]  # fmt: skip
     assert rows[0]["momentum"] == "0.9"
     assert rows[0]["dropout"] == ""
-    export(study, Stores(storage=STORAGE), format="parquet", output=Path("changed.parquet"))
+    export(study, Stores(), format="parquet", output=Path("changed.parquet"))
     assert parquet.read_table("changed.parquet").column_names == list(rows[0])
 
 
@@ -304,11 +296,10 @@ def test_any_value_survives(tmp_path: Path, value: float, gain: float, words: li
 def test_what_cannot_be_written_is_said() -> None:
     study = small_study()
     with pytest.raises(StudyError, match="unknown export format 'cvs'; did you mean csv"):
-        export(study, Stores(storage=STORAGE), format="cvs")
-    with pytest.raises(SearchlibError, match="output 'missing/out.csv' can't be written .No such file.*--output"):
-        export(study, Stores(storage=STORAGE), format="csv", output=Path("missing/out.csv"))
-    with pytest.raises(SearchlibError, match="output '.' can't be written .Is a directory"):
-        export(study, Stores(storage=STORAGE), format="csv", output=Path("."))
+        export(study, Stores(), format="cvs")
+    for output, reason in (("missing/out.csv", "No such file"), (".", "Is a directory")):
+        with pytest.raises(SearchlibError, match=f"output '{output}' can't be written .{reason}.*--output"):
+            export(study, Stores(), format="csv", output=Path(output))
     Path("no.journal").write_text("something else\n")
     with pytest.raises(StorageError, match="no journal of Optuna"):
         export(study, Stores(storage="no.journal"), format="csv")

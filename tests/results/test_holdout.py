@@ -11,7 +11,8 @@ import mlflow
 import numpy as np
 import pytest
 import torch
-from support import prepare, run, search, small_study, stored
+from support import mlflow_runs, prepare, run, search, small_study, stored
+from support.damage import alter, checkpoint
 
 from searchlib.analysis.standing import best_trial
 from searchlib.analysis.statistics import proportion_interval
@@ -53,25 +54,16 @@ def model(result: holdout.TestResult) -> Any:
         mlflow.set_tracking_uri(None)
 
 
-def test_the_champion_is_evaluated_once_and_published(result, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("sealed")
+def test_the_champion_is_evaluated_once_and_published(result: holdout.TestResult) -> None:
     study = small_study()
-    best = best_trial(study, stored(study).trials)
-    assert result.trial == best.number
     assert result.n == 60
     assert result.accuracy == result.correct / 60
     assert (result.low, result.high) == proportion_interval(result.correct, 60)
-    ledger = stored(study).user_attrs["test_ledger"]
-    assert ledger["claimed_at"] <= ledger["finished_at"]
-    assert ledger["checkpoint_sha256"] == best.user_attrs["checkpoint_sha256"]
-
-    client = connect(None)
-    runs = client.search_runs([client.get_experiment_by_name("small").experiment_id])
-    carriers = [found for found in runs if "test_accuracy" in found.data.metrics]
-    assert [found.data.tags["searchlib.kind"] for found in carriers] == ["study"]
-    assert carriers[0].data.metrics["test_accuracy"] == result.accuracy
-    assert carriers[0].data.metrics["test_loss"] == result.loss
-
-    monkeypatch.setattr(holdout, "load_test", lambda *_, **__: pytest.fail("the test set was opened again"))
+    (carrier,) = [found for found in mlflow_runs(study) if "test_accuracy" in found.data.metrics]
+    assert carrier.data.tags["searchlib.kind"] == "study"
+    metrics = carrier.data.metrics
+    assert (metrics["test_accuracy"], metrics["test_loss"]) == (result.accuracy, result.loss)
     assert evaluate(study) == result
     with pytest.raises(StudyError, match="closed.*test set was opened"):
         list(search(study, trials=16))
@@ -110,10 +102,7 @@ def test_an_altered_checkpoint_is_refused() -> None:
     study = small_study(trials=4)
     run(study)
     best = best_trial(study, stored(study).trials)
-    path = next(Path("mlruns").rglob(f"{best.user_attrs['mlflow_run_id']}/artifacts/checkpoint.safetensors"))
-    content = bytearray(path.read_bytes())
-    content[-1] ^= 1
-    path.write_bytes(content)
+    alter(checkpoint(best.user_attrs["mlflow_run_id"]))
     with pytest.raises(HoldoutError, match="altered"):
         evaluate(study)
 
@@ -142,15 +131,12 @@ def test_the_test_set_waits_for_the_replicates() -> None:
     study = small_study(trials=4, replicates=2)
     prepare()
     steps = search(study)
-    for progress in steps:
-        if progress.phase == "replicates":
-            break
+    next(progress for progress in steps if progress.phase == "replicates")
     steps.close()
     with pytest.raises(HoldoutError, match="unfinished replicates.*searchlib optimize --study small.*replicates=0"):
         evaluate(study)
     assert stored(study).user_attrs.get("test_ledger") is None
-    result = evaluate(small_study(trials=4))
-    assert result.replicate is None
+    assert evaluate(small_study(trials=4)).replicate is None
 
 
 def test_the_champion_goes_to_the_store_that_was_named() -> None:

@@ -11,13 +11,12 @@ from pathlib import Path
 import optuna
 import pytest
 from optuna.trial import create_trial
-from support import STORAGE, prepare, run, search, search_all, small_study, stored
+from support import STORAGE, mlflow_runs, prepare, run, search, search_all, small_study, stored
 from support.command import write_study
 from support.watched import watched
 
-from searchlib import load_study
+from searchlib import Study, load_study
 from searchlib.analysis.standing import best_trial
-from searchlib.cli.main import cli
 from searchlib.data import datasets as data
 from searchlib.errors import DataError, HoldoutError, StudyError
 from searchlib.report.page import publish
@@ -34,11 +33,9 @@ def evaluate(study) -> holdout.TestResult:
     return holdout.evaluate(study, Stores())
 
 
-def tags_of(name: str) -> dict[str, str]:
+def tags_of(study: Study) -> dict[str, str]:
     """The ledger in MLflow: the tags of the parent run that tell of it."""
-    client = connect(None)
-    experiment = client.get_experiment_by_name(name).experiment_id
-    (parent,) = client.search_runs([experiment], "tags.`searchlib.kind` = 'study'")
+    (parent,) = mlflow_runs(study, "study")
     return {
         key.removeprefix(LEDGER_TAG): value for key, value in parent.data.tags.items() if key.startswith(LEDGER_TAG)
     }
@@ -59,21 +56,15 @@ def test_the_whole_search_runs_with_a_death_penalty_on_the_test_files(tmp_path: 
         ["report", *ASKED, "--json"],
         ["export", *ASKED, "--format", "csv"],
         ["export", *ASKED, "--format", "parquet", "--output", "trials.parquet"],
-        *([["verify", *ASKED]] if "verify" in cli.commands else []),
+        ["verify", *ASKED],
     ]
     done = watched(*commands, log=tmp_path / "log", on_test_file="abort")
     assert (done.status, done.codes) == (0, [0] * len(commands)), done.output
     assert done.of("test file") == []
     assert len(stored(load_study("asked")).trials) == 8
 
-    commands = [
-        ["evaluate", *ASKED],
-        ["evaluate", *ASKED],
-        ["status", *ASKED],
-        ["report", *ASKED],
-        ["predict", *ASKED, "--index", "0"],
-        ["optimize", *ASKED],
-    ]
+    names = ("evaluate", "evaluate", "status", "report", "optimize")
+    commands = [*([name, *ASKED] for name in names), ["predict", *ASKED, "--index", "0"]]
     done = watched(*commands, log=tmp_path / "log")
     assert (done.status, done.codes) == (0, [0] * len(commands)), done.output
     opened = [(command, Path(detail).name) for _, command, kind, detail in done.events if kind == "test file"]
@@ -128,7 +119,7 @@ def test_a_kill_between_claim_and_result_leads_to_the_claimed_checkpoint(tmp_pat
     assert done.status == -signal.SIGKILL
     claim = stored(study).user_attrs["test_ledger"]
     assert "result" not in claim
-    assert tags_of("asked") == {key: str(value) for key, value in claim.items()}, "MLflow knows of the claim, too"
+    assert tags_of(study) == {key: str(value) for key, value in claim.items()}, "MLflow knows of the claim, too"
 
     first = best_trial(study, stored(study).trials)
     assert claim["trial"] == first.number
@@ -174,7 +165,7 @@ def test_the_ledger_says_when_which_trial_which_checkpoint_and_which_code() -> N
     assert ledger["checkpoint_sha256"] == best.user_attrs["checkpoint_sha256"] == result.checkpoint_sha256
     assert ledger["code"].startswith("searchlib ")
     assert ledger["code"].endswith(f", {commit[:12]} (changed)")
-    assert tags_of("small") == {key: str(value) for key, value in ledger.items() if key != "result"}
+    assert tags_of(study) == {key: str(value) for key, value in ledger.items() if key != "result"}
 
 
 def test_a_claim_that_is_withdrawn_leaves_no_trace() -> None:
@@ -184,11 +175,11 @@ def test_a_claim_that_is_withdrawn_leaves_no_trace() -> None:
     with pytest.raises(DataError, match="t10k-images.*searchlib data fetch"):
         evaluate(study)
     assert not stored(study).user_attrs["test_ledger"]
-    assert tags_of("small") == {}
+    assert tags_of(study) == {}
     assert len(run(study, trials=8).trials) == 8
     prepare()
     assert evaluate(study).n == 60
-    assert "finished_at" in tags_of("small")
+    assert "finished_at" in tags_of(study)
 
 
 # ------------------------------------------------------------------------------------------------------- ways round it
@@ -211,14 +202,14 @@ def test_mlflow_remembers_a_ledger_that_optuna_lost(monkeypatch: pytest.MonkeyPa
         search_all(study)
     assert not any(trial.state.is_finished() for trial in stored(study).trials)
     run(copy)
-    assert tags_of("copy") == {}
+    assert tags_of(copy) == {}
     assert evaluate(copy).n == 60
 
 
-def test_the_test_set_is_that_of_the_study_that_was_searched(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("sealed")
+def test_the_test_set_is_that_of_the_study_that_was_searched() -> None:
     """Not of what the file says now."""
     run(small_study(trials=4))
-    monkeypatch.setattr(holdout, "load_test", lambda *args, **options: pytest.fail("the test set was opened"))
     for change in ({"dataset": "digits"}, {"fixed": {"momentum": 0.5, "epochs": 2}}, {"code": "def read(): ..."}):
         with pytest.raises(StudyError, match="has changed since its first trial"):
             evaluate(small_study(trials=4, **change))

@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import prepare, run, search, small_study, table
+from support import curve, mlflow_runs, prepare, run, search, small_study, table
 
 from searchlib import Study
-from searchlib.stores.mlflow_store import connect
 from searchlib.stores.stores import Stores
 from searchlib.training.stack_run import StackRun
 
@@ -37,15 +36,10 @@ def replicates(study: Study) -> list[tuple]:
 
 def runs(study: Study) -> dict[str, list[Any]]:
     """Of each of MLflow's runs, by its name: what it measured by step. Two runs of one trial would be two entries."""
-    client = connect(None)
     found: dict[str, list[Any]] = {}
-    for one in client.search_runs([client.get_experiment_by_name(study.name).experiment_id]):
-        by_step = [
-            (name, [(point.step, point.value) for point in client.get_metric_history(one.info.run_id, name)])
-            for name in sorted(one.data.metrics)
-            if name.startswith("step_")
-        ]
-        found.setdefault(one.info.run_name, []).append(by_step)
+    for one in mlflow_runs(study):
+        names = [name for name in one.data.metrics if name.startswith("step_")]
+        found.setdefault(one.info.run_name, []).append({name: curve(one.info.run_id, name) for name in names})
     return found
 
 

@@ -11,14 +11,13 @@ from typing import Any
 import pytest
 import torch
 from optuna.trial import TrialState
-from support import STORAGE, prepare, run, search, search_all, small_study, stored, table
+from support import curve, mlflow_runs, prepare, replicates, run, search, search_all, small_study, stored, table
 
 from searchlib import Choice, LogUniform, StudyError
-from searchlib.analysis import best_trial, cells, study_status
+from searchlib.analysis import best_trial, study_status
 from searchlib.errors import DataError, DeviceError, TrackingError
 from searchlib.report import gather
 from searchlib.search import optimize
-from searchlib.search.optimize import search as run_search
 from searchlib.stores.mlflow_store import connect
 from searchlib.stores.stores import Stores
 from searchlib.study.record import Progress
@@ -36,24 +35,16 @@ def test_every_trial_is_in_optuna_with_its_contract() -> None:
         assert trial.user_attrs["signature"] == study.config(trial.params).signature
         assert trial.user_attrs["epochs_run"] == len(trial.intermediate_values) == 2
         assert trial.values == [max(trial.intermediate_values.values())]
+        leads = trial.value > max((before.value for before in trials[: trial.number]), default=-1.0)
+        assert ("checkpoint_sha256" in trial.user_attrs) == leads
     assert stored(study).direction.name == "MAXIMIZE"
-    points = [
-        {(t.params["learning_rate"], t.params["batch_size"]) for t in trials if study.cell_of(t.params) == cell}
-        for cell in {study.cell_of(t.params) for t in trials}
-    ]
-    assert len(points) == 4
-    assert all(point == points[0] and len(point) == 3 for point in points)
 
 
 def test_every_trial_is_in_mlflow_with_its_contract() -> None:
     study = small_study(trials=4)
     optuna_study = run(study)
     client = connect(None)
-    experiment = client.get_experiment_by_name("small")
-    runs = client.search_runs([experiment.experiment_id])
-    parents = [found for found in runs if found.data.tags["searchlib.kind"] == "study"]
-    assert len(parents) == 1
-    parent = parents[0]
+    (parent,) = mlflow_runs(study, "study")
     assert parent.info.status == "FINISHED"
     assert "searchlib.git.dirty" in parent.data.tags
     assert parent.data.tags["searchlib.device"] == "cpu"
@@ -72,9 +63,8 @@ def test_every_trial_is_in_mlflow_with_its_contract() -> None:
         assert found.info.status == "FINISHED"
         assert {name: found.data.params[name] for name in trial.params} == {k: str(v) for k, v in trial.params.items()}
         for name in ("train_loss", "train_accuracy", "val_loss", "val_accuracy", "learning_rate"):
-            assert [metric.step for metric in client.get_metric_history(found.info.run_id, name)] == [1, 2]
-        curve = client.get_metric_history(found.info.run_id, "val_accuracy")
-        assert {metric.step: metric.value for metric in curve} == trial.intermediate_values
+            assert list(curve(found.info.run_id, name)) == [1, 2]
+        assert curve(found.info.run_id) == trial.intermediate_values
         assert found.data.metrics["best_val_accuracy"] == trial.value
         assert found.data.metrics["best_epoch"] == trial.user_attrs["best_epoch"]
 
@@ -91,21 +81,17 @@ def test_evaluation_by_step_is_recorded_and_decides_nothing(pruner: str) -> None
     run(seldom)
     assert table(often) == table(seldom)
     client = connect(None)
-    replicated = Stores(STORAGE).optuna_study("often.replicates")
-    for trial in [*stored(often).trials, *replicated.trials]:
+    for trial in [*stored(often).trials, *replicates(often)]:
         run_id = trial.user_attrs["mlflow_run_id"]
         steps = list(range(3, 7 * trial.user_attrs["epochs_run"] + 1, 3))
         for name in ("step_train_loss", "step_train_accuracy", "step_val_loss", "step_val_accuracy"):
-            assert [point.step for point in client.get_metric_history(run_id, name)] == steps
-        at_steps = {point.step: point.value for point in client.get_metric_history(run_id, "step_val_accuracy")}
-        assert {epoch: at_steps[7 * epoch] for epoch in (3,) if 7 * epoch in at_steps} == {
-            epoch: value for epoch, value in trial.intermediate_values.items() if epoch == 3
-        }
+            assert list(curve(run_id, name)) == steps
+        at_steps = curve(run_id, "step_val_accuracy")
+        assert at_steps.get(7 * 3) == trial.intermediate_values.get(3)
         assert trial.user_attrs["evaluations"] == len(steps)
-    assert "evaluations" not in stored(seldom).trials[0].user_attrs
-    assert not [
-        m for m in client.get_run(stored(seldom).trials[0].user_attrs["mlflow_run_id"]).data.metrics if "step" in m
-    ]
+    first = stored(seldom).trials[0].user_attrs
+    assert "evaluations" not in first
+    assert not [name for name in client.get_run(first["mlflow_run_id"]).data.metrics if "step" in name]
 
 
 def test_trials_is_a_target_for_the_study() -> None:
@@ -133,12 +119,8 @@ def test_a_changed_study_is_refused_and_the_change_named() -> None:
 
 
 def test_a_diverged_trial_is_a_result_and_never_the_champion() -> None:
-    study = small_study(
-        scientific={"activation": Choice("relu")},
-        nuisance={"learning_rate": Choice(0.1, 1e30)},
-        sampler="grid",
-        trials=2,
-    )
+    rates = {"learning_rate": Choice(0.1, 1e30)}
+    study = small_study(scientific={"activation": Choice("relu")}, nuisance=rates, sampler="grid", trials=2)
     good, wild = run(study).trials
     assert wild.user_attrs["outcome"] == "diverged"
     assert wild.state is TrialState.COMPLETE
@@ -146,33 +128,12 @@ def test_a_diverged_trial_is_a_result_and_never_the_champion() -> None:
     assert wild.user_attrs["diverged_step"] in (1, 2)
     assert good.values[0] > 1 / 3
     assert best_trial(study, [wild, good]) is good
-    assert best_trial(study, [wild]) is None
-    status = study_status(study, Stores("optuna.journal").read(study)).trials
+    status = study_status(study, Stores().read(study)).trials
     assert (status.completed, status.diverged, status.total) == (1, 1, 2)
-    client = connect(None)
-    recorded = client.get_run(wild.user_attrs["mlflow_run_id"])
+    recorded = connect(None).get_run(wild.user_attrs["mlflow_run_id"])
     assert recorded.data.tags["searchlib.outcome"] == "diverged"
     assert recorded.info.status == "FINISHED"
     assert all(math.isfinite(value) and value < 1e100 for value in recorded.data.metrics.values())
-
-
-def test_only_a_trial_that_leads_has_a_checkpoint() -> None:
-    study = small_study()
-    trials = run(study).get_trials()
-    leader = None
-    for trial in trials:
-        leads = leader is None or trial.value > leader
-        leader = trial.value if leads else leader
-        assert ("checkpoint_sha256" in trial.user_attrs) == leads
-
-
-def test_cells_are_ranked_and_counted() -> None:
-    study = small_study()
-    found = cells(study, run(study).get_trials())
-    assert [cell.points for cell in found] == [3, 3, 3, 3]
-    values = [cell.best for cell in found]
-    assert values == sorted(values, reverse=True)
-    assert set(found[0].nuisance) == {"learning_rate", "batch_size"}
 
 
 @pytest.mark.parametrize(
@@ -190,26 +151,17 @@ def test_what_only_the_data_can_tell(changes, message) -> None:
 def test_devices() -> None:
     assert resolve_device("cpu") == "cpu"
     assert resolve_device("auto") in ("cpu", "cuda", "mps")
-    with pytest.raises(DeviceError, match="unknown device 'gpu'"):
-        resolve_device("gpu")
     if not torch.cuda.is_available():
         with pytest.raises(DeviceError, match="'cuda' isn't there.*cpu"):
             resolve_device("cuda")
 
 
 def narrow(config, dataset) -> torch.nn.Module:
-    return torch.nn.Sequential(
-        torch.nn.Unflatten(1, (1, 6)) if len(dataset.shape) == 1 else torch.nn.Flatten(),
-        torch.nn.Linear(36, 5),
-        torch.nn.Tanh(),
-        torch.nn.Linear(5, 3),
-    )
+    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(36, 5), torch.nn.Tanh(), torch.nn.Linear(5, 3))
 
 
 def sometimes_broken(config, dataset) -> torch.nn.Module:
-    if config.learning_rate > 0.5:
-        return torch.nn.Linear(7, 3)
-    return narrow(config, dataset)
+    return torch.nn.Linear(7, 3) if config.learning_rate > 0.5 else narrow(config, dataset)
 
 
 def test_a_module_of_the_study_trains_by_the_plain_loop() -> None:
@@ -222,13 +174,8 @@ def test_a_module_of_the_study_trains_by_the_plain_loop() -> None:
 
 
 def test_a_trial_whose_module_raises_fails_alone() -> None:
-    study = small_study(
-        model=sometimes_broken,
-        scientific={},
-        nuisance={"learning_rate": Choice(0.1, 0.9, 0.2)},
-        sampler="grid",
-        trials=3,
-    )
+    rates = {"learning_rate": Choice(0.1, 0.9, 0.2)}
+    study = small_study(model=sometimes_broken, scientific={}, nuisance=rates, sampler="grid", trials=3)
     trials = run(study).get_trials()
     assert [trial.user_attrs["outcome"] for trial in trials] == ["completed", "failed", "completed"]
     assert trials[1].state is TrialState.FAIL
@@ -238,14 +185,15 @@ def test_a_trial_whose_module_raises_fails_alone() -> None:
     assert "mat1 and mat2" in Path(client.download_artifacts(run_id, "traceback.txt")).read_text()
 
 
-def test_a_tracking_store_that_cannot_be_opened_ends_the_search_soon() -> None:
-    """It is opened beside the training: the error comes with the next epoch, and no trial was told."""
+@pytest.mark.parametrize("timeout", [None, 0.2])
+def test_a_tracking_store_that_cannot_be_opened_ends_the_search_soon(timeout: float | None) -> None:
+    """It is opened beside the training: the error comes with the next epoch, also where the time is over by then."""
     prepare()
     Path("garbage.db").write_bytes(b"no database at all" * 100)
     study = small_study(trials=4, fixed={"momentum": 0.9, "epochs": 20_000})
     seen: deque[Progress] = deque(maxlen=1)
     with pytest.raises(TrackingError, match=r"garbage\.db' can't be opened"):
-        seen.extend(search(study, Stores(tracking_uri="sqlite:///garbage.db")))
+        seen.extend(search(study, Stores(tracking_uri="sqlite:///garbage.db"), timeout=timeout))
     assert all(progress.epoch < 10_000 for progress in seen)
     assert not any(trial.state.is_finished() for trial in stored(study).trials)
 
@@ -280,19 +228,6 @@ def test_nothing_is_recorded_before_the_parent_run_is_open(monkeypatch: pytest.M
     assert [trial.state.name for trial in trials] == ["COMPLETE"] * 12
     parents = {connect(None).get_run(t.user_attrs["mlflow_run_id"]).data.tags["mlflow.parentRunId"] for t in trials}
     assert parents == {stored(study).user_attrs["mlflow_run_id"]}
-
-
-def test_an_error_of_the_tracking_store_is_told_although_the_time_is_over() -> None:
-    Path("garbage.db").write_bytes(b"this is no database, whatever its name says" * 100)
-    prepare()
-    study = small_study(trials=8)
-    steps = run_search(
-        study,
-        Stores(storage="optuna.journal", tracking_uri="sqlite:///garbage.db", data_root=Path("data")),
-        timeout=0.2,
-    )
-    with pytest.raises(TrackingError):
-        list(steps)
 
 
 def test_other_training_data_are_refused() -> None:

@@ -14,7 +14,7 @@ import optuna
 import pytest
 import torch
 from optuna.trial import TrialState
-from support import empty_mlflow_store, small_study
+from support import STORAGE, mlflow_runs, prepare, small_study, stored
 
 from searchlib.errors import StorageError
 from searchlib.search import recorder
@@ -34,96 +34,86 @@ from searchlib.study.study import Study
 OUTCOMES = ("completed", "pruned", "diverged", "failed", "completed")
 
 
-def records_of(study: Study, optuna_study: optuna.Study) -> list[TrialRecord]:
-    """A record of every outcome, for as many trials that are asked here."""
-    made = []
-    for trial, outcome in zip(ask_round(study, optuna_study, range(len(OUTCOMES))), OUTCOMES, strict=True):
-        started = time.time()
-        curves = [
-            {
-                "epoch": epoch,
-                "train_loss": 1.0 / epoch + trial.number,
-                "train_accuracy": 0.3 * epoch,
-                "val_loss": math.nan if outcome == "diverged" and epoch == 2 else 2.0 / epoch,
-                "val_accuracy": math.nan if outcome == "diverged" and epoch == 2 else 0.1 * epoch,
-                "learning_rate": 0.1,
-                "time": started + epoch,
-            }
-            for epoch in (1, 2)
-        ]
-        made.append(
-            TrialRecord(
-                number=trial.number,
-                trial_id=trial._trial_id,
-                params=trial.params,
-                config=study.config(trial.params),
-                seed=trial.user_attrs["seed"],
-                outcome=outcome,
-                error="Traceback: it failed" if outcome == "failed" else "",
-                value=1 / 3 if outcome == "diverged" else 0.2,
-                best=0.2,
-                best_epoch=2,
-                curves=curves,
-                steps=[
-                    {
-                        "step": step,
-                        "train_loss": 0.5,
-                        "train_accuracy": 0.3,
-                        "val_loss": 1.0 / step,
-                        "val_accuracy": 0.1,
-                        "time": started + 1,
-                    }
-                    for step in (4, 8)
-                ],
-                diagnostics=[{"dead/layer1": 0.5, "gradient_norm/layer1": 1.5 - step} for step in range(3)],
-                diagnosis=["diverged at step 3"] if outcome == "diverged" else [],
-                diverged_step=3 if outcome == "diverged" else None,
-                started=started,
-                ended=started + 3,
-                pruner_notes={"completed_rung_0": 0.1} if outcome == "pruned" else {},
-                state={"linear0.weight": torch.ones(2, 3)} if trial.number == 4 else None,
-                factor=1.0,
-                offset=0.0,
-            )
-        )
-    return made
+NOTES = {  # what a record of an outcome has beside that of a completed trial
+    "pruned": {"pruner_notes": {"completed_rung_0": 0.1}},
+    "diverged": {"value": 1 / 3, "diagnosis": ["diverged at step 3"], "diverged_step": 3},
+    "failed": {"error": "Traceback: it failed"},
+}
+
+
+def record_of(study: Study, trial: optuna.Trial, outcome: str) -> TrialRecord:
+    started = time.time()
+    curves = [
+        {
+            "epoch": epoch,
+            "train_loss": 1.0 / epoch + trial.number,
+            "train_accuracy": 0.3 * epoch,
+            "val_loss": math.nan if outcome == "diverged" and epoch == 2 else 2.0 / epoch,
+            "val_accuracy": math.nan if outcome == "diverged" and epoch == 2 else 0.1 * epoch,
+            "learning_rate": 0.1,
+            "time": started + epoch,
+        }
+        for epoch in (1, 2)
+    ]
+    same = {"train_loss": 0.5, "train_accuracy": 0.3, "val_accuracy": 0.1, "time": started + 1}
+    settings = {
+        "error": "", "value": 0.2, "diagnosis": [], "diverged_step": None, "pruner_notes": {}, **NOTES.get(outcome, {})
+    }  # fmt: skip
+    return TrialRecord(
+        number=trial.number,
+        trial_id=trial._trial_id,
+        params=trial.params,
+        config=study.config(trial.params),
+        seed=trial.user_attrs["seed"],
+        outcome=outcome,
+        best=0.2,
+        best_epoch=2,
+        curves=curves,
+        steps=[{"step": step, "val_loss": 1.0 / step, **same} for step in (4, 8)],
+        diagnostics=[{"dead/layer1": 0.5, "gradient_norm/layer1": 1.5 - step} for step in range(3)],
+        started=started,
+        ended=started + 3,
+        state={"linear0.weight": torch.ones(2, 3)} if trial.number == 4 else None,
+        factor=1.0,
+        offset=0.0,
+        **settings,
+    )
+
+
+def asked(study: Study, place: str | None = None, name: str = "small") -> tuple[optuna.Study, list[TrialRecord]]:
+    """A study of Optuna's, with a trial asked for and a record made for each outcome."""
+    storage = open_storage(place) if place else None
+    made = optuna.create_study(study_name=name, storage=storage, direction="maximize")
+    trials = ask_round(study, made, range(len(OUTCOMES)))
+    return made, [record_of(study, trial, outcome) for trial, outcome in zip(trials, OUTCOMES, strict=True)]
 
 
 def runs_of(study: Study) -> dict[str, dict]:
     """All that MLflow's client says of the trials' runs, by name, without what is drawn anew for each."""
     client = connect(None)
     found = {}
-    for run in client.search_runs([client.get_experiment_by_name(study.name).experiment_id]):
-        if run.data.tags["searchlib.kind"] == "study":
-            continue
+    for run in mlflow_runs(study, "trial"):
         info, run_id = dict(run.info), run.info.run_id
-        histories = {
-            name: [(point.step, point.value, point.timestamp) for point in client.get_metric_history(run_id, name)]
-            for name in run.data.metrics
-        }
-        files = sorted(file.path for file in client.list_artifacts(run_id))
         info["artifact_uri"] = info["artifact_uri"].replace(run_id, "RUN")
         del info["run_id"]
         found[run.info.run_name] = {
             "info": info,
             "tags": run.data.tags,
             "params": run.data.params,
-            "latest": {name: (m.step, m.value, m.timestamp) for name, m in _latest(run).items()},
-            "histories": histories,
-            "files": files,
+            "latest": {metric.key: (metric.step, metric.value, metric.timestamp) for metric in run.data._metric_objs},
+            "histories": {
+                name: [(point.step, point.value, point.timestamp) for point in client.get_metric_history(run_id, name)]
+                for name in run.data.metrics
+            },
+            "files": sorted(file.path for file in client.list_artifacts(run_id)),
         }
     return found
 
 
-def _latest(run) -> dict:
-    return {metric.key: metric for metric in run.data._metric_objs}
-
-
 def test_a_run_written_into_the_file_equals_one_of_the_client() -> None:
-    Path("mlflow.db").write_bytes(empty_mlflow_store())
+    prepare()
     study = small_study()
-    optuna_study = optuna.create_study(study_name=study.name, direction="maximize")
-    records = records_of(study, optuna_study)
+    optuna_study, records = asked(study)
     with Tracker(study, Stores()) as tracker:
         open_parent(tracker, optuna_study)
         assert tracker.sqlite is not None, "MLflow's tables have changed: see searchlib.stores.sqlite_runs"
@@ -146,7 +136,7 @@ def test_a_run_written_into_the_file_equals_one_of_the_client() -> None:
 
 
 def test_other_stores_are_left_to_the_client() -> None:
-    Path("mlflow.db").write_bytes(empty_mlflow_store())
+    prepare()
     path = Path("mlflow.db").absolute()
     assert store_of(f"sqlite:///{path}") is not None
     assert store_of("sqlite:///mlflow.db") is not None
@@ -159,10 +149,9 @@ def test_other_stores_are_left_to_the_client() -> None:
 
 
 def test_runs_are_written_all_or_none() -> None:
-    Path("mlflow.db").write_bytes(empty_mlflow_store())
+    prepare()
     study = small_study()
-    optuna_study = optuna.create_study(study_name=study.name, direction="maximize")
-    records = records_of(study, optuna_study)
+    optuna_study, records = asked(study)
     with Tracker(study, Stores()) as tracker:
         open_parent(tracker, optuna_study)
         runs = [run_of(study, record, study.name, tracker.parent) for record in records]
@@ -178,17 +167,11 @@ def former_write(optuna_study: optuna.Study, record: TrialRecord, run_id: str) -
     for point in record.curves:
         if math.isfinite(point["val_accuracy"]):
             trial.report(point["val_accuracy"], point["epoch"])
-    for name, value in {
-        "mlflow_run_id": run_id,
-        "outcome": record.outcome,
-        "epochs_run": 2,
-        "best_epoch": 2,
-        "evaluations": 2,
-        "diagnosis": record.diagnosis,
-    }.items():
+    notes = {"mlflow_run_id": run_id, "outcome": record.outcome, "diagnosis": record.diagnosis}
+    counts = {"epochs_run": 2, "best_epoch": 2, "evaluations": 2}
+    diverged = {} if record.diverged_step is None else {"diverged_step": record.diverged_step}
+    for name, value in {**notes, **counts, **diverged}.items():
         trial.set_user_attr(name, value)
-    if record.diverged_step is not None:
-        trial.set_user_attr("diverged_step", record.diverged_step)
     for name, note in record.pruner_notes.items():
         optuna_study._storage.set_trial_system_attr(record.trial_id, name, note)
     states = {"pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
@@ -261,15 +244,14 @@ def test_an_error_reaches_who_waits_for_his_turn(monkeypatch: pytest.MonkeyPatch
         put_all()
 
 
-@pytest.mark.parametrize("place", ["optuna.journal", "sqlite:///optuna.db"])
+@pytest.mark.parametrize("place", [STORAGE, "sqlite:///optuna.db"])
 @pytest.mark.parametrize("killed", [False, True])
 @pytest.mark.usefixtures("no_runs")
 def test_a_recorded_trial_equals_one_told_by_optunas_own_calls(place: str, killed: bool) -> None:
     study = small_study()
     told = []
     for name in ("recorder", "former"):
-        optuna_study = optuna.create_study(study_name=name, storage=open_storage(place), direction="maximize")
-        records = records_of(study, optuna_study)
+        optuna_study, records = asked(study, place, name)
         if name == "former":
             for record in records:
                 former_write(optuna_study, record, f"run{record.number}")
@@ -294,8 +276,7 @@ def test_a_recorded_trial_equals_one_told_by_optunas_own_calls(place: str, kille
 @pytest.mark.usefixtures("no_runs")
 def test_trials_that_wait_are_written_by_two_appends_and_in_order() -> None:
     study = small_study()
-    optuna_study = optuna.create_study(storage=open_storage("optuna.journal"), direction="maximize")
-    records = records_of(study, optuna_study)
+    optuna_study, records = asked(study, STORAGE)
     backend = optuna_study._storage._backend._backend
     appended, append = [], backend.append_logs
     backend.append_logs = lambda logs: (appended.append(logs), append(logs))
@@ -311,8 +292,7 @@ def test_trials_that_wait_are_written_by_two_appends_and_in_order() -> None:
 
 def test_without_its_run_no_trial_is_finished(monkeypatch: pytest.MonkeyPatch) -> None:
     study = small_study()
-    optuna_study = optuna.create_study(storage=open_storage("optuna.journal"), direction="maximize")
-    records = records_of(study, optuna_study)
+    optuna_study, records = asked(study, STORAGE)
 
     def broken(tracker, records, home):
         raise OSError("no space")
@@ -327,8 +307,7 @@ def test_without_its_run_no_trial_is_finished(monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.usefixtures("no_runs")
 def test_a_storage_that_fails_leaves_no_trial_half_told() -> None:
     study = small_study()
-    optuna_study = optuna.create_study(storage=open_storage("optuna.journal"), direction="maximize")
-    records = records_of(study, optuna_study)
+    optuna_study, records = asked(study, STORAGE)
     backend = optuna_study._storage._backend._backend
 
     def full(logs: object) -> None:
@@ -338,11 +317,10 @@ def test_a_storage_that_fails_leaves_no_trial_half_told() -> None:
     recorder = Recorder(optuna_study, NoTracker(study))  # type: ignore[arg-type]
     with pytest.raises(OSError, match="No space left"), recorder:
         recorder.put(records[0])
-    again = optuna.load_study(study_name=optuna_study.study_name, storage=open_storage("optuna.journal"))
-    assert not any(trial.state.is_finished() or trial.intermediate_values for trial in again.trials)
+    assert not any(trial.state.is_finished() or trial.intermediate_values for trial in stored(study).trials)
 
 
-@pytest.mark.parametrize("place", ["optuna.journal", "sqlite:///optuna.db"])
+@pytest.mark.parametrize("place", [STORAGE, "sqlite:///optuna.db"])
 def test_writes_made_together(place: str) -> None:
     optuna_study = optuna.create_study(study_name="s", storage=open_storage(place))
     trial_id = optuna_study.ask()._trial_id
@@ -354,7 +332,7 @@ def test_writes_made_together(place: str) -> None:
     with contextlib.suppress(RuntimeError), written_together(storage):
         storage.set_trial_user_attr(trial_id, "a", 1)
         raise RuntimeError
-    if place == "optuna.journal":
+    if place == STORAGE:
         assert optuna_study.trials[0].user_attrs == {}
     storage.set_trial_user_attr(trial_id, "b", 2)
     assert optuna_study.trials[0].user_attrs["b"] == 2

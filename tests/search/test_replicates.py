@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from support import prepare, run, search, small_study, stored
+from support import mlflow_runs, prepare, replicates, run, search, small_study, stored
 
 from searchlib import Choice, LogUniform, Study, StudyError
-from searchlib.analysis import analyze, study_status
+from searchlib.analysis import analyze, champion, study_status
 from searchlib.data.datasets import get_dataset, load_train
 from searchlib.data.splits import redraw, split
 from searchlib.results.holdout import evaluate
@@ -21,7 +21,6 @@ from searchlib.search.trainer import Trainer
 from searchlib.seeds import derive_seed
 from searchlib.stores.mlflow_store import connect
 from searchlib.stores.stores import Stores
-from searchlib.stores.tracking import Tracker
 from searchlib.training.engine import Engine
 from searchlib.training.loop import prepare as tensors
 from searchlib.training.loop import train
@@ -30,11 +29,11 @@ from searchlib.training.stack import Member, Stack
 FOUR = {"trials": 8, "replicates": 3}
 
 
-@pytest.fixture
-def four(finished_four: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
-    """A study whose race is over, to be read."""
-    monkeypatch.chdir(finished_four)
-    return small_study(**FOUR)
+THREE = {
+    "scientific": {"initializer": Choice("zeros", "xavier_normal", "kaiming_normal"), "activation": Choice("tanh")},
+    "nuisance": {"learning_rate": LogUniform(0.05, 0.2)},
+    "trials": 6,
+}
 
 
 @pytest.fixture(scope="module")
@@ -45,10 +44,11 @@ def finished_four(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def replicates(study):
-    found = Stores().optuna_study(f"{study.name}.replicates")
-    assert found is not None
-    return found.get_trials(deepcopy=False)
+@pytest.fixture
+def four(finished_four: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
+    """A study whose race is over, to be read."""
+    monkeypatch.chdir(finished_four)
+    return small_study(**FOUR)
 
 
 def seeds_by_initializer(study):
@@ -67,21 +67,15 @@ def replicate_table(study):
 
 
 def test_each_cell_repeats_its_best_configuration_on_the_same_seeds(four: Study) -> None:
-    study = four
-    trials = stored(study).get_trials(deepcopy=False)
-    again = replicates(study)
+    trials, again = stored(four).get_trials(deepcopy=False), replicates(four)
     assert len(again) == 4 * 3
-    best = {}
-    for trial in trials:
-        cell = study.cell_of(trial.params)
-        if cell not in best or trial.values[0] > best[cell].values[0]:
-            best[cell] = trial
     for trial in again:
-        source = trials[trial.user_attrs["source"]]
-        assert source.number == best[study.cell_of(trial.params)].number
-        assert {name: value for name, value in trial.params.items() if name != "replicate"} == source.params
+        of_cell = [one for one in trials if four.cell_of(one.params) == four.cell_of(trial.params)]
+        source = max(of_cell, key=lambda one: one.values[0])  # the first of equal ones
+        assert trial.user_attrs["source"] == source.number
+        assert trial.params == {**source.params, "replicate": trial.params["replicate"]}
         assert trial.user_attrs["signature"] == source.user_attrs["signature"]
-        assert trial.user_attrs["seed"] == derive_seed(study.seed, "replicate", trial.params["replicate"])
+        assert trial.user_attrs["seed"] == derive_seed(four.seed, "replicate", trial.params["replicate"])
     assert {trial.params["replicate"] for trial in again} == {1, 2, 3}
     assert len({trial.user_attrs["seed"] for trial in again}) == 3
     assert not {t.user_attrs["seed"] for t in again} & {t.user_attrs["seed"] for t in trials}, "fresh seeds"
@@ -104,12 +98,7 @@ def test_a_replicate_is_what_its_seed_gives_alone(four: Study) -> None:
 
 
 def test_cells_told_apart_from_the_leader_leave_the_race() -> None:
-    study = small_study(
-        scientific={"initializer": Choice("zeros", "xavier_normal", "kaiming_normal"), "activation": Choice("tanh")},
-        trials=6,
-        replicates=8,
-        nuisance={"learning_rate": LogUniform(0.05, 0.2)},
-    )
+    study = small_study(**THREE, replicates=8)
     run(study)
     seeds = seeds_by_initializer(study)
     noted = race(study)
@@ -134,11 +123,14 @@ def test_the_race_ends_when_the_winner_stands_alone() -> None:
     assert len(replicates(study)) == 10
 
 
-def test_the_champion_of_an_extended_study_is_of_its_last_race() -> None:
-    """An old race's many seeds don't outweigh the few of the race that counts."""
+def test_an_extended_search_repeats_the_new_best_configurations_and_its_champion_is_one_of_them() -> None:
+    """The many seeds of an old race don't outweigh the few of the one that counts."""
     run(small_study(trials=4, replicates=6))
     study = small_study(trials=24, replicates=2)
-    run(study)
+    best = Race(study, run(study))._candidates()
+    assert set(best) - {0, 1, 2, 3}, "some cell found a better point"
+    for source in best:
+        assert {1, 2} <= {t.params["replicate"] for t in replicates(study) if t.user_attrs["source"] == source}
     result = evaluate(study, Stores())
     assert result.trial in race(study)["candidates"]
     assert result.replicate in (1, 2)
@@ -149,6 +141,9 @@ def test_the_champion_of_an_extended_study_is_of_its_last_race() -> None:
 
 def test_nothing_runs_when_the_race_is_over(four: Study) -> None:
     assert list(search(four)) == []
+    noted = race(four)
+    assert (noted["looks"], noted["reached"], noted["finished"]) == ([3], 3, True)
+    assert noted["undecided"] == ([3] if len(noted["contenders"]) > 1 else [])
 
 
 def test_more_replicates_go_on_with_those_there() -> None:
@@ -160,33 +155,16 @@ def test_more_replicates_go_on_with_those_there() -> None:
     assert len(replicates(more)) == 16
 
 
-def test_an_extended_search_repeats_the_new_best_configurations() -> None:
-    run(small_study(trials=4, replicates=2))
-    study = small_study(trials=24, replicates=2)
-    optuna_study = run(study)
-    best = Race(study, optuna_study)._candidates()
-    assert set(best) - {0, 1, 2, 3}, "some cell found a better point"
-    for source in best:
-        assert {t.params["replicate"] for t in replicates(study) if t.user_attrs["source"] == source} == {1, 2}
-
-
 def test_only_the_leading_cells_if_asked() -> None:
     study = small_study(**FOUR, replicate_cells=2)
-    optuna_study = run(study)
+    searched = run(study)
     sources = {trial.user_attrs["source"] for trial in replicates(study)}
-    values = sorted((t.values[0] for t in optuna_study.get_trials() if t.number in sources), reverse=True)
     assert len(sources) == 2
-    assert values[0] == max(t.values[0] for t in optuna_study.get_trials())
+    assert searched.best_trial.number in sources
 
 
 def test_without_a_race_all_cells_have_all_seeds() -> None:
-    settings = {
-        "scientific": {"initializer": Choice("zeros", "xavier_normal", "kaiming_normal"), "activation": Choice("tanh")},
-        "trials": 6,
-        "nuisance": {"learning_rate": LogUniform(0.05, 0.2)},
-        "replicate_race": False,
-    }
-    study = small_study(replicates=6, **settings)
+    study = small_study(**THREE, replicates=6, replicate_race=False)
     prepare()
     steps = search(study)
     next(step for step in steps if step.phase == "replicates" and step.done > 9)
@@ -208,7 +186,7 @@ def test_without_a_race_all_cells_have_all_seeds() -> None:
     worst = next(one for one in found.comparisons if one.against["initializer"] == "zeros")
     assert worst.told_apart, "of the worst cell"
 
-    raised = small_study(replicates=8, **settings)
+    raised = small_study(**THREE, replicates=8, replicate_race=False)
     run(raised)
     assert seeds_by_initializer(raised) == {"zeros": 8, "xavier_normal": 8, "kaiming_normal": 8}
     assert (race(raised)["looks"], race(raised)["reached"]) == ([8], 8)
@@ -259,40 +237,23 @@ def test_the_split_of_replicates_is_part_of_the_identity() -> None:
     assert small_study().identity == small_study(replicates=5, replicate_cells=2).identity
 
 
-def test_the_champion_is_the_best_replicate_of_the_cell_with_the_best_mean() -> None:
+def test_the_champion_among_the_replicates_is_evaluated() -> None:
+    """Which one that is: tests/analysis/test_analysis.py."""
     study = small_study(trials=8, replicates=4, fixed={"momentum": 0.9, "epochs": 1})
     run(study)
-    again = replicates(study)
-    means: dict[int, list[float]] = {}
-    for trial in again:
-        means.setdefault(trial.user_attrs["source"], []).append(trial.values[0])
-    full = {source: values for source, values in means.items() if len(values) == max(map(len, means.values()))}
-    top = max(sum(values) / len(values) for values in full.values())
+    chosen = champion(study, Stores().read(study))
     result = evaluate(study, Stores())
-    assert sum(means[result.trial]) / len(means[result.trial]) == pytest.approx(top)
-    of_cell = [trial for trial in again if trial.user_attrs["source"] == result.trial]
-    chosen = next(trial for trial in of_cell if trial.params["replicate"] == result.replicate)
-    assert chosen.values[0] == max(means[result.trial])
+    assert (result.trial, result.replicate) == (chosen.user_attrs["source"], chosen.params["replicate"])
     assert chosen.user_attrs["checkpoint_sha256"] == result.checkpoint_sha256
     assert sum(map(sum, result.confusion)) == result.n
     assert sum(row[index] for index, row in enumerate(result.confusion)) == result.correct
-    with Tracker(study, Stores()) as tracker:
-        tags = tracker.client.get_run(stored(study).user_attrs["mlflow_run_id"]).data.tags
-    assert tags["searchlib.test.replicate"] == str(result.replicate)
-
-
-def test_a_study_whose_test_set_was_opened_runs_no_more_replicates() -> None:
-    study = small_study(**FOUR)
-    run(study)
-    evaluate(study, Stores())
-    assert list(search(small_study(**{**FOUR, "replicates": 9}))) == []
-    assert len(replicates(study)) == 12
+    (parent,) = mlflow_runs(study, "study")
+    assert parent.data.tags["searchlib.test.replicate"] == str(result.replicate)
+    assert list(search(small_study(**{**FOUR, "replicates": 9}, fixed=study.fixed))) == [], "they are over"
 
 
 def test_replicates_are_nested_runs_of_their_own_kind(four: Study) -> None:
-    client = connect(None)
-    experiment = client.get_experiment_by_name(four.name).experiment_id
-    runs = client.search_runs([experiment], "tags.`searchlib.kind` = 'replicate'")
+    runs = mlflow_runs(four, "replicate")
     assert {r.info.run_id for r in runs} == {t.user_attrs["mlflow_run_id"] for t in replicates(four)}
     for found in runs:
         assert found.data.tags["mlflow.parentRunId"] == stored(four).user_attrs["mlflow_run_id"]

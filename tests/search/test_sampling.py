@@ -10,19 +10,17 @@ from collections import Counter
 
 import optuna
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.trial import TrialState, create_trial
+from optuna.trial import TrialState
 from scipy.stats import qmc
 
 from searchlib import Choice, IntUniform, LogUniform, Study, StudyError, Uniform
 from searchlib.search.design import Design, is_adaptive, round_length
-from searchlib.search.overlay import OverlayStorage
-from searchlib.search.pruning import halving_rungs, make_pruner, prunes
 from searchlib.search.samplers import ask_round, distribution, sampler_factory
 from searchlib.stores.storage import open_storage
-from searchlib.study import PRUNERS, SAMPLERS
+from searchlib.study import SAMPLERS
 
 
 def make_study(**changes) -> Study:
@@ -64,6 +62,7 @@ def test_the_points_fill_the_nuisance_space_evenly() -> None:
 
 
 @settings(deadline=None, max_examples=30)
+@example("qmc", [62, 63, 64, 65, 127, 128])
 @given(st.sampled_from(["balanced", "qmc"]), st.lists(st.integers(0, 900), min_size=2, max_size=6))
 def test_a_point_does_not_depend_on_how_many_are_asked_for(sampler: str, numbers: list[int]) -> None:
     """Across 64, 128, ... as well, where a longer Sobol sequence is drawn."""
@@ -71,14 +70,6 @@ def test_a_point_does_not_depend_on_how_many_are_asked_for(sampler: str, numbers
     drawn = {number: together[number] for number in numbers}
     for number in reversed(numbers):
         assert Design(make_study(sampler=sampler))[number] == drawn[number]
-
-
-def test_points_cross_sixty_four() -> None:
-    design = Design(make_study(sampler="qmc"))
-    forward = [design[number] for number in (62, 63, 64, 65, 127, 128)]
-    backward = [design[number] for number in (128, 127, 65, 64, 63, 62)][::-1]
-    assert forward == backward
-    assert len({row["learning_rate"] for row in map(design.__getitem__, range(130))}) == 130
 
 
 def test_the_seed_of_the_study_moves_the_points() -> None:
@@ -113,22 +104,6 @@ def test_a_grid_has_an_end() -> None:
     study = make_study(sampler="grid", nuisance={}, trials=6)
     with pytest.raises((StudyError, IndexError), match="grid"):
         Design(study)[6]
-
-
-@pytest.mark.parametrize("sampler", ["balanced", "qmc"])
-def test_an_inactive_dimension_is_absent(sampler: str) -> None:
-    study = make_study(
-        sampler=sampler,
-        scientific={"optimizer": Choice("sgd", "adam")},
-        nuisance={
-            "momentum": Uniform(0.1, 0.9).when(optimizer="sgd"),
-            "beta1": Uniform(0.8, 0.99).when(optimizer="adam"),
-        },
-    )
-    design = Design(study)
-    for row in map(design.__getitem__, range(40)):
-        assert list(row) == (["optimizer", "momentum"] if row["optimizer"] == "sgd" else ["optimizer", "beta1"])
-        study.config(row)
 
 
 def test_round_length() -> None:
@@ -262,19 +237,21 @@ def test_a_trial_is_recorded_whole_by_one_write() -> None:
     assert trial.user_attrs["seed"] < 2**53
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "random", "gp"])
-def test_conditional_dimensions_are_asked_for_when_active(sampler: str) -> None:
+@pytest.mark.parametrize("sampler", ["balanced", "qmc", "tpe", "random", "gp"])
+def test_an_inactive_dimension_is_absent(sampler: str) -> None:
     study = make_study(
         sampler=sampler,
         scientific={"optimizer": Choice("sgd", "adam")},
-        nuisance={"momentum": Uniform(0.1, 0.9).when(optimizer="sgd"), "learning_rate": LogUniform(1e-3, 1.0)},
-        round_size=7,
+        nuisance={
+            "momentum": Uniform(0.1, 0.9).when(optimizer="sgd"),
+            "beta1": Uniform(0.8, 0.99).when(optimizer="adam"),
+        },
+        round_size=8,
     )
-    rows = search_in_one_go(study, "whole.journal", 2, 7)
-    kinds = {dict(params)["optimizer"] for _, params, _ in rows}
-    assert kinds == {"sgd", "adam"}
-    for _, params, _ in rows:
-        assert ("momentum" in dict(params)) == (dict(params)["optimizer"] == "sgd")
+    rows = [dict(params) for _, params, _ in search_in_one_go(study, "whole.journal", 2, 8)]
+    assert {row["optimizer"] for row in rows} == {"sgd", "adam"}
+    for row in rows:
+        assert list(row) == ["optimizer", "momentum" if row["optimizer"] == "sgd" else "beta1"]
 
 
 def test_a_combination_that_no_trial_can_have_is_not_recorded() -> None:
@@ -307,18 +284,12 @@ def quasi(seed: int) -> optuna.samplers.BaseSampler:
         return optuna.samplers.QMCSampler(scramble=True, seed=3)
 
 
-@pytest.mark.parametrize("function", [seeded, quasi])
+@pytest.mark.parametrize("function", [seeded, quasi, unseeded])
 def test_a_function_may_bring_any_sampler(function) -> None:
+    """Without a seed, too: made anew for each round it would repeat its points, so it is made once."""
     study = make_study(sampler=function, scientific={}, nuisance={"dropout": Uniform(0.0, 0.5)}, round_size=5)
     rows = search_in_one_go(study, "whole.journal", 3, 5)
     assert len({params for _, params, _ in rows}) == 15, "no round repeats the points of another"
-
-
-def test_a_function_without_a_seed_does_not_repeat_its_points_each_round() -> None:
-    """Made anew for each round it would start again with the seed written in it: it is made once."""
-    study = make_study(sampler=unseeded, scientific={}, nuisance={"dropout": Uniform(0.0, 0.5)}, round_size=5)
-    rows = search_in_one_go(study, "whole.journal", 3, 5)
-    assert len({params for _, params, _ in rows}) == 15
 
 
 def test_a_function_with_a_seed_gets_another_one_each_trial_and_study() -> None:
@@ -330,96 +301,3 @@ def test_a_function_with_a_seed_gets_another_one_each_trial_and_study() -> None:
 def test_a_function_that_returns_something_else() -> None:
     with pytest.raises(StudyError, match="sampler: the function returned str; expected a BaseSampler of Optuna"):
         sampler_factory(make_study(sampler=wrong))(0)
-    with pytest.raises(StudyError, match="pruner: the function returned int; expected a BasePruner of Optuna"):
-        make_pruner(make_study(pruner=lambda: 3), 5)
-
-
-# ------------------------------------------------------------------------------------------------------------ pruning
-
-
-def curve(activation: str, level: float, epochs: int, *, running: bool = False, rate: float = 0.1):
-    params = {"activation": activation, "learning_rate": rate}
-    study = make_study(scientific={"activation": Choice("tanh", "relu", "sigmoid")})
-    return create_trial(
-        state=TrialState.RUNNING if running else TrialState.COMPLETE,
-        value=None if running else level,
-        params=params,
-        distributions={name: distribution(study.dimensions[name]) for name in params},
-        intermediate_values=dict.fromkeys(range(1, epochs + 1), level),
-    )
-
-
-@pytest.mark.parametrize("name", [name for name, entry in PRUNERS.items() if entry.optuna])
-def test_pruning_compares_within_a_cell_only(name: str) -> None:
-    """Slow starters in a cell of their own are never stopped; the same curve among faster ones of its cell is."""
-    study = make_study(scientific={"activation": Choice("tanh", "relu", "sigmoid")}, pruner=name)
-    for cell, stopped in (("sigmoid", False), ("relu", True)):
-        optuna_study = open_study(study, f"{cell}.journal")
-        for level in range(40):
-            optuna_study.add_trial(curve("relu", 0.9 + level / 1000, 16))
-            optuna_study.add_trial(curve("sigmoid", 0.1, 16))
-        outcomes = []
-        pruner = make_pruner(study, 16)
-        for _ in range(8):  # hyperband puts trials into brackets; not all of them stop early
-            optuna_study.add_trial(curve(cell, 0.2, 0, running=True))
-            slow = optuna_study.trials[-1]
-            stops = []
-            trials = optuna_study.trials
-            if name != "median":  # rungs are on record for those that passed them
-                for trial in trials[:-1]:
-                    trial.system_attrs |= {
-                        f"completed_rung_{rung}": trial.values[0] if trial.values else 0.2 for rung in range(4)
-                    }
-            view = OverlayStorage(optuna_study, trials)
-            for epoch in range(1, 16):
-                view.set_trial_intermediate_value(slow._trial_id, epoch, 0.2)
-                stops.append(prunes(pruner, study, view, slow._trial_id))
-                assert view.cell == {}, "the view is whole again"
-            outcomes.append(any(stops))
-            optuna_study.tell(optuna.trial.Trial(optuna_study, slow._trial_id), state=TrialState.FAIL)
-        assert any(outcomes) is stopped, (name, cell)
-
-
-@pytest.mark.parametrize("name", PRUNERS)
-def test_pruners_by_name(name: str) -> None:
-    study, entry = make_study(pruner=name), PRUNERS[name]
-    made = make_pruner(study, 5)
-    assert isinstance(made, getattr(optuna.pruners, entry.optuna)) if entry.optuna else made is None
-    assert bool(halving_rungs(study, 5)) is bool(entry.bracket), "a bracket halves its cells itself"
-    assert not (entry.optuna and entry.bracket)
-
-
-def test_a_function_may_bring_any_pruner() -> None:
-    own = optuna.pruners.ThresholdPruner(lower=0.5)
-    assert make_pruner(make_study(pruner=lambda: own), 5) is own
-
-
-def test_asha_decides_as_it_always_has() -> None:
-    """The second best of seven in a rung stays: counted twice, as here, it is among the best quarter of eight.
-
-    In a storage of Optuna's it would be counted once, and leave.
-    """
-    study = make_study(scientific={"activation": Choice("tanh", "relu", "sigmoid")}, pruner="asha")
-    optuna_study = open_study(study, "one.journal")
-    for level in (0.1, 0.2, 0.3, 0.4, 0.5, 0.9):
-        optuna_study.add_trial(curve("relu", level, 1))
-    optuna_study.add_trial(curve("relu", 0.8, 0, running=True))
-    trials = optuna_study.trials
-    for trial in trials[:-1]:
-        trial.system_attrs["completed_rung_0"] = trial.values[0]
-    view = OverlayStorage(optuna_study, trials)
-    view.set_trial_intermediate_value(trials[-1]._trial_id, 1, 0.8)
-    assert not prunes(make_pruner(study, 16), study, view, trials[-1]._trial_id)
-
-
-def test_a_decision_leaves_the_storage_alone() -> None:
-    study = make_study(scientific={"activation": Choice("tanh", "relu", "sigmoid")}, pruner="asha")
-    optuna_study = open_study(study, "one.journal")
-    optuna_study.add_trial(curve("relu", 0.2, 0, running=True))
-    view = OverlayStorage(optuna_study, optuna_study.trials)
-    trial_id = optuna_study.trials[0]._trial_id
-    view.set_trial_intermediate_value(trial_id, 1, 0.2)
-    prunes(make_pruner(study, 16), study, view, trial_id)
-    assert view.get_trial_system_attrs(trial_id), "the rung is noted, in memory"
-    assert optuna_study.trials[0].system_attrs == {}
-    assert optuna_study.trials[0].intermediate_values == {}

@@ -14,15 +14,17 @@ from searchlib.errors import StorageError, TrackingError
 from searchlib.stores import mlflow_store, stores
 from searchlib.stores.stores import StoredStudy, Stores
 
+PLACES = {  # what opens it, and what asks for it
+    "optuna": (stores, "open_storage", lambda shared: shared.optuna_storage),
+    "mlflow": (mlflow_store, "connect", lambda shared: shared.mlflow_client(small_study())),
+    "data": (stores, "load_train", lambda shared: shared.examples(small_study())),
+}
 
-@pytest.mark.parametrize("place", ["optuna", "mlflow", "data"])
+
+@pytest.mark.parametrize("place", PLACES)
 def test_a_place_is_opened_once_whichever_thread_asks_first(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
     prepare()
-    where, name = {
-        "optuna": (stores, "open_storage"),
-        "mlflow": (mlflow_store, "connect"),
-        "data": (stores, "load_train"),
-    }[place]
+    where, name, ask = PLACES[place]
     opening, calls = getattr(where, name), []
 
     def slowly(*arguments: Any, **options: Any) -> Any:
@@ -31,18 +33,8 @@ def test_a_place_is_opened_once_whichever_thread_asks_first(place: str, monkeypa
         return opening(*arguments, **options)
 
     monkeypatch.setattr(where, name, slowly)
-    shared, study, got = Stores(), small_study(), []
-
-    def ask() -> None:
-        got.append(
-            {
-                "optuna": lambda: shared.optuna_storage,
-                "mlflow": lambda: shared.mlflow_client(study),
-                "data": lambda: shared.examples(study),
-            }[place]()
-        )
-
-    threads = [threading.Thread(target=ask) for _ in range(4)]
+    shared, got = Stores(), []
+    threads = [threading.Thread(target=lambda: got.append(ask(shared))) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import optuna
+from mlflow.entities import Run
 
 from searchlib import MLP, Choice, LogUniform, Study, idx_dataset
 from searchlib.search import optimize as searching
@@ -93,6 +94,25 @@ def stored(study: Study, stores: Stores | None = None) -> optuna.Study:
     found = Stores(stores.storage if stores else STORAGE).optuna_study(study.name)
     assert found is not None
     return found
+
+
+def replicates(study: Study, stores: Stores | None = None) -> list[optuna.trial.FrozenTrial]:
+    """The trials of its replicates, read anew."""
+    found = Stores(stores.storage if stores else STORAGE).optuna_study(f"{study.name}.replicates")
+    assert found is not None
+    return found.get_trials(deepcopy=False)
+
+
+def mlflow_runs(study: Study, kind: str = "", uri: str | None = None) -> list[Run]:
+    """A study's runs in MLflow: those of a kind ("study", "trial" or "replicate"), or all."""
+    client = connect(uri)
+    experiment = client.get_experiment_by_name(study.name).experiment_id
+    return list(client.search_runs([experiment], f"tags.`searchlib.kind` = '{kind}'" if kind else ""))
+
+
+def curve(run: str, name: str = "val_accuracy") -> dict[int, float]:
+    """A metric of one of MLflow's runs, by its step."""
+    return {point.step: point.value for point in connect(None).get_metric_history(run, name)}
 
 
 def table(study: Study, stores: Stores | None = None) -> list[tuple]:

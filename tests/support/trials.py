@@ -1,0 +1,95 @@
+"""Trials, replicates and races made by hand, as a search would have stored them."""
+
+from __future__ import annotations
+
+import optuna
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.trial import TrialState, create_trial
+
+from searchlib import Study
+from searchlib.stores.storage import open_storage
+from support import STORAGE, small_study
+
+STATES = {
+    "completed": TrialState.COMPLETE,
+    "diverged": TrialState.COMPLETE,
+    "pruned": TrialState.PRUNED,
+    "failed": TrialState.FAIL,
+    "running": TrialState.RUNNING,
+}
+BEST = [4, 5, 6, 7]  # the second point of each cell
+
+
+def distribution(name: str, value):
+    if name == "replicate":
+        return IntDistribution(1, 1000)
+    if isinstance(value, float):
+        return FloatDistribution(1e-6, 1e3, log=True)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return IntDistribution(0, 10_000)
+    return CategoricalDistribution(("xavier_normal", "normal", "tanh", "relu", "sgd", "adam", None, True, False))
+
+
+def trial(params: dict, value: float | None, outcome: str = "completed", **attributes):
+    return create_trial(
+        state=STATES[outcome],
+        value=value,
+        params=params,
+        distributions={name: distribution(name, one) for name, one in params.items()},
+        user_attrs=attributes if outcome == "running" else {"outcome": outcome, **attributes},
+    )
+
+
+def store(study: Study, trials, replicates=(), race: dict | None = None, **attributes) -> None:
+    storage = open_storage(STORAGE)
+    made = optuna.create_study(study_name=study.name, storage=storage, direction=study.direction)
+    made.add_trials(trials)
+    for name, value in attributes.items():
+        made.set_user_attr(name, value)
+    if replicates or race:
+        fresh = optuna.create_study(study_name=f"{study.name}.replicates", storage=storage, direction=study.direction)
+        fresh.add_trials(replicates)
+        if race:
+            fresh.set_user_attr("race", race)
+
+
+def search_trials(values=(0.90, 0.85, 0.89, 0.30)):
+    """Two by two cells, in the order of small_study's, three points each; the second is the best."""
+    found = []
+    for point, less in enumerate((0.02, 0.0, 0.05)):
+        for cell, value in zip(small_study().cells, values, strict=True):
+            found.append(trial({**cell, "learning_rate": 0.05 * (point + 1), "batch_size": 16}, value - less))
+    return found
+
+
+def replicates_of(trials, sources, seeds, rng, sd=0.01, first=1):
+    return [
+        trial(
+            {**trials[source].params, "replicate": replicate},
+            trials[source].values[0] + sd * float(rng.standard_normal()),
+            source=source,
+        )
+        for replicate in range(first, seeds + 1)
+        for source in sources
+    ]
+
+
+def race(seeds: int, candidates, contenders=None, *, looks=(5, 10), finished: bool = True) -> dict:
+    return {
+        "looks": list(looks),
+        "reached": seeds,
+        "candidates": list(candidates),
+        "contenders": list(contenders if contenders is not None else candidates),
+        "finished": finished,
+    }
+
+
+def ledger(trial: int) -> dict:
+    """A test set that was opened for replicate 3 of a trial."""
+    claim = {"trial": trial, "replicate": 3, "checkpoint_sha256": "0", "code": "1"}
+    result = {
+        "evaluated_at": "2026-01-02T03:04:05Z", "n": 10_000, "loss": 0.3, "accuracy": 0.88, "correct": 8800,
+        "low": 0.8735, "high": 0.8862, "confusion": [[8800, 1200]], "r2": None, **claim,
+    }  # fmt: skip
+    times = {"claimed_at": "2026-01-02T03:04:00Z", "finished_at": "2026-01-02T03:04:05Z"}
+    return {**times, "run_id": "r", **claim, "result": result}
