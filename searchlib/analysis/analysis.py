@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from searchlib.analysis.standing import Cell, CellKey, Stored
     from searchlib.study import Study, TestResult
 
-__all__ = ["analyze"]
-
 
 def analyze(study: Study, stored: Stored) -> Findings:
     """Everything that the stores say about the question. The same stores give the same findings.

@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     from searchlib.analysis.findings import CellFinding, Findings
     from searchlib.analysis.statistics import Effect
 
-__all__ = ["answer"]
-
 LISTED_CELLS = 5  # the rest of a longer list are counted
 
 

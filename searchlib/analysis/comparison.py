@@ -18,19 +18,6 @@ if TYPE_CHECKING:
 
     from searchlib.analysis.statistics import Direction
 
-__all__ = [
-    "ALPHA",
-    "Comparison",
-    "adjusted_p_values",
-    "compare",
-    "leader",
-    "probability_of_improvement",
-    "resolved",
-    "share",
-    "verdict",
-]
-
-
 ALPHA = 0.05
 EARLY_SHARE = 0.2  # of alpha, for all looks before the last together
 WORTHWHILE = 0.75  # P(A>B) that the interval must reach beyond: gamma of Bouthillier 2021

@@ -17,8 +17,6 @@ from searchlib.analysis.standing import TrialCounts
 from searchlib.analysis.statistics import Direction, Effect
 from searchlib.study import Ledger, Primitive, TestResult
 
-__all__ = ["Budget", "CellComparison", "CellFinding", "Findings", "Optimism", "RaceState", "Winner"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from searchlib.analysis.findings import CellFinding, Findings
     from searchlib.study import Published, Study
 
-__all__ = ["PublishedFinding", "beside_published", "published_runs"]
-
 History = Mapping[str, Sequence[tuple[int, float]]]  # of an MLflow run: metric -> (step, value)
 
 

@@ -11,13 +11,6 @@ if TYPE_CHECKING:
     from searchlib.analysis.comparison import Key
     from searchlib.analysis.statistics import Direction
 
-__all__ = [
-    "contenders",
-    "looks",
-    "next_runs",
-]
-
-
 FIRST_LOOK = 5  # seeds: with fewer, a paired t test finds only differences that are plain without it
 
 

@@ -17,24 +17,6 @@ if TYPE_CHECKING:
 
     from searchlib.study import Study
 
-__all__ = [
-    "Cell",
-    "CellKey",
-    "Stored",
-    "TrialCounts",
-    "best_trial",
-    "cells",
-    "champion",
-    "claimed_or_leading",
-    "outcome",
-    "outcome_counts",
-    "planned_looks",
-    "possible_champions",
-    "race_is_over",
-    "replicate_values",
-    "trials_by_cell",
-]
-
 CellKey = tuple[tuple[str, Primitive], ...]  # the scientific values of a cell
 
 

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from searchlib.analysis.standing import Stored
     from searchlib.study import Study
 
-__all__ = ["BestTrial", "CellStatus", "ReplicateStatus", "SearchStatus", "Status", "study_status"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class _Target:

@@ -9,8 +9,6 @@ from typing import Any
 
 import click
 
-__all__ = ["DEBUG", "GIVEN", "options"]
-
 DEBUG = "searchlib.debug"
 GIVEN = "searchlib.given"
 PLACES = ("storage", "tracking_uri", "data_root")  # the arguments of Stores

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from searchlib.stores import Stores
     from searchlib.study import Study, TestResult
 
-__all__ = ["show_status", "show_summary", "test_row"]
-
 
 def show_summary(result: Result, commands: Sequence[tuple[str, str]]) -> None:
     """The end of ``optimize``: best cell, validation, test with its interval, the answer, where everything is.

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from searchlib.data.dataset import Examples
 from searchlib.errors import DataError, StudyError
 from searchlib.seeds import derive_seed
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

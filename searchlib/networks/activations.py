@@ -16,8 +16,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["ACTIVATIONS", "Activation", "Kernel", "get_activation"]
-
 
 @dataclass(frozen=True)
 class Kernel:

@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from searchlib.report.exhibits import Shown
     from searchlib.stores import StoredStudy
 
-__all__ = ["note", "show"]
-
 WRITTEN = "searchlib:dashboard"  # study system attribute: hashes of what was last written, by part
 
 

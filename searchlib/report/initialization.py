@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from searchlib.study import TrialConfig
     from searchlib.training.stack import Stack
 
-__all__ = ["Diagnosis", "diagnose"]
-
 NETWORKS = 8
 CLASSES = 10
 MEAN_ERRORS = 5.0  # standard errors that the mean of the drawn weights may be from 0, to count as 0

@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from searchlib.report.networks import ActivationCurve, Decision, FittedCurves, LayerWeights, Predictions
     from searchlib.study import Study
 
-__all__ = ["Axis", "Champion", "History", "Material", "Point", "gather", "opened", "statistics"]
-
 MOST_CELLS = 12  # whose networks are shown
 NO_CHAMPION = "No champion's weights are stored."
 

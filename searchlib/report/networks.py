@@ -23,20 +23,6 @@ if TYPE_CHECKING:
     from searchlib.stores import Tracker
     from searchlib.study import Study, TrialConfig
 
-__all__ = [
-    "ActivationCurve",
-    "Decision",
-    "FittedCurves",
-    "LayerWeights",
-    "Networks",
-    "Predictions",
-    "activation_curves",
-    "best_stored",
-    "decisions",
-    "fitted_curves",
-    "predicted",
-]
-
 BINS = 60  # of a weight histogram
 GRID = 400  # points of a fitted curve
 POINTS = 300  # examples beside it

@@ -34,8 +34,6 @@ if TYPE_CHECKING:
     from searchlib.stores import Stores
     from searchlib.study import Study
 
-__all__ = ["SECTIONS", "Section", "publish", "render"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Section:

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from searchlib.analysis import Status
     from searchlib.study import Progress, Study
 
-__all__ = ["LEADING_CELLS", "Output", "show_progress"]
-
 LEADING_CELLS = 6
 REFRESH_SECONDS = 0.25
 NOTEBOOK_COLUMNS = 110

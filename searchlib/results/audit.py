@@ -28,8 +28,6 @@ from searchlib.stores import (
 if TYPE_CHECKING:
     from searchlib.study import Study
 
-__all__ = ["FIXED", "RENAME", "Audit", "Difference", "Repair", "check_parent", "counted", "listed"]
-
 KINDS = ("parent run", "trial", "run", "extra run", "parameters", "curve", "status", "checkpoint", "champion", "ledger")
 RENAME = "save the study under a new name and run that"
 FIXED = f"this can't be repaired, as Optuna changes no finished trial; restore the storage from a backup, or {RENAME}"

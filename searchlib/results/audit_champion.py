@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
     from searchlib.study import Ledger
 
-__all__ = ["check_champion"]
-
 
 def check_champion(audit: Audit, recorded: Sequence[Recorded]) -> None:
     """Whether the checkpoints are as noted, and the registered champion and the parent run what the ledger says."""

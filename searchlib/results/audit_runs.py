@@ -16,8 +16,6 @@ from searchlib.stores import FIGURES, REPAIRED, REPLACES, amend_run, delete_run,
 if TYPE_CHECKING:
     from searchlib.study import Study
 
-__all__ = ["check_runs"]
-
 CHUNK = 500  # runs whose curves are read at once
 BACKUP = "restore MLflow from a backup"
 

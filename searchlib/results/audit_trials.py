@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from searchlib.stores import FinishedRun
     from searchlib.study import Study, TrialConfig
 
-__all__ = ["Recorded", "check_extra_runs", "check_trials"]
-
 ATTRIBUTES = ("mlflow_run_id", "outcome", "signature", "seed", "epochs_run")  # of every finished trial
 STATES = {"completed": "COMPLETE", "diverged": "COMPLETE", "pruned": "PRUNED", "failed": "FAIL"}
 LOST = "written again from Optuna: losses by epoch other than the objective, figures by step, diagnostics, files"

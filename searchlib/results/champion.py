@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
     from searchlib.stores import Tracker
 
-__all__ = ["RegisteredChampion", "predict", "register_champion", "registered_champion"]
-
 CHECKPOINT_TAG = "searchlib.checkpoint"  # the hash of the checkpoint that a model, or a version of it, was made from
 
 

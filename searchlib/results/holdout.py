@@ -35,8 +35,6 @@ if TYPE_CHECKING:
 
     from searchlib.study import Study
 
-__all__ = ["champion_network", "evaluate", "publish", "published"]
-
 
 def evaluate(study: Study, stores: Stores, *, fetch: bool = False) -> TestResult:
     """Evaluate the study's champion on the test set, or return the stored result of an earlier call.

@@ -15,8 +15,6 @@ from searchlib.stores import Stores, Tracker
 if TYPE_CHECKING:
     from searchlib.study import Study
 
-__all__ = ["Decision", "Estimate", "predict"]
-
 SHADES = " .:-=+*#%@"  # of a picture, from the smallest raw value to the largest
 COLUMNS = 78  # for a picture
 FEW = 8  # inputs of a regression that are shown

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
     from searchlib.study import Study
 
-__all__ = ["FORMATS", "export", "table", "trial_frame"]
-
 FORMATS = ("csv", "json", "parquet")
 
 BEFORE: dict[str, type] = {"study": str, "number": int, "state": str, "outcome": str}

@@ -18,8 +18,6 @@ from searchlib.text import mask
 if TYPE_CHECKING:
     from searchlib.study import Study
 
-__all__ = ["Difference", "Verification", "repair", "verify"]
-
 ROUNDS = 4  # of checks and repairs: one repair may show what was hidden behind it
 
 

@@ -13,12 +13,6 @@ from searchlib.study import Primitive, enumerate_points, get_pruner, get_sampler
 if TYPE_CHECKING:
     from searchlib.study import Study
 
-__all__ = [
-    "Design",
-    "is_adaptive",
-    "round_length",
-]
-
 
 class Design:
     """A fixed sequence of configurations: some dimensions enumerated, the others on a scrambled Sobol sequence.

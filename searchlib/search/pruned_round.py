@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from searchlib.study import Study, TrialRecord
     from searchlib.training import Run, StackRun
 
-__all__ = ["PrunedRound"]
-
 STATES = {"pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
 
 

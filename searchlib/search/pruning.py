@@ -14,12 +14,6 @@ if TYPE_CHECKING:
     from searchlib.search.overlay import OverlayStorage
     from searchlib.study import Study
 
-__all__ = [
-    "halve",
-    "halving_rungs",
-    "make_pruner",
-]
-
 
 def make_pruner(study: Study, epochs: int) -> optuna.pruners.BasePruner | None:
     """The study's pruner, or None. *epochs* is the most that a trial runs: rungs don't depend on what ran before."""

@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from searchlib.stores import Tracker
     from searchlib.study import Study, TrialRecord
 
-__all__ = ["Race"]
-
 Guard = Callable[[], None]
 
 STACKS = 4  # at least between two looks, so that as many cores have work

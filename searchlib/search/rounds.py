@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
     from searchlib.search.recorder import Recorder
 
-__all__ = ["Rounds"]
-
 
 class Rounds:
     """The rounds of one study's search, up to trial number *target*."""

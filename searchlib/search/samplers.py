@@ -24,13 +24,6 @@ if TYPE_CHECKING:
 
     from searchlib.study import Study
 
-__all__ = [
-    "ask_round",
-    "distribution",
-    "warm_up",
-]
-
-
 STUDY_ATTRS = "searchlib:study"  # what a sampler (Optuna's QMC) notes on the study travels with its trial, in one write
 
 

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from searchlib.search.recorder import Recorder
     from searchlib.study import Study, TrialRecord
 
-__all__ = ["Trainer", "progress", "task_of"]
-
 
 def task_of(study: Study, trial: FrozenTrial) -> Task:
     """A stored trial of the search, or a replicate, which has one parameter more, as the training takes it."""

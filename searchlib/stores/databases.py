@@ -20,8 +20,6 @@ from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError, PendingRollbackError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
-__all__ = ["AdvisoryLock", "open_database", "reason_of"]
-
 PATIENCE = 60.0  # seconds that a server may be away
 PAUSE = 0.2  # seconds between two tries
 BOTH_MADE_IT = re.compile("already exists|UNIQUE constraint|duplicate key")  # said of tables by databases

@@ -22,8 +22,6 @@ from searchlib.text import mask
 if TYPE_CHECKING:
     from searchlib.stores.databases import AdvisoryLock
 
-__all__ = ["LOCK_FOLDER", "StudyLock", "at_work"]
-
 LOCK_FOLDER = Path(".searchlib")
 CHECK_SECONDS = 5.0  # between two checks of a lock that a server keeps
 

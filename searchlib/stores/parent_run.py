@@ -21,18 +21,6 @@ if TYPE_CHECKING:
     from searchlib.data import Examples, Split
     from searchlib.stores.tracking import Tracker
 
-__all__ = [
-    "LEDGER_TAG",
-    "UID_TAG",
-    "end_parent",
-    "log_definition",
-    "log_file",
-    "log_summary",
-    "open_parent",
-    "recording",
-    "remove_tags",
-]
-
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}  # its UI shows curves, not chat traces
 SAMPLING_SECONDS = 2.0  # between two system metrics
 UID_TAG = "searchlib.study_uid"  # tag of a parent run: which Optuna storage's study it is of

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from searchlib.stores.sqlite_runs import FinishedRun
     from searchlib.stores.tracking import Tracker
 
-__all__ = ["REPAIRED", "REPLACES", "amend_run", "delete_run", "make_parent", "restore_run", "write_again"]
-
 REPAIRED = "searchlib.repaired"  # tag: what of a run written again is lost
 REPLACES = "searchlib.replaces"  # tag: the id, noted by Optuna, of the run in whose place this one is
 

@@ -17,19 +17,6 @@ if TYPE_CHECKING:
 
     from searchlib.study import Study
 
-__all__ = [
-    "count_trials",
-    "file_of",
-    "is_postgresql",
-    "is_url",
-    "open_storage",
-    "opening_errors",
-    "refuse_if_misread",
-    "replicates_name",
-    "storage_errors",
-    "storage_exists",
-]
-
 
 def is_url(storage: str) -> bool:
     return "://" in storage

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from searchlib.data import Split
     from searchlib.study import Study
 
-__all__ = ["StoredStudy", "Stores"]
-
 Opened = TypeVar("Opened")
 
 

@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from searchlib.stores.stores import Stores
     from searchlib.study import Study
 
-__all__ = ["CHECKPOINT", "StoredRun", "Tracker"]
-
 CHECKPOINT = "checkpoint.safetensors"
 PAGE = 5000  # runs in one answer
 

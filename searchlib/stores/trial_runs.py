@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from searchlib.stores.tracking import Tracker
     from searchlib.study import Study, TrialRecord
 
-__all__ = ["BATCH", "FIGURES", "add_run", "discard_runs", "log_trials", "run_of"]
-
 PATIENCE = 90.0  # seconds that a tracking server may be away, after MLflow's own retries
 PAUSE = 1.0  # seconds between two tries
 BATCH = 800  # metrics in one call: MLflow takes 1,000 things, parameters and tags among them

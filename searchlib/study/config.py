@@ -22,12 +22,6 @@ from searchlib.text import encode_for_message, unknown_name
 if TYPE_CHECKING:
     import torch
 
-__all__ = [
-    "FIELDS",
-    "TrialConfig",
-]
-
-
 INPUT_SCALINGS = ("standard", "symmetric", "unit")
 PRECISIONS = ("bfloat16", "float32")
 MOST = 2**31 - 1  # of any whole number

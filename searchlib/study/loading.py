@@ -16,11 +16,6 @@ from searchlib.errors import StudyError
 from searchlib.study.study import NAME, NAME_RULE, Study
 from searchlib.text import unknown_name
 
-__all__ = [
-    "list_studies",
-    "load_study",
-]
-
 
 def _code(source: str) -> str:
     """What a study file defines beside STUDY, helpers of its functions included, as normalized source.

@@ -14,12 +14,6 @@ if TYPE_CHECKING:
     from searchlib.data import Dataset
     from searchlib.study.config import TrialConfig
 
-__all__ = [
-    "MLP",
-    "ModuleFactory",
-]
-
-
 ModuleFactory = Callable[["TrialConfig", "Dataset"], "torch.nn.Module"]
 
 

@@ -11,13 +11,6 @@ if TYPE_CHECKING:
 
     from searchlib.study.config import TrialConfig
 
-__all__ = [
-    "Ledger",
-    "Progress",
-    "TestResult",
-    "TrialRecord",
-]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:

@@ -14,8 +14,6 @@ from typing import Any, Self
 
 from searchlib.errors import StudyError
 
-__all__ = ["MOST_VALUES", "Choice", "Dimension", "IntUniform", "LogUniform", "Uniform", "encode"]
-
 MOST_VALUES = 100_000  # of a dimension that is enumerated; a range of more counts as infinite
 
 Primitive = str | int | float | bool | None

@@ -23,12 +23,6 @@ from searchlib.study.samplers import SAMPLERS, get_sampler
 from searchlib.study.space import MOST_VALUES, Choice, Dimension, Primitive, encode, enumerate_points
 from searchlib.text import unknown_name
 
-__all__ = [
-    "Study",
-    "refuse_if_changed",
-]
-
-
 ROLES = ("scientific", "nuisance", "fixed")
 COUPLED = {  # hyperparameters whose combination TrialConfig may refuse
     *("depth", "hidden", "init_high", "init_low", "optimizer", "width"),

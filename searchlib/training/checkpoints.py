@@ -14,11 +14,6 @@ if TYPE_CHECKING:
     from searchlib.data import Dataset
     from searchlib.study import MLP, ModuleFactory, TrialConfig
 
-__all__ = [
-    "predictor",
-    "restore",
-]
-
 
 def predictor(module: torch.nn.Module, *, factor: float, offset: float, classify: bool) -> torch.nn.Module:
     """*module* with its input scaling in front and, with *classify*, softmax behind: raw inputs to soft decisions."""

@@ -4,11 +4,6 @@ from __future__ import annotations
 
 import time
 
-__all__ = [
-    "Deadline",
-    "OutOfTimeError",
-]
-
 
 class OutOfTimeError(Exception):
     """The time given by ``timeout`` is over; it ends the work, and nobody outside sees it."""

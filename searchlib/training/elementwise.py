@@ -14,8 +14,6 @@ from searchlib.study import encode
 if TYPE_CHECKING:
     from searchlib.study import TrialConfig
 
-__all__ = ["activation_key", "dropout", "rrelu", "shared_activations"]
-
 
 def activation_key(config: TrialConfig) -> tuple[str, ...]:
     """Trials with equal keys share one call of their activation."""

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from searchlib.training.loop import Tensors, Trainable
     from searchlib.training.stack import Member
 
-__all__ = ["Engine"]
-
 
 class Engine:
     """Trains trials of one study on one split of its data.

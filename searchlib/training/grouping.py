@@ -18,9 +18,6 @@ if TYPE_CHECKING:
     from searchlib.study import TrialConfig
     from searchlib.training.run import Task
 
-__all__ = ["fusion_key", "group", "stack_size"]
-
-
 MAX_STACK = 40  # trials in one stack: beyond this nothing is gained, and a kill loses more
 MIN_STACK = 4
 CPU_WEIGHTS = 1_500_000  # of a stack, on a CPU core: more of them, with momenta and gradients, leave its caches

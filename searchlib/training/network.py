@@ -20,13 +20,6 @@ if TYPE_CHECKING:
     from searchlib.data import Dataset
     from searchlib.study import ModuleFactory, TrialConfig
 
-__all__ = [
-    "build_mlp",
-    "build_module",
-    "initialize",
-    "initialize_layer",
-]
-
 
 def initialize(
     config: TrialConfig,

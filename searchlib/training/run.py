@@ -12,13 +12,6 @@ if TYPE_CHECKING:
 
     from searchlib.study import TrialConfig
 
-__all__ = [
-    "Keeps",
-    "Run",
-    "Task",
-]
-
-
 IN_SNAPSHOT = (  # the fields of a run that a snapshot holds, beside its weights
     "started",
     "curves",

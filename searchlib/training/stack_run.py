@@ -30,12 +30,6 @@ if TYPE_CHECKING:
     from searchlib.training.stack import Member
     from searchlib.training.watch import Watch
 
-__all__ = [
-    "Setup",
-    "StackRun",
-    "within",
-]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Setup:

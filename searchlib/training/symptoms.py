@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from searchlib.study import TrialConfig
 
-__all__ = ["SATURATED", "diagnose_words"]
-
 SATURATED = 0.05  # |phi'| below this share of its maximum counts as saturated (inactive, for ReLU and its kin)
 
 # What counts as a finding, and why.

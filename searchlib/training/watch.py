@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from searchlib.training.module import ModuleStack
     from searchlib.training.stack import Member, Stack
 
-__all__ = ["PROBE", "Watch"]
-
 PROBE = 256  # examples of the probe batch: shares of saturated units to about 0.1 %, at 1 % of an epoch's time
 JACOBIAN_EXAMPLES = 8
 JACOBIAN_OUTPUTS = 128  # one backward pass for each output: not for more than these

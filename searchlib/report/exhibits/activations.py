@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from searchlib.report.material import Material
     from searchlib.report.networks import ActivationCurve
 
-__all__ = ["EXHIBIT", "activation_curves"]
-
 
 def draw(material: Material) -> Result:
     if not material.activations:

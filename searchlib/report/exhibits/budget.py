@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     from searchlib.report.exhibits.exhibit import Result
     from searchlib.report.material import Material
 
-__all__ = ["EXHIBIT", "budget_curves"]
-
 
 def draw(material: Material) -> Result:
     findings = material.findings

@@ -12,18 +12,16 @@ from searchlib.report.exhibits.plots import (
     colour_scale,
     literal,
     metric_name,
-    number,
     robust_range,
     short,
     values_of,
 )
+from searchlib.text import number
 
 if TYPE_CHECKING:
     from searchlib.analysis import CellFinding, Findings
     from searchlib.report.exhibits.exhibit import Result
     from searchlib.report.material import Material
-
-__all__ = ["EXHIBIT", "cell_values", "heat_map"]
 
 MOST_VALUES = 24  # of a dimension of the heat map
 MOST_CELLS = 36  # with a row of their own

@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from searchlib.analysis import proportion_interval
 from searchlib.report.exhibits.exhibit import Drawn, Exhibit, Missing
-from searchlib.report.exhibits.plots import COLOURS, Plot, colour_scale, literal, number
+from searchlib.report.exhibits.plots import COLOURS, Plot, colour_scale, literal
+from searchlib.text import number
 
 if TYPE_CHECKING:
     from searchlib.report.exhibits.exhibit import Result
     from searchlib.report.material import Material
-
-__all__ = ["CLASSES", "MATRIX", "ClassAccuracy", "by_class", "class_accuracy", "confusion_matrix"]
 
 
 def draw_matrix(material: Material) -> Result:

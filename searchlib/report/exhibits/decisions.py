@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from searchlib.report.material import Material
     from searchlib.report.networks import Decision
 
-__all__ = ["EXHIBIT", "single_decisions"]
-
 MOST_CLASSES = 12  # the likeliest ones are shown
 
 

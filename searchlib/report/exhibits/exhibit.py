@@ -10,8 +10,6 @@ if TYPE_CHECKING:
     from searchlib.report.exhibits.plots import Plot
     from searchlib.report.material import Material
 
-__all__ = ["Drawn", "Exhibit", "Missing", "Result"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Drawn:

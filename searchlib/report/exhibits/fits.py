@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from searchlib.report.material import Material
     from searchlib.report.networks import Predictions
 
-__all__ = ["EXHIBIT", "fitted_curves", "predicted_and_true"]
-
 SHOWN = 6  # curves drawn at first
 
 

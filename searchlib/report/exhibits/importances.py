@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     from searchlib.report.exhibits.exhibit import Result
     from searchlib.report.material import Material
 
-__all__ = ["EXHIBIT", "importance_bars"]
-
 
 def draw(material: Material) -> Result:
     findings = material.findings

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from searchlib.report.exhibits.exhibit import Result
     from searchlib.report.material import Material, Point
 
-__all__ = ["EXHIBIT", "isolation"]
-
 LISTED = 18  # more numeric values than this get an axis of numbers
 
 

@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     from searchlib.report.exhibits.exhibit import Result
     from searchlib.report.material import History, Material
 
-__all__ = ["EXHIBIT", "layer_diagnostics"]
-
 STATISTICS = {  # statistic -> (title, logarithmic)
     "second_moment": ("second moment of the activation", True),
     "gradient_norm": ("norm of the weights' gradient", True),

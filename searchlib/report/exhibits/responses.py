@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from searchlib.report.exhibits.exhibit import Result
     from searchlib.report.material import Axis, Material, Point
 
-__all__ = ["EXHIBIT", "responses", "stability_width"]
-
 BAND = 0.01  # near the best: one point of accuracy; of a loss, a tenth of it
 MOST_FIGURES = 3
 MOST_PANELS = 12  # of cells that don't lie in a table

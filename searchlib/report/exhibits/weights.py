@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from searchlib.report.material import Material
     from searchlib.report.networks import LayerWeights
 
-__all__ = ["CELLS", "CHAMPION", "cell_weight_histograms", "weight_histograms"]
-
 MOST_LAYERS = 4  # beside each other
 
 
