@@ -11,6 +11,9 @@ from searchlib.analysis.comparison import ALPHA, compare, resolved
 from searchlib.analysis.edges import edges
 from searchlib.analysis.findings import Budget, CellComparison, CellFinding, Findings, Optimism, RaceState, Winner
 from searchlib.analysis.standing import (
+    Cell,
+    CellKey,
+    Stored,
     cells,
     outcome,
     outcome_counts,
@@ -21,13 +24,11 @@ from searchlib.analysis.standing import (
 )
 from searchlib.analysis.statistics import effects, expected_best, mean_interval
 from searchlib.data import get_dataset
+from searchlib.study import Study, TestResult
 from searchlib.text import describe
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
-
-    from searchlib.analysis.standing import Cell, CellKey, Stored
-    from searchlib.study import Study, TestResult
 
 
 def analyze(study: Study, stored: Stored) -> Findings:

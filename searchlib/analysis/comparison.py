@@ -11,12 +11,10 @@ from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from searchlib.analysis.statistics import ROUND_OFF, proportion_intervals
+from searchlib.analysis.statistics import ROUND_OFF, Direction, proportion_intervals
 
 if TYPE_CHECKING:
     import numpy as np
-
-    from searchlib.analysis.statistics import Direction
 
 ALPHA = 0.05
 EARLY_SHARE = 0.2  # of alpha, for all looks before the last together

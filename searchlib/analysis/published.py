@@ -6,17 +6,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from searchlib.analysis.findings import CellFinding, Findings
 from searchlib.analysis.plain import plain
 from searchlib.analysis.standing import outcome
 from searchlib.analysis.statistics import mean_interval, prediction_interval
-from searchlib.study import Primitive
+from searchlib.study import Primitive, Published, Study
 from searchlib.text import describe
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
-
-    from searchlib.analysis.findings import CellFinding, Findings
-    from searchlib.study import Published, Study
 
 History = Mapping[str, Sequence[tuple[int, float]]]  # of an MLflow run: metric -> (step, value)
 

@@ -10,12 +10,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from searchlib.analysis.comparison import leader
 from searchlib.analysis.race import looks
-from searchlib.study import Ledger, Primitive
+from searchlib.study import Ledger, Primitive, Study
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
-
-    from searchlib.study import Study
 
 CellKey = tuple[tuple[str, Primitive], ...]  # the scientific values of a cell
 

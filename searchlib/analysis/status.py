@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from searchlib.analysis.plain import plain
 from searchlib.analysis.standing import (
     Cell,
+    Stored,
     TrialCounts,
     best_trial,
     cells,
@@ -16,13 +17,10 @@ from searchlib.analysis.standing import (
     race_is_over,
     replicate_values,
 )
-from searchlib.study import Ledger, Primitive, TestResult
+from searchlib.study import Ledger, Primitive, Study, TestResult
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
-
-    from searchlib.analysis.standing import Stored
-    from searchlib.study import Study
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from searchlib.files import output_errors, write_whole
 from searchlib.report.exhibits.plots import COLOURS, FAINT, Panels, literal
+from searchlib.study import TrialConfig
 from searchlib.training import diagnose_words
 
 if TYPE_CHECKING:
     import torch
     from plotly.graph_objects import Figure
 
-    from searchlib.study import TrialConfig
     from searchlib.training.stack import Stack
 
 NETWORKS = 8

@@ -8,20 +8,17 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from searchlib.analysis import r_squared
+from searchlib.analysis import CellFinding, r_squared
 from searchlib.data import FunctionPart, Split, get_dataset, picture, redraw
 from searchlib.errors import DataError
 from searchlib.networks import get_initializer
-from searchlib.study import MLP, encode
+from searchlib.stores import Tracker
+from searchlib.study import MLP, Study, TrialConfig, encode
 from searchlib.training import initialize, layer_sizes, restore
 
 if TYPE_CHECKING:
     import torch
     from optuna.trial import FrozenTrial
-
-    from searchlib.analysis import CellFinding
-    from searchlib.stores import Tracker
-    from searchlib.study import Study, TrialConfig
 
 BINS = 60  # of a weight histogram
 GRID = 400  # points of a fitted curve

@@ -14,25 +14,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from searchlib.analysis import CellFinding, Findings, PublishedFinding
 from searchlib.files import output_errors, write_whole
 from searchlib.report import dashboard
-from searchlib.report.exhibits import draw
+from searchlib.report.exhibits import Shown, draw
 from searchlib.report.exhibits.confusion import by_class
 from searchlib.report.exhibits.plots import metric_name
 from searchlib.report.exhibits.responses import stability_width
-from searchlib.report.material import gather, opened
-from searchlib.stores import log_file
+from searchlib.report.material import Material, gather, opened
+from searchlib.stores import Stores, log_file
+from searchlib.study import Study
 from searchlib.text import number
 
 if TYPE_CHECKING:
     from jinja2 import Environment
     from markupsafe import Markup
-
-    from searchlib.analysis import CellFinding, Findings, PublishedFinding
-    from searchlib.report.exhibits import Shown
-    from searchlib.report.material import Material
-    from searchlib.stores import Stores
-    from searchlib.study import Study
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -16,11 +16,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from searchlib.analysis import Status
+from searchlib.study import Progress, Study
 from searchlib.text import describe, number
-
-if TYPE_CHECKING:
-    from searchlib.analysis import Status
-    from searchlib.study import Progress, Study
 
 LEADING_CELLS = 6
 REFRESH_SECONDS = 0.25

@@ -12,14 +12,11 @@ from searchlib.analysis import outcome
 from searchlib.errors import StudyError
 from searchlib.results.audit import FIXED, Audit, Repair, counted, listed
 from searchlib.seeds import replicate_seed, trial_seed
-from searchlib.stores import REPAIRED, REPLACES, StoredRun, amend_run, restore_run, run_of, write_again
-from searchlib.study import TrialRecord
+from searchlib.stores import REPAIRED, REPLACES, FinishedRun, StoredRun, amend_run, restore_run, run_of, write_again
+from searchlib.study import Study, TrialConfig, TrialRecord
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
-
-    from searchlib.stores import FinishedRun
-    from searchlib.study import Study, TrialConfig
 
 ATTRIBUTES = ("mlflow_run_id", "outcome", "signature", "seed", "epochs_run")  # of every finished trial
 STATES = {"completed": "COMPLETE", "diverged": "COMPLETE", "pruned": "PRUNED", "failed": "FAIL"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from searchlib.errors import Command, Message, TrackingError
 from searchlib.results.audit import Audit, Difference, check_parent, counted
@@ -13,10 +13,8 @@ from searchlib.results.audit_champion import check_champion
 from searchlib.results.audit_runs import check_runs
 from searchlib.results.audit_trials import check_extra_runs, check_trials
 from searchlib.stores import Stores, Tracker
+from searchlib.study import Study
 from searchlib.text import mask
-
-if TYPE_CHECKING:
-    from searchlib.study import Study
 
 ROUNDS = 4  # of checks and repairs: one repair may show what was hidden behind it
 

@@ -9,13 +9,12 @@ from optuna.trial import TrialState
 
 from searchlib.search.overlay import OverlayStorage, as_running, is_of_a_pruner
 from searchlib.search.pruning import halve, halving_rungs, make_pruner, prunes
+from searchlib.study import Study, TrialRecord
+from searchlib.training import Run, StackRun
 
 if TYPE_CHECKING:
     import optuna
     from optuna.trial import FrozenTrial
-
-    from searchlib.study import Study, TrialRecord
-    from searchlib.training import Run, StackRun
 
 STATES = {"pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
 

@@ -6,13 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from searchlib.search.samplers import checked_kind
-from searchlib.study import get_pruner
+from searchlib.study import Study, get_pruner
 
 if TYPE_CHECKING:
     import optuna
 
     from searchlib.search.overlay import OverlayStorage
-    from searchlib.study import Study
 
 
 def make_pruner(study: Study, epochs: int) -> optuna.pruners.BasePruner | None:

@@ -20,16 +20,13 @@ from searchlib.search.recorder import Recorder
 from searchlib.search.samplers import distribution
 from searchlib.search.trainer import Trainer, progress, task_of
 from searchlib.seeds import replicate_seed
-from searchlib.stores import discard_runs, replicates_name
-from searchlib.study import Progress
+from searchlib.stores import Tracker, discard_runs, replicates_name
+from searchlib.study import Progress, Study, TrialRecord
 from searchlib.training import Engine, Run, StackRun, Task
 
 if TYPE_CHECKING:
     import optuna
     from optuna.trial import FrozenTrial
-
-    from searchlib.stores import Tracker
-    from searchlib.study import Study, TrialRecord
 
 Guard = Callable[[], None]
 

@@ -15,14 +15,12 @@ from typing import TYPE_CHECKING, Any
 from searchlib.errors import StudyError
 from searchlib.search.design import Design, round_length
 from searchlib.seeds import derive_seed, trial_seed
-from searchlib.study import Choice, Dimension, IntUniform, LogUniform, Primitive, Uniform, get_sampler
+from searchlib.study import Choice, Dimension, IntUniform, LogUniform, Primitive, Study, Uniform, get_sampler
 
 if TYPE_CHECKING:
     import optuna
     from optuna.distributions import BaseDistribution
     from optuna.trial import FrozenTrial
-
-    from searchlib.study import Study
 
 STUDY_ATTRS = "searchlib:study"  # what a sampler (Optuna's QMC) notes on the study travels with its trial, in one write
 

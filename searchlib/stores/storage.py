@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING
 
 from searchlib.errors import SearchlibError, StorageError
 from searchlib.stores.journal import check_journal, count_in_journal, open_journal
+from searchlib.study import Study
 from searchlib.text import ESCAPE, mask, misread
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
-
-    from searchlib.study import Study
 
 
 def is_url(storage: str) -> bool:

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
+from searchlib.study.config import TrialConfig
+
 if TYPE_CHECKING:
     import torch
-
-    from searchlib.study.config import TrialConfig
 
 
 @dataclass(frozen=True, kw_only=True)

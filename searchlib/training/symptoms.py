@@ -9,10 +9,9 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from searchlib.study import TrialConfig
+from searchlib.study import TrialConfig
 
 SATURATED = 0.05  # |phi'| below this share of its maximum counts as saturated (inactive, for ReLU and its kin)
 

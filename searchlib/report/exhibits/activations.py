@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
-from searchlib.report.exhibits.exhibit import Drawn, Exhibit, Missing
+from searchlib.report.exhibits.exhibit import Drawn, Exhibit, Missing, Result
 from searchlib.report.exhibits.plots import Panels, legend_on_page, line_style, literal
-
-if TYPE_CHECKING:
-    from searchlib.report.exhibits.exhibit import Result
-    from searchlib.report.material import Material
-    from searchlib.report.networks import ActivationCurve
+from searchlib.report.material import Material
+from searchlib.report.networks import ActivationCurve
 
 
 def draw(material: Material) -> Result:

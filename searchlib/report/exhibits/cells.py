@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from searchlib.report.exhibits.exhibit import Drawn, Exhibit, Missing
+from searchlib.analysis import CellFinding, Findings
+from searchlib.report.exhibits.exhibit import Drawn, Exhibit, Missing, Result
 from searchlib.report.exhibits.plots import (
     ACCENT,
     COLOURS,
@@ -16,12 +17,8 @@ from searchlib.report.exhibits.plots import (
     short,
     values_of,
 )
+from searchlib.report.material import Material
 from searchlib.text import number
-
-if TYPE_CHECKING:
-    from searchlib.analysis import CellFinding, Findings
-    from searchlib.report.exhibits.exhibit import Result
-    from searchlib.report.material import Material
 
 MOST_VALUES = 24  # of a dimension of the heat map
 MOST_CELLS = 36  # with a row of their own

@@ -13,13 +13,12 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from searchlib.analysis import CellFinding
+from searchlib.report.material import Point
 from searchlib.text import number
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
-
-    from searchlib.analysis import CellFinding
-    from searchlib.report.material import Point
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8A8A8A")
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
