@@ -106,11 +106,7 @@ def compare(
     for cell, p, (probability, low, high) in zip(others, adjusted, chances, strict=True):
         test = tests[cell]
         found[cell] = Comparison(
-            n=test.n,
-            difference=test.difference,
-            low=test.low,
-            high=test.high,
-            p=test.p,
+            **vars(test),
             adjusted_p=p,
             probability=probability,
             probability_low=low,

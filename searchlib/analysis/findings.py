@@ -157,5 +157,4 @@ class Findings:
 
     def to_json(self) -> dict[str, Any]:
         """The object that ``report --json`` prints, but for ``published``: plain JSON, without NaN or infinity."""
-        made: dict[str, Any] = plain(self)
-        return made
+        return dict(plain(self))

@@ -50,8 +50,7 @@ class PublishedFinding:
 
     def to_json(self) -> dict[str, Any]:
         """One entry of ``published`` in ``report --json``."""
-        made: dict[str, Any] = plain(self)
-        return made
+        return dict(plain(self))
 
 
 def published_runs(study: Study, findings: Findings, replicates: Sequence[FrozenTrial]) -> list[str]:

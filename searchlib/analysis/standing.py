@@ -177,14 +177,8 @@ def replicate_values(
 def outcome_counts(trials: Sequence[FrozenTrial]) -> TrialCounts:
     """How many of *trials* have each outcome."""
     outcomes = Counter(map(outcome, trials))
-    return TrialCounts(
-        total=len(trials),
-        completed=outcomes["completed"],
-        pruned=outcomes["pruned"],
-        diverged=outcomes["diverged"],
-        failed=outcomes["failed"],
-        running=outcomes["running"],
-    )
+    names = ("completed", "pruned", "diverged", "failed", "running")
+    return TrialCounts(total=len(trials), **{name: outcomes[name] for name in names})
 
 
 def planned_looks(study: Study) -> tuple[int, ...]:

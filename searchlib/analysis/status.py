@@ -84,8 +84,7 @@ class Status:
 
     def to_json(self) -> dict[str, Any]:
         """The object that ``status --json`` prints."""
-        made: dict[str, Any] = plain(self)
-        return made
+        return dict(plain(self))
 
 
 def study_status(study: Study, stored: Stored, *, target: int | None = None) -> Status:

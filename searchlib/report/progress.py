@@ -32,6 +32,10 @@ class Output(Console):
     def on_broken_pipe(self) -> None:
         raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
 
+    def say(self, text: str) -> None:
+        """Print *text* as it is, on one line."""
+        self.print(text, highlight=False, markup=False, soft_wrap=True)
+
 
 def duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
@@ -162,11 +166,11 @@ def _refresh(board: _Board, steps: Iterator[Progress], draw: Callable[[Group], o
         yield progress
 
 
-def _show_lines(board: _Board, steps: Iterator[Progress], console: Console) -> None:
+def _show_lines(board: _Board, steps: Iterator[Progress], console: Output) -> None:
     for progress in steps:
         board.add(progress)
         if progress.finished:
-            console.print(_line(board, progress), soft_wrap=True, highlight=False, markup=False)
+            console.say(_line(board, progress))
 
 
 def _line(board: _Board, progress: Progress) -> str:

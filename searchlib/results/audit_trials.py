@@ -120,7 +120,6 @@ def _expected(audit: Audit, home: str, trial: FrozenTrial, config: TrialConfig) 
         config=config,
         seed=noted.get("seed", 0),
         outcome=outcome(trial),
-        error="",
         value=trial.values[0] if trial.values else math.nan,
         best=curve.get(best_epoch),
         best_epoch=best_epoch,
@@ -128,15 +127,10 @@ def _expected(audit: Audit, home: str, trial: FrozenTrial, config: TrialConfig) 
             {"epoch": epoch, metric: value, "learning_rate": config.learning_rate_at(epoch), "time": ended}
             for epoch, value in sorted(curve.items())
         ],
-        diagnostics=[],
         diagnosis=noted.get("diagnosis", []),
         diverged_step=noted.get("diverged_step"),
         started=started,
         ended=ended,
-        pruner_notes={},
-        state=None,
-        factor=1.0,
-        offset=0.0,
     )
     run = run_of(audit.study, record, home, audit.tracker.parent)
     tags = {**run.tags, "searchlib.signature": noted.get("signature", config.signature)}

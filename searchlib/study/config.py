@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from searchlib.errors import StudyError
 from searchlib.networks import ACTIVATIONS, BIASES, INITIALIZERS, OPTIMIZERS, get_activation
 from searchlib.study.schedules import SCHEDULES
-from searchlib.study.space import Primitive, encode
+from searchlib.study.space import Primitive, encode, is_named
 from searchlib.text import encode_for_message, unknown_name
 
 if TYPE_CHECKING:
@@ -69,8 +69,7 @@ def _flag(value: Any) -> bool:
 
 def _one_of(kind: str, known: Iterable[str], *, or_function: bool = False) -> Check:
     def check(value: Any) -> Any:
-        named = callable(value) and isinstance(getattr(value, "__name__", None), str)
-        if (isinstance(value, str) and value in known) or (or_function and named):
+        if (isinstance(value, str) and value in known) or (or_function and is_named(value)):
             return value
         raise ValueError(unknown_name(kind, value, known))
 

@@ -19,6 +19,11 @@ MOST_VALUES = 100_000  # of a dimension that is enumerated; a range of more coun
 Primitive = str | int | float | bool | None
 
 
+def is_named(value: Any) -> bool:
+    """Whether *value* is callable and has a name, under which it can be stored."""
+    return callable(value) and isinstance(getattr(value, "__name__", None), str)
+
+
 def encode(value: Any) -> Primitive:
     """A value as the stores hold it: a function by its name, widths as ``"256-128"``, anything plain as it is.
 
@@ -27,7 +32,7 @@ def encode(value: Any) -> Primitive:
     """
     if isinstance(value, (tuple, list)):
         return "-".join(str(item) for item in value)
-    if callable(value) and isinstance(getattr(value, "__name__", None), str):
+    if is_named(value):
         return str(value.__name__)
     if value is None or isinstance(value, (str, int, float, bool)):
         return value

@@ -20,7 +20,7 @@ from searchlib.study.model import MLP, ModuleFactory
 from searchlib.study.pruners import PRUNERS
 from searchlib.study.published import Published
 from searchlib.study.samplers import SAMPLERS, get_sampler
-from searchlib.study.space import MOST_VALUES, Choice, Dimension, Primitive, encode, enumerate_points
+from searchlib.study.space import MOST_VALUES, Choice, Dimension, Primitive, encode, enumerate_points, is_named
 from searchlib.text import unknown_name
 
 ROLES = ("scientific", "nuisance", "fixed")
@@ -101,7 +101,7 @@ class Study:
         if not isinstance(self.name, str) or not NAME.fullmatch(self.name):
             raise StudyError(f"name={self.name!r}: {NAME_RULE}")
         get_dataset(self.dataset)
-        if not isinstance(self.model, MLP) and not _is_function(self.model):
+        if not isinstance(self.model, MLP) and not is_named(self.model):
             raise StudyError(f"model={self.model!r}: expected MLP(hidden=(...)) or a function that makes a module")
         for name, least, most in WHOLE_NUMBERS:
             value = getattr(self, name)
@@ -118,7 +118,7 @@ class Study:
         if not isinstance(self.validation_fraction, float) or not 0.0 < self.validation_fraction < 1.0:
             raise StudyError(f"validation_fraction={self.validation_fraction!r}: expected a number between 0 and 1")
         for kind, value, known in (("sampler", self.sampler, SAMPLERS), ("pruner", self.pruner, PRUNERS)):
-            if not _is_function(value) and not (isinstance(value, str) and value in known):
+            if not is_named(value) and not (isinstance(value, str) and value in known):
                 raise StudyError(f"{kind}={value!r}: {unknown_name(kind, value, known)}")
         self._check_roles()
         self._check_design()
@@ -317,11 +317,6 @@ class Study:
     def identity(self) -> str:
         """A short hash of the definition."""
         return hashlib.sha256(json.dumps(self.definition(), sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _is_function(value: Any) -> bool:
-    """Whether *value* is callable and has a name, under which it can be stored."""
-    return callable(value) and isinstance(getattr(value, "__name__", None), str)
 
 
 def _legible(text: str) -> bool:

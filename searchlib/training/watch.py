@@ -87,7 +87,7 @@ class Watch:
         for layer, (signal, activation) in enumerate(
             zip(trace.preactivations, trace.activations, strict=True), start=1
         ):
-            _put_slopes(table, f"/layer{layer}", *_slopes(stack, layer - 1, signal, activation))
+            _put_slopes(table, layer, stack, signal, activation)
             table.put_moments(f"preactivation/layer{layer}", signal.detach())
             table.put_moments(f"activation/layer{layer}", activation.detach())
         table.put_moments(f"preactivation/layer{stack.depth + 1}", trace.outputs.detach())
@@ -237,17 +237,6 @@ def _put_weight(
         table.put(f"update_ratio{suffix}", before.sub_(weight).square_().sum(dim=rest).sqrt() / size)
 
 
-def _slopes(
-    stack: Stack, index: int, signal: torch.Tensor, activation: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """|phi'| on the batch ``[K, width, n]`` and on a grid around 0 ``[K, 1, grid]`` (PReLU's differs by member)."""
-    import torch
-
-    grid = torch.linspace(-10.0, 10.0, 2001, dtype=stack.dtype, device=stack.device)
-    x = grid.repeat(len(stack.members), 1, 1).requires_grad_()
-    return _slope(activation, signal, retain=True), _slope(stack.activate(x, index), x)
-
-
 def _slope(output: torch.Tensor, inputs: torch.Tensor, *, retain: bool = False) -> torch.Tensor:
     import torch
 
@@ -257,17 +246,21 @@ def _slope(output: torch.Tensor, inputs: torch.Tensor, *, retain: bool = False) 
     return slope.abs()
 
 
-def _put_slopes(table: _Table, suffix: str, slope: torch.Tensor, grid: torch.Tensor) -> None:
+def _put_slopes(table: _Table, layer: int, stack: Stack, signal: torch.Tensor, activation: torch.Tensor) -> None:
+    """By |phi'| on the batch ``[K, width, n]`` and on a grid around 0 ``[K, 1, grid]`` (PReLU's differs by member)."""
     import torch
 
+    points = 2001
+    places = torch.linspace(-10.0, 10.0, points, dtype=stack.dtype, device=stack.device)
+    x = places.repeat(len(stack.members), 1, 1).requires_grad_()
+    slope, grid = _slope(activation, signal, retain=True), _slope(stack.activate(x, layer - 1), x)
     steepest = grid.amax(dim=(1, 2))
-    points = grid.shape[2]
     middle = grid[:, 0, points // 4 : -(points // 4)]
     flat = (middle == 0.0).to(grid.dtype).mean(dim=1) > 0.01  # an interval: GELU's minimum is one point
     share = (slope < SATURATED * steepest[:, None, None]).to(grid.dtype).mean(dim=(1, 2))
-    table.put(f"saturated{suffix}", torch.where(steepest > 0.0, share, math.nan))
+    table.put(f"saturated/layer{layer}", torch.where(steepest > 0.0, share, math.nan))
     dead = (slope.amax(dim=2) == 0.0).to(grid.dtype).mean(dim=1)
-    table.put(f"dead{suffix}", torch.where(flat, dead, math.nan))
+    table.put(f"dead/layer{layer}", torch.where(flat, dead, math.nan))
 
 
 def _maybe_alike(weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
