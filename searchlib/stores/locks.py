@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import json
 import os
 import socket
@@ -39,8 +40,6 @@ class StudyLock:
     # flock itself: filelock has no shared lock, with which ``at_work`` looks, and before version 4 it empties the file
 
     def __init__(self, storage: str, study: str, purpose: str) -> None:
-        import hashlib
-
         file = file_of(storage)
         place = mask(storage) if file is None else os.path.realpath(file)
         self.storage, self.study, self.purpose = storage, study, purpose

@@ -21,13 +21,13 @@ from typing import TYPE_CHECKING, Any
 from searchlib.errors import DeviceError, SearchlibError
 from searchlib.seeds import derive_seed
 from searchlib.training.run import IN_SNAPSHOT, Keeps, Run
-from searchlib.training.watch import Watch
 
 if TYPE_CHECKING:
     import torch
 
     from searchlib.training.loop import EpochResult, Tensors, Trainable
     from searchlib.training.stack import Member
+    from searchlib.training.watch import Watch
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,9 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+from searchlib.networks import get_activation
 from searchlib.study import TrialConfig
+from searchlib.text import encode_for_message
 
 SATURATED = 0.05  # |phi'| below this share of its maximum counts as saturated (inactive, for ReLU and its kin)
 
@@ -76,8 +78,6 @@ def _alike_words(config: TrialConfig, history: list[dict[str, float]]) -> list[s
     """Units equal at initialization, and still equal in every later snapshot."""
     if not history:
         return []
-    from searchlib.text import encode_for_message
-
     name = encode_for_message(config.initializer)
     for layer, share in _by_layer(history[0], "symmetric").items():
         lasting = min(snapshot.get(f"symmetric/layer{layer}", share) for snapshot in history)
@@ -144,8 +144,6 @@ def _ratio(by_layer: dict[int, float]) -> tuple[float, int]:
 
 
 def _saturated(config: TrialConfig, history: list[dict[str, float]]) -> list[str]:
-    from searchlib.text import encode_for_message
-
     squashes = _squashes(config)
     if not squashes:
         found = _worst(history, "saturated", INACTIVE)
@@ -226,8 +224,6 @@ def _count(value: float) -> str:
 @functools.lru_cache(maxsize=256)
 def _squashes_cached(activation: str | Callable[..., Any], **fields: Any) -> bool:
     import torch
-
-    from searchlib.networks import get_activation
 
     phi = get_activation(activation).build(**fields).eval().double()
     x = torch.tensor([*torch.linspace(-5.0, 5.0, 1001).tolist(), -30.0, 30.0], dtype=torch.float64)
