@@ -122,15 +122,12 @@ class Networks:
             return self._split
         return redraw(self._split, split_seed=self.study.split_seed, replicate=trial.params["replicate"])
 
-    def trained(self, trial: FrozenTrial, *, classify: bool = False) -> torch.nn.Module:
-        """The network of the trial's best epoch, from raw inputs to outputs or, with *classify*, to soft decisions."""
-        return restore(self._content(trial), self.study.model, self._config(trial), self.dataset, classify=classify)
-
     def outputs(self, trial: FrozenTrial, inputs: torch.Tensor, *, classify: bool = False) -> torch.Tensor:
-        """What the network gives for raw *inputs*."""
+        """What the network of the trial's best epoch gives for raw *inputs*; with *classify*, its soft decisions."""
         import torch
 
-        network = self.trained(trial, classify=classify)
+        content, config = self._content(trial), self._config(trial)
+        network = restore(content, self.study.model, config, self.dataset, classify=classify)
         with torch.no_grad():
             return torch.cat([network(block) for block in inputs.split(BLOCK)])
 

@@ -33,12 +33,8 @@ class Recorded:
     run: StoredRun
 
 
-def check_trials(audit: Audit) -> list[Recorded]:
-    """Whether each finished trial is one of the study and has a run; those that have one."""
-    return [each for home in audit.homes for each in _recorded(audit, home)]
-
-
-def _recorded(audit: Audit, home: str) -> Iterator[Recorded]:
+def check_trials(audit: Audit, home: str) -> Iterator[Recorded]:
+    """Whether each finished trial of the Optuna study *home* is one of the study and has a run; those that have one."""
     trials = audit.homes[home]
     numbers = {trial.number for trial in trials}
     if gaps := sorted({*range(max(numbers, default=-1) + 1)} - numbers):

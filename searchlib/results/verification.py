@@ -117,7 +117,7 @@ def _opened(study: Study, stores: Stores, anew: bool = False) -> Iterator[Tracke
 def _audit(study: Study, stores: Stores, tracker: Tracker) -> Audit:
     audit = Audit(study, stores.read(study), tracker)
     check_parent(audit)
-    recorded = check_trials(audit)
+    recorded = [each for home in audit.homes for each in check_trials(audit, home)]
     check_extra_runs(audit)
     check_runs(audit, recorded)
     check_champion(audit, recorded)

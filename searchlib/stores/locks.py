@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from searchlib.errors import BusyError, StorageError
 from searchlib.stores.journal import check_journal
-from searchlib.stores.storage import file_of, is_postgresql, is_url, opening_errors, refuse_if_misread, storage_errors
+from searchlib.stores.storage import file_of, is_url, opening_errors, refuse_if_misread, storage_errors
 from searchlib.text import mask
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class StudyLock:
             with contextlib.suppress(OSError):  # the name is for others: a full disk doesn't hinder the holder
                 os.ftruncate(self.descriptor, 0)
                 os.pwrite(self.descriptor, json.dumps(owner).encode(), 0)
-            if is_postgresql(self.storage):
+            if self.storage.split("://")[0].split("+")[0] == "postgresql":
                 self._take(lambda: self._try_server(owner))
         except BaseException:
             self._leave()

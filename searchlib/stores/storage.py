@@ -28,10 +28,6 @@ def file_of(storage: str) -> str | None:
     return storage.split("?")[0].split("///", 1)[-1] if storage.startswith("sqlite") else None
 
 
-def is_postgresql(storage: str) -> bool:
-    return storage.split("://")[0].split("+")[0] == "postgresql"
-
-
 def storage_exists(storage: str) -> bool:
     """Whether there is anything to read; a server is assumed to be there."""
     file = file_of(storage)

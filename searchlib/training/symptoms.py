@@ -196,19 +196,14 @@ def _learning_rate(config: TrialConfig, history: list[dict[str, float]], *, stop
             f"learning rate {config.learning_rate:g} likely too large: the last step of epoch 1 changed layer "
             f"{layer}'s weights by {_percent(updates[layer])}"
         ]
-    learnt = _learnt(history)
+    before, after = (sum(_by_layer(snapshot, "gradient_norm").values()) for snapshot in history[:2])
+    learnt = after < LEARNT * before  # then small steps mean that little is left to learn
     if layer and updates[layer] < SMALL_UPDATE and not stopped and not learnt:
         return [
             f"learning rate {config.learning_rate:g} likely too small: a step changed weights by "
             f"{updates[layer]:.1g} of their size at most in epoch 1"
         ]
     return []
-
-
-def _learnt(history: list[dict[str, float]]) -> bool:
-    """Whether the gradient fell so much in the first epoch that small steps mean that little is left to learn."""
-    before, after = (sum(_by_layer(snapshot, "gradient_norm").values()) for snapshot in history[:2])
-    return after < LEARNT * before
 
 
 def _percent(share: float) -> str:
