@@ -13,7 +13,6 @@ from searchlib.data import Split, load_train, split
 from searchlib.errors import Command, StorageError, TrackingError
 from searchlib.stores.journal import DEFAULT_STORAGE
 from searchlib.stores.locks import StudyLock, at_work
-from searchlib.stores.mlflow_store import connect, missing_file, tracking_errors
 from searchlib.stores.storage import count_trials, open_storage, replicates_name, storage_errors, storage_exists
 from searchlib.study import Ledger, Study, refuse_if_changed
 from searchlib.text import mask
@@ -170,6 +169,7 @@ class Stores:
         create: make the store's file where it isn't there; otherwise that is a TrackingError, which says how the runs
         of *study* can be written again.
         """
+        from searchlib.stores.mlflow_store import connect, missing_file, tracking_errors
 
         def opening() -> MlflowClient:
             with tracking_errors(self.tracking_uri, "can't be opened"):
