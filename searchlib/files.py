@@ -10,9 +10,6 @@ from pathlib import Path
 
 from searchlib.errors import SearchlibError
 
-__all__ = ["UNFINISHED", "output_errors", "write_whole"]
-
-
 UNFINISHED = ".unfinished"  # ends the names of files that are being written
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 
-__all__ = ["derive_seed", "replicate_seed", "trial_seed"]
-
 
 def derive_seed(*parts: int | str) -> int:
     """A seed below 2^53 (exact in JSON and JavaScript) from any parts: numbers, or words that say what it is for.

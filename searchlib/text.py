@@ -7,8 +7,6 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-__all__ = ["ESCAPE", "describe", "encode_for_message", "mask", "misread", "number", "unknown_name"]
-
 
 def unknown_name(kind: str, given: object, known: Iterable[str]) -> str:
     """Say that *given* is no known *kind*, and name the nearest ones.

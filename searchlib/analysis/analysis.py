@@ -11,6 +11,9 @@ from searchlib.analysis.comparison import ALPHA, compare, resolved
 from searchlib.analysis.edges import edges
 from searchlib.analysis.findings import Budget, CellComparison, CellFinding, Findings, Optimism, RaceState, Winner
 from searchlib.analysis.standing import (
+    Cell,
+    CellKey,
+    Stored,
     cells,
     outcome,
     outcome_counts,
@@ -21,15 +24,11 @@ from searchlib.analysis.standing import (
 )
 from searchlib.analysis.statistics import effects, expected_best, mean_interval
 from searchlib.data import get_dataset
+from searchlib.study import Study, TestResult
 from searchlib.text import describe
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
-
-    from searchlib.analysis.standing import Cell, CellKey, Stored
-    from searchlib.study import Study, TestResult
-
-__all__ = ["analyze"]
 
 
 def analyze(study: Study, stored: Stored) -> Findings:
@@ -115,7 +114,7 @@ def _cells(
         flags = ["ignored: stale replicates"] if cell.key in stale else []
         if stored.replicates and cell.key not in values:
             flags.append("not replicated")
-        own = [trial for trial in stored.replicates if _repeats(trial, cell)]
+        own = [trial for trial in stored.replicates if trial.user_attrs.get("source") == cell.trial is not None]
         rows[cell.key] = _cell(study, cell, members[cell.key], values.get(cell.key, {}), own, flags)
     sign = -1.0 if study.direction == "maximize" else 1.0
     ordered = sorted(rows, key=lambda key: (-rows[key].n, sign * (rows[key].mean or 0.0)))
@@ -147,10 +146,6 @@ def _optimism(rows: Sequence[CellFinding], test: TestResult | None) -> Optimism:
 
 def _label(scientific: Mapping[str, Any]) -> str:
     return describe(scientific) or "all trials"
-
-
-def _repeats(trial: FrozenTrial, cell: Cell) -> bool:
-    return cell.trial is not None and trial.user_attrs.get("source") == cell.trial
 
 
 def _cell(

@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from searchlib.analysis.comparison import ALPHA, NOT_TOLD_APART
+from searchlib.analysis.findings import CellFinding, Findings
+from searchlib.analysis.statistics import Effect
 from searchlib.text import describe, number
-
-if TYPE_CHECKING:
-    from searchlib.analysis.findings import CellFinding, Findings
-    from searchlib.analysis.statistics import Effect
-
-__all__ = ["answer"]
 
 LISTED_CELLS = 5  # the rest of a longer list are counted
 

@@ -11,25 +11,10 @@ from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from searchlib.analysis.statistics import ROUND_OFF, proportion_intervals
+from searchlib.analysis.statistics import ROUND_OFF, Direction, proportion_intervals
 
 if TYPE_CHECKING:
     import numpy as np
-
-    from searchlib.analysis.statistics import Direction
-
-__all__ = [
-    "ALPHA",
-    "Comparison",
-    "adjusted_p_values",
-    "compare",
-    "leader",
-    "probability_of_improvement",
-    "resolved",
-    "share",
-    "verdict",
-]
-
 
 ALPHA = 0.05
 EARLY_SHARE = 0.2  # of alpha, for all looks before the last together
@@ -121,11 +106,7 @@ def compare(
     for cell, p, (probability, low, high) in zip(others, adjusted, chances, strict=True):
         test = tests[cell]
         found[cell] = Comparison(
-            n=test.n,
-            difference=test.difference,
-            low=test.low,
-            high=test.high,
-            p=test.p,
+            **vars(test),
             adjusted_p=p,
             probability=probability,
             probability_low=low,

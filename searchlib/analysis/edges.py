@@ -13,8 +13,6 @@ from typing import Any
 from searchlib.errors import StudyError
 from searchlib.study import Choice, Dimension, IntUniform, LogUniform, Uniform, check_field
 
-__all__ = ["Edge", "edges"]
-
 OUTER = 0.1  # of the range, in its own scale: nearer to an end than this is at the edge
 
 

@@ -17,8 +17,6 @@ from searchlib.analysis.standing import TrialCounts
 from searchlib.analysis.statistics import Direction, Effect
 from searchlib.study import Ledger, Primitive, TestResult
 
-__all__ = ["Budget", "CellComparison", "CellFinding", "Findings", "Optimism", "RaceState", "Winner"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
@@ -159,5 +157,4 @@ class Findings:
 
     def to_json(self) -> dict[str, Any]:
         """The object that ``report --json`` prints, but for ``published``: plain JSON, without NaN or infinity."""
-        made: dict[str, Any] = plain(self)
-        return made
+        return dict(plain(self))

@@ -6,19 +6,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from searchlib.analysis.findings import CellFinding, Findings
 from searchlib.analysis.plain import plain
 from searchlib.analysis.standing import outcome
 from searchlib.analysis.statistics import mean_interval, prediction_interval
-from searchlib.study import Primitive
+from searchlib.study import Primitive, Published, Study
 from searchlib.text import describe
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
-
-    from searchlib.analysis.findings import CellFinding, Findings
-    from searchlib.study import Published, Study
-
-__all__ = ["PublishedFinding", "beside_published", "published_runs"]
 
 History = Mapping[str, Sequence[tuple[int, float]]]  # of an MLflow run: metric -> (step, value)
 
@@ -54,8 +50,7 @@ class PublishedFinding:
 
     def to_json(self) -> dict[str, Any]:
         """One entry of ``published`` in ``report --json``."""
-        made: dict[str, Any] = plain(self)
-        return made
+        return dict(plain(self))
 
 
 def published_runs(study: Study, findings: Findings, replicates: Sequence[FrozenTrial]) -> list[str]:

@@ -3,20 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import TYPE_CHECKING
 
-from searchlib.analysis.comparison import ALPHA, differs_from_leader, leader, paired_tests
-
-if TYPE_CHECKING:
-    from searchlib.analysis.comparison import Key
-    from searchlib.analysis.statistics import Direction
-
-__all__ = [
-    "contenders",
-    "looks",
-    "next_runs",
-]
-
+from searchlib.analysis.comparison import ALPHA, Key, differs_from_leader, leader, paired_tests
+from searchlib.analysis.statistics import Direction
 
 FIRST_LOOK = 5  # seeds: with fewer, a paired t test finds only differences that are plain without it
 

@@ -10,30 +10,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from searchlib.analysis.comparison import leader
 from searchlib.analysis.race import looks
-from searchlib.study import Ledger, Primitive
+from searchlib.study import Ledger, Primitive, Study
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
-
-    from searchlib.study import Study
-
-__all__ = [
-    "Cell",
-    "CellKey",
-    "Stored",
-    "TrialCounts",
-    "best_trial",
-    "cells",
-    "champion",
-    "claimed_or_leading",
-    "outcome",
-    "outcome_counts",
-    "planned_looks",
-    "possible_champions",
-    "race_is_over",
-    "replicate_values",
-    "trials_by_cell",
-]
 
 CellKey = tuple[tuple[str, Primitive], ...]  # the scientific values of a cell
 
@@ -197,14 +177,8 @@ def replicate_values(
 def outcome_counts(trials: Sequence[FrozenTrial]) -> TrialCounts:
     """How many of *trials* have each outcome."""
     outcomes = Counter(map(outcome, trials))
-    return TrialCounts(
-        total=len(trials),
-        completed=outcomes["completed"],
-        pruned=outcomes["pruned"],
-        diverged=outcomes["diverged"],
-        failed=outcomes["failed"],
-        running=outcomes["running"],
-    )
+    names = ("completed", "pruned", "diverged", "failed", "running")
+    return TrialCounts(total=len(trials), **{name: outcomes[name] for name in names})
 
 
 def planned_looks(study: Study) -> tuple[int, ...]:

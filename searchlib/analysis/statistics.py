@@ -11,19 +11,6 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-__all__ = [
-    "ROUND_OFF",
-    "Direction",
-    "Effect",
-    "effects",
-    "expected_best",
-    "mean_interval",
-    "prediction_interval",
-    "proportion_interval",
-    "proportion_intervals",
-    "r_squared",
-]
-
 ROUND_OFF = 1e-12  # relative: 0.90 - 0.89 and 0.80 - 0.79 differ by less, and are the same difference
 Direction = Literal["maximize", "minimize"]
 

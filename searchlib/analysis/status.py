@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from searchlib.analysis.plain import plain
 from searchlib.analysis.standing import (
     Cell,
+    Stored,
     TrialCounts,
     best_trial,
     cells,
@@ -16,15 +17,10 @@ from searchlib.analysis.standing import (
     race_is_over,
     replicate_values,
 )
-from searchlib.study import Ledger, Primitive, TestResult
+from searchlib.study import Ledger, Primitive, Study, TestResult
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
-
-    from searchlib.analysis.standing import Stored
-    from searchlib.study import Study
-
-__all__ = ["BestTrial", "CellStatus", "ReplicateStatus", "SearchStatus", "Status", "study_status"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,8 +84,7 @@ class Status:
 
     def to_json(self) -> dict[str, Any]:
         """The object that ``status --json`` prints."""
-        made: dict[str, Any] = plain(self)
-        return made
+        return dict(plain(self))
 
 
 def study_status(study: Study, stored: Stored, *, target: int | None = None) -> Status:

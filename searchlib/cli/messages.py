@@ -9,8 +9,6 @@ import click
 from searchlib.cli.options import GIVEN
 from searchlib.errors import Command, Message, SearchlibError
 
-__all__ = ["error_line", "say", "shown"]
-
 
 def shown(message: Message, context: click.Context | None = None) -> str:
     """A message whose commands can be pasted: each has the options of this command line that it takes.

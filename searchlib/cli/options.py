@@ -9,8 +9,6 @@ from typing import Any
 
 import click
 
-__all__ = ["DEBUG", "GIVEN", "options"]
-
 DEBUG = "searchlib.debug"
 GIVEN = "searchlib.given"
 PLACES = ("storage", "tracking_uri", "data_root")  # the arguments of Stores
@@ -34,64 +32,48 @@ def _complete(context: click.Context, _parameter: click.Parameter, incomplete: s
     return sorted(path.stem for path in folder.glob(f"{incomplete}*.py") if not path.name.startswith("_"))
 
 
+def _study(text: str, *, required: bool) -> Callable[[Any], Any]:
+    return click.option(
+        "--study", required=required, callback=_note_given, shell_complete=_complete, metavar="NAME", help=text
+    )
+
+
+def _place(name: str, variable: str, text: str, **settings: Any) -> Callable[[Any], Any]:
+    """An option that may also come from the environment."""
+    return click.option(
+        name, callback=_note_given, envvar=variable, show_default=True, show_envvar=True, help=text, **settings
+    )
+
+
+FOLDER = click.Path(path_type=Path)
 OPTIONS: dict[str, Callable[[Any], Any]] = {
-    "study": click.option(
-        "--study",
-        required=True,
-        callback=_note_given,
-        shell_complete=_complete,
-        metavar="NAME",
-        help="A study's name, or the path of its file.",
-    ),
-    "studies": click.option(
-        "--studies",
-        callback=_note_given,
-        default="studies",
-        envvar="SEARCHLIB_STUDIES",
-        show_default=True,
-        show_envvar=True,
-        type=click.Path(path_type=Path),
-        help="The folder of study files.",
-    ),
-    "storage": click.option(
+    "study": _study("A study's name, or the path of its file.", required=True),
+    "any study": _study("Show the addresses of this study.", required=False),
+    "studies": _place("--studies", "SEARCHLIB_STUDIES", "The folder of study files.", default="studies", type=FOLDER),
+    "storage": _place(
         "--storage",
-        callback=_note_given,
+        "SEARCHLIB_STORAGE",
+        "Optuna's storage: a journal file, or a database URL.",
         default="optuna.journal",
-        envvar="SEARCHLIB_STORAGE",
-        show_default=True,
-        show_envvar=True,
         metavar="PATH|URL",
-        help="Optuna's storage: a journal file, or a database URL.",
     ),
-    "tracking_uri": click.option(
+    "tracking_uri": _place(
         "--tracking-uri",
-        callback=_note_given,
-        envvar="MLFLOW_TRACKING_URI",
-        show_envvar=True,
+        "MLFLOW_TRACKING_URI",
+        "MLflow's store. [default: mlflow.db and mlruns/ in the working folder]",
         metavar="URI",
-        help="MLflow's store. [default: mlflow.db and mlruns/ in the working folder]",
     ),
-    "data_root": click.option(
+    "data_root": _place(
         "--data-root",
-        callback=_note_given,
+        "SEARCHLIB_DATA",
+        "The folder of data sets, in torchvision's layout.",
         default="data",
-        envvar="SEARCHLIB_DATA",
-        show_default=True,
-        show_envvar=True,
-        type=click.Path(path_type=Path),
-        help="The folder of data sets, in torchvision's layout.",
+        type=FOLDER,
     ),
     "debug": click.option(
-        "--debug",
-        is_flag=True,
-        expose_value=False,
-        callback=_note_debug,
-        help="Show the traceback of an error.",
+        "--debug", is_flag=True, expose_value=False, callback=_note_debug, help="Show the traceback of an error."
     ),
 }
-OPTIONS["any study"] = click.option(
-    "--study", callback=_note_given, shell_complete=_complete, metavar="NAME", help="Show the addresses of this study."
-)
 
 
 def options(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:

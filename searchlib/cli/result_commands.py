@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from searchlib.stores import Stores
     from searchlib.study import Study
 
-__all__ = ["export", "predict", "report", "verify"]
-
 
 @click.command()
 @options("study", "studies", "storage", "tracking_uri", "data_root")

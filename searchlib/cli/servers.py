@@ -24,8 +24,6 @@ from searchlib.text import mask
 if TYPE_CHECKING:
     from searchlib.study import Study
 
-__all__ = ["HOST", "Server", "dashboards", "is_private", "study_pages", "watch"]
-
 HOST = "127.0.0.1"  # not the network, unless told so: neither server asks for a password
 EVERYWHERE = "0.0.0.0"
 DASHBOARD = (  # its command takes the storage as an argument only

@@ -9,8 +9,6 @@ import time
 from collections.abc import Sequence
 from types import FrameType
 
-__all__ = ["INTERRUPTED", "interrupt_on_signals"]
-
 INTERRUPTED = 130  # the exit status
 ONE_SECOND = 1.0  # signals within it are one: a closed terminal sends two, and so does timeout(1)
 

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from searchlib.stores import Stores
     from searchlib.study import Study
 
-__all__ = ["evaluate", "list_command", "optimize", "status"]
-
 
 @click.command("list")
 @options("studies", "storage")

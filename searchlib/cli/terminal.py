@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from searchlib.stores import Stores
     from searchlib.study import Study, TestResult
 
-__all__ = ["show_status", "show_summary", "test_row"]
-
 
 def show_summary(result: Result, commands: Sequence[tuple[str, str]]) -> None:
     """The end of ``optimize``: best cell, validation, test with its interval, the answer, where everything is.
@@ -40,12 +38,8 @@ def show_summary(result: Result, commands: Sequence[tuple[str, str]]) -> None:
         else:
             rows.append(("best trial", f"{describe(rest)} (trial {best.number})"))
         extreme = "highest" if study.direction == "maximize" else "lowest"
-        rows.append(
-            (
-                study.metric.replace("val_", "validation "),
-                f"{number(best.value, study.metric)}  (the {extreme} of {counts.completed}, so optimistic)",
-            )
-        )
+        value = f"{number(best.value, study.metric)}  (the {extreme} of {counts.completed}, so optimistic)"
+        rows.append((study.metric.replace("val_", "validation "), value))
         if cell:
             leading = [
                 f"{describe(one.scientific)} {number(one.best, study.metric)}"
@@ -67,7 +61,7 @@ def show_summary(result: Result, commands: Sequence[tuple[str, str]]) -> None:
         line = f"{name:20} {value}"
         if console.is_terminal:
             line = textwrap.fill(line, max(console.width - 1, 40), subsequent_indent=" " * 21)
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        console.say(line)
 
 
 def _places(stores: Stores) -> list[tuple[str, str]]:
@@ -83,27 +77,20 @@ def test_row(result: TestResult) -> tuple[str, str]:
     which = f"trial {result.trial}" + (f", replicate {result.replicate}" if result.replicate is not None else "")
     if result.accuracy is None:
         more = "" if result.r2 is None else f"R² {result.r2:.3f}, "
-        return (
-            "test loss",
-            f"{number(result.loss, 'test_loss')}  ({more}n = {result.n:,}; {which}; "
-            f"opened once, {result.evaluated_at})",
-        )
-    return (
-        "test accuracy",
-        f"{result.accuracy:.4f}  (95 % interval {result.low:.4f} to {result.high:.4f}, n = {result.n:,}; {which}; "
-        f"opened once, {result.evaluated_at})",
-    )
+        name, value = "test loss", f"{number(result.loss, 'test_loss')}  ({more}"
+    else:
+        name = "test accuracy"
+        value = f"{result.accuracy:.4f}  (95 % interval {result.low:.4f} to {result.high:.4f}, "
+    return name, f"{value}n = {result.n:,}; {which}; opened once, {result.evaluated_at})"
 
 
 def show_status(study: Study, status: Status, at_work: bool | None) -> None:
     """``status`` for a person. at_work: whether a search is at work on the study; None where that can't be known."""
     console = Output()
     counts = status.trials
-    console.print(f"{study.name}: {study.question}", highlight=False, markup=False, soft_wrap=True)
-    outcomes = {
-        "completed": counts.completed, "pruned": counts.pruned, "diverged": counts.diverged, "failed": counts.failed,
-    }  # fmt: skip
-    shown = ", ".join(f"{count} {name}" for name, count in outcomes.items() if count)
+    console.say(f"{study.name}: {study.question}")
+    outcomes = ("completed", "pruned", "diverged", "failed")
+    shown = ", ".join(f"{count} {name}" for name in outcomes if (count := getattr(counts, name)))
     begun = {True: "in training", False: "interrupted", None: "in training or interrupted"}[at_work]
     console.print(
         f"{counts.ended} of {counts.target} trials finished"
@@ -113,12 +100,7 @@ def show_status(study: Study, status: Status, at_work: bool | None) -> None:
     )
     if best := status.best:
         value = number(best.value, study.metric)
-        console.print(
-            f"best {study.metric} {value}, trial {best.number}: {describe(best.params)}",
-            highlight=False,
-            markup=False,
-            soft_wrap=True,
-        )
+        console.say(f"best {study.metric} {value}, trial {best.number}: {describe(best.params)}")
     if seeds := status.replicates:
         state = "so far" if seeds.total else "not begun"
         if seeds.finished:
@@ -144,8 +126,7 @@ def show_status(study: Study, status: Status, at_work: bool | None) -> None:
         ]
         widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
         for row in (heads, *rows):
-            line = "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True))
-            console.print(line.rstrip(), highlight=False, markup=False, soft_wrap=True)
+            console.say("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
     if status.test_result is None:
         console.print("test set: sealed" if not status.test_ledger else "test set: claimed, not finished")
     else:

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from searchlib.stores import Stores
     from searchlib.study import Study
 
-__all__ = ["data", "diagnose", "ui"]
-
 PORT = click.IntRange(1, 65535)
 
 

@@ -18,7 +18,6 @@ from searchlib.text import unknown_name
 if TYPE_CHECKING:
     import torch
 
-
 Part: TypeAlias = Literal["train", "test"]
 PARTS: tuple[Part, ...] = ("train", "test")
 

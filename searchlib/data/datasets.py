@@ -10,16 +10,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from searchlib.data.dataset import PARTS, Dataset, Examples
+from searchlib.data.dataset import PARTS, Dataset, Examples, Part
 from searchlib.data.idx import idx_dataset
 from searchlib.data.sources import ELSEWHERE, DebianPackage, FetchedFile, Folder, NpmPackage, Torchvision
 from searchlib.errors import Command, DataError, IntegrityError, Message, StudyError
 from searchlib.text import unknown_name
-
-if TYPE_CHECKING:
-    from searchlib.data.dataset import Part
 
 
 def get_dataset(dataset: str | Dataset) -> Dataset:

@@ -7,14 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from searchlib.data.dataset import Dataset, Examples, is_finite
+from searchlib.data.dataset import Dataset, Examples, Part, is_finite
 from searchlib.errors import DataError, StudyError
 from searchlib.seeds import derive_seed
 
 if TYPE_CHECKING:
     import torch
-
-    from searchlib.data.dataset import Part
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,14 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from searchlib.data.dataset import Dataset, Examples
+from searchlib.data.dataset import Dataset, Examples, Part
 from searchlib.data.idx_files import IdxFile
 from searchlib.data.sources import FetchedFile, Source, obtain
-
-if TYPE_CHECKING:
-    from searchlib.data.dataset import Part
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,14 +24,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from searchlib.data.idx_files import IdxFile
 from searchlib.errors import DataError, IntegrityError
 from searchlib.files import UNFINISHED, write_whole
 
 if TYPE_CHECKING:
     import numpy as np
-
-    from searchlib.data.idx_files import IdxFile
-
 
 log = logging.getLogger(__name__)
 MIRROR_SECONDS = 8.0  # how long a mirror may take to answer at all

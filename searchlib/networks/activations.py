@@ -16,8 +16,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["ACTIVATIONS", "Activation", "Kernel", "get_activation"]
-
 
 @dataclass(frozen=True)
 class Kernel:
@@ -84,16 +82,24 @@ def _elu(constants: Callable[[Any], tuple[float, float, float]]) -> Callable[[An
     )
 
 
+def _kernel(name: str, *, by_output: bool = False) -> Callable[[Any, Any], Kernel]:
+    """torch's function *name*; its derivative is computed from phi(x) with *by_output*, else from x."""
+
+    def make(torch: Any, aten: Any) -> Kernel:
+        backward = getattr(aten, f"{name}_backward").grad_input
+        if by_output:
+            forward = getattr(torch, name)
+            return Kernel(lambda m, x, y: forward(x, out=y), lambda m, g, x, y: backward(g, y, grad_input=g))
+        out = getattr(aten, name).out
+        return Kernel(lambda m, x, y: out(x, out=y), lambda m, g, x, y: backward(g, x, grad_input=g))
+
+    return make
+
+
 ACTIVATIONS: dict[str, Activation] = {
     "celu": Activation("CELU", kernel=_elu(lambda m: (m.alpha, 1.0, 1.0 / m.alpha))),
     "elu": Activation("ELU", kernel=_elu(lambda m: (m.alpha, 1.0, 1.0))),
-    "gelu": Activation(
-        "GELU",
-        kernel=lambda _, aten: Kernel(
-            lambda m, x, y: aten.gelu.out(x, out=y),
-            lambda m, g, x, y: aten.gelu_backward.grad_input(g, x, grad_input=g),
-        ),
-    ),
+    "gelu": Activation("GELU", kernel=_kernel("gelu")),
     "hardshrink": Activation("Hardshrink"),
     "hardsigmoid": Activation("Hardsigmoid"),
     "hardswish": Activation("Hardswish"),
@@ -126,32 +132,13 @@ ACTIVATIONS: dict[str, Activation] = {
         gain=1.0,
         kernel=_elu(lambda m: (1.6732632423543772848170429916717, 1.0507009873554804934193349852946, 1.0)),
     ),
-    "sigmoid": Activation(
-        "Sigmoid",
-        gain=1.0,  # torch.nn.init.calculate_gain's, as tanh's
-        kernel=lambda torch, aten: Kernel(
-            lambda m, x, y: torch.sigmoid(x, out=y),
-            lambda m, g, x, y: aten.sigmoid_backward.grad_input(g, y, grad_input=g),
-        ),
-    ),
-    "silu": Activation(
-        "SiLU",
-        kernel=lambda _, aten: Kernel(
-            lambda m, x, y: aten.silu.out(x, out=y),
-            lambda m, g, x, y: aten.silu_backward.grad_input(g, x, grad_input=g),
-        ),
-    ),
+    # sigmoid's gain is torch.nn.init.calculate_gain's, as tanh's is
+    "sigmoid": Activation("Sigmoid", gain=1.0, kernel=_kernel("sigmoid", by_output=True)),
+    "silu": Activation("SiLU", kernel=_kernel("silu")),
     "softplus": Activation("Softplus"),
     "softshrink": Activation("Softshrink"),
     "softsign": Activation("Softsign"),
-    "tanh": Activation(
-        "Tanh",
-        gain=5 / 3,
-        kernel=lambda torch, aten: Kernel(
-            lambda m, x, y: torch.tanh(x, out=y),
-            lambda m, g, x, y: aten.tanh_backward.grad_input(g, y, grad_input=g),
-        ),
-    ),
+    "tanh": Activation("Tanh", gain=5 / 3, kernel=_kernel("tanh", by_output=True)),
     "tanhshrink": Activation("Tanhshrink"),
     "threshold": Activation("Threshold", arguments=(0.1, 0.0)),
 }

@@ -23,8 +23,6 @@ from searchlib.networks.meanfield import critical_point
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["BIASES", "INITIALIZERS", "Initializer", "Layer", "Settings", "get_initializer"]
-
 
 class Settings(Protocol):
     """The hyperparameters that a law may read; ``TrialConfig`` has them all."""

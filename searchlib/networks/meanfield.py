@@ -15,13 +15,6 @@ from typing import Any
 from searchlib.errors import StudyError
 from searchlib.networks.activations import get_activation
 
-__all__ = [
-    "critical_point",
-    "gaussian_moments",
-    "recommended_gain",
-]
-
-
 CRITICAL_BIAS_VARIANCE = 0.05  # sigma_b^2 of the critical initializer (Schoenholz 2017 draw their maps at this value)
 
 

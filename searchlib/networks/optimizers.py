@@ -20,8 +20,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["OPTIMIZERS", "Optimizer", "StackOptimizer"]
-
 Tensors = Mapping[str, "torch.Tensor"]
 
 

@@ -6,14 +6,10 @@ import hashlib
 import json
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from searchlib.analysis import Findings
-    from searchlib.report.exhibits import Shown
-    from searchlib.stores import StoredStudy
-
-__all__ = ["note", "show"]
+from searchlib.analysis import Findings
+from searchlib.report.exhibits import Shown
+from searchlib.stores import StoredStudy
 
 WRITTEN = "searchlib:dashboard"  # study system attribute: hashes of what was last written, by part
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import math
 import statistics
 from collections.abc import Sequence
@@ -9,18 +10,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from searchlib.errors import StudyError
 from searchlib.files import output_errors, write_whole
+from searchlib.networks import gaussian_moments
 from searchlib.report.exhibits.plots import COLOURS, FAINT, Panels, literal
+from searchlib.seeds import derive_seed
+from searchlib.study import TrialConfig
+from searchlib.text import encode_for_message
 from searchlib.training import diagnose_words
 
 if TYPE_CHECKING:
     import torch
     from plotly.graph_objects import Figure
 
-    from searchlib.study import TrialConfig
     from searchlib.training.stack import Stack
-
-__all__ = ["Diagnosis", "diagnose"]
 
 NETWORKS = 8
 CLASSES = 10
@@ -46,8 +49,6 @@ class Diagnosis:
 
     @property
     def title(self) -> str:
-        from searchlib.text import encode_for_message
-
         names = [encode_for_message(name).strip("'") for name in (self.config.initializer, self.config.activation)]
         widths = self.config.widths
         layers = "1 hidden layer" if len(widths) == 1 else f"{len(widths)} hidden layers"
@@ -120,8 +121,6 @@ class Diagnosis:
 
     def write(self, path: Path | str) -> Path:
         """Write the figure and the findings as one HTML file that needs nothing else; returns its path."""
-        import html
-
         found = "".join(f"<p>{html.escape(line)}</p>" for line in self.words)
         page = self.figure().to_html(full_html=False, include_plotlyjs=True)
         head = f"<!DOCTYPE html><html lang='en'><head><meta charset='utf-8'><title>{html.escape(self.title)}</title>"
@@ -159,11 +158,8 @@ def diagnose(
     """
     import torch
 
-    from searchlib.errors import StudyError
-    from searchlib.seeds import derive_seed
-    from searchlib.study import TrialConfig
-    from searchlib.training import PROBE, Watch
     from searchlib.training.stack import Member, Stack
+    from searchlib.training.watch import PROBE, Watch
 
     config = TrialConfig(
         **{**fields, "initializer": initializer, "activation": activation, "depth": depth, "width": width}
@@ -256,8 +252,6 @@ def _mean_field(config: TrialConfig, laws: list[list[tuple[float, ...]]], final:
 
     laws: of every network, see ``_laws``. final: the squared gradient of the outputs.
     """
-    from searchlib.networks import gaussian_moments
-
     depth = len(config.widths)
     layers = [[sum(column) / len(laws) for column in zip(*rows, strict=True)] for rows in zip(*laws, strict=True)]
     if config.batch_norm or not depth:

@@ -8,11 +8,24 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from searchlib.analysis import analyze, beside_published, claimed_or_leading, outcome, published_runs
+from searchlib.analysis import (
+    Findings,
+    PublishedFinding,
+    analyze,
+    beside_published,
+    claimed_or_leading,
+    outcome,
+    published_runs,
+)
 from searchlib.data import get_dataset
 from searchlib.errors import DataError, StudyError, TrackingError
 from searchlib.report.networks import (
+    ActivationCurve,
+    Decision,
+    FittedCurves,
+    LayerWeights,
     Networks,
+    Predictions,
     activation_curves,
     best_stored,
     decisions,
@@ -20,16 +33,10 @@ from searchlib.report.networks import (
     predicted,
 )
 from searchlib.stores import StoredStudy, Stores, Tracker
-from searchlib.study import MLP, Choice, IntUniform, LogUniform, encode
+from searchlib.study import MLP, Choice, IntUniform, LogUniform, Study, encode
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
-
-    from searchlib.analysis import Findings, PublishedFinding
-    from searchlib.report.networks import ActivationCurve, Decision, FittedCurves, LayerWeights, Predictions
-    from searchlib.study import Study
-
-__all__ = ["Axis", "Champion", "History", "Material", "Point", "gather", "opened", "statistics"]
 
 MOST_CELLS = 12  # whose networks are shown
 NO_CHAMPION = "No champion's weights are stored."

@@ -8,34 +8,17 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from searchlib.analysis import r_squared
+from searchlib.analysis import CellFinding, r_squared
 from searchlib.data import FunctionPart, Split, get_dataset, picture, redraw
 from searchlib.errors import DataError
 from searchlib.networks import get_initializer
-from searchlib.study import MLP, encode
+from searchlib.stores import Tracker
+from searchlib.study import MLP, Study, TrialConfig, encode
 from searchlib.training import initialize, layer_sizes, restore
 
 if TYPE_CHECKING:
     import torch
     from optuna.trial import FrozenTrial
-
-    from searchlib.analysis import CellFinding
-    from searchlib.stores import Tracker
-    from searchlib.study import Study, TrialConfig
-
-__all__ = [
-    "ActivationCurve",
-    "Decision",
-    "FittedCurves",
-    "LayerWeights",
-    "Networks",
-    "Predictions",
-    "activation_curves",
-    "best_stored",
-    "decisions",
-    "fitted_curves",
-    "predicted",
-]
 
 BINS = 60  # of a weight histogram
 GRID = 400  # points of a fitted curve
@@ -139,15 +122,12 @@ class Networks:
             return self._split
         return redraw(self._split, split_seed=self.study.split_seed, replicate=trial.params["replicate"])
 
-    def trained(self, trial: FrozenTrial, *, classify: bool = False) -> torch.nn.Module:
-        """The network of the trial's best epoch, from raw inputs to outputs or, with *classify*, to soft decisions."""
-        return restore(self._content(trial), self.study.model, self._config(trial), self.dataset, classify=classify)
-
     def outputs(self, trial: FrozenTrial, inputs: torch.Tensor, *, classify: bool = False) -> torch.Tensor:
-        """What the network gives for raw *inputs*."""
+        """What the network of the trial's best epoch gives for raw *inputs*; with *classify*, its soft decisions."""
         import torch
 
-        network = self.trained(trial, classify=classify)
+        content, config = self._content(trial), self._config(trial)
+        network = restore(content, self.study.model, config, self.dataset, classify=classify)
         with torch.no_grad():
             return torch.cat([network(block) for block in inputs.split(BLOCK)])
 

@@ -14,27 +14,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from searchlib.analysis import CellFinding, Findings, PublishedFinding
 from searchlib.files import output_errors, write_whole
 from searchlib.report import dashboard
-from searchlib.report.exhibits import draw
+from searchlib.report.exhibits import Shown, draw
 from searchlib.report.exhibits.confusion import by_class
 from searchlib.report.exhibits.plots import metric_name
 from searchlib.report.exhibits.responses import stability_width
-from searchlib.report.material import gather, opened
-from searchlib.stores import log_file
+from searchlib.report.material import Material, gather, opened
+from searchlib.stores import Stores, log_file
+from searchlib.study import Study
 from searchlib.text import number
 
 if TYPE_CHECKING:
     from jinja2 import Environment
     from markupsafe import Markup
-
-    from searchlib.analysis import CellFinding, Findings, PublishedFinding
-    from searchlib.report.exhibits import Shown
-    from searchlib.report.material import Material
-    from searchlib.stores import Stores
-    from searchlib.study import Study
-
-__all__ = ["SECTIONS", "Section", "publish", "render"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,22 +176,17 @@ def _environment(material: Material) -> Environment:
     return environment
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Trouble:
-    """A cell that isn't healthy. diverged: the commonest symptoms of its trials that diverged, with their numbers."""
+def _troubles(material: Material) -> list[tuple[CellFinding, Sequence[tuple[str, int]]]]:
+    """Cells that failed, diverged in part, or whose best run has a symptom.
 
-    cell: CellFinding
-    diverged: Sequence[tuple[str, int]]
-
-
-def _troubles(material: Material) -> list[_Trouble]:
-    """Cells that failed, diverged in part, or whose best run has a symptom."""
-    found = []
+    Each with the commonest symptoms of its trials that diverged, and their numbers.
+    """
+    found: list[tuple[CellFinding, Sequence[tuple[str, int]]]] = []
     for index, cell in enumerate(material.findings.cells):
         members = [point for point in material.points if point.cell == index]
         words = Counter(word for point in members if point.outcome == "diverged" for word in point.diagnosis)
         if cell.diagnosis or cell.diverged or cell.search_best is None:
-            found.append(_Trouble(cell=cell, diverged=words.most_common(3)))
+            found.append((cell, words.most_common(3)))
     return found
 
 

@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -16,13 +16,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from searchlib.analysis import Status
+from searchlib.study import Progress, Study
 from searchlib.text import describe, number
-
-if TYPE_CHECKING:
-    from searchlib.analysis import Status
-    from searchlib.study import Progress, Study
-
-__all__ = ["LEADING_CELLS", "Output", "show_progress"]
 
 LEADING_CELLS = 6
 REFRESH_SECONDS = 0.25
@@ -35,6 +31,10 @@ class Output(Console):
 
     def on_broken_pipe(self) -> None:
         raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+
+    def say(self, text: str) -> None:
+        """Print *text* as it is, on one line."""
+        self.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 def duration(seconds: float) -> str:
@@ -166,11 +166,11 @@ def _refresh(board: _Board, steps: Iterator[Progress], draw: Callable[[Group], o
         yield progress
 
 
-def _show_lines(board: _Board, steps: Iterator[Progress], console: Console) -> None:
+def _show_lines(board: _Board, steps: Iterator[Progress], console: Output) -> None:
     for progress in steps:
         board.add(progress)
         if progress.finished:
-            console.print(_line(board, progress), soft_wrap=True, highlight=False, markup=False)
+            console.say(_line(board, progress))
 
 
 def _line(board: _Board, progress: Progress) -> str:

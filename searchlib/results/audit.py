@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from searchlib.errors import Command, Message
 from searchlib.stores import (
@@ -24,11 +24,7 @@ from searchlib.stores import (
     replicates_name,
     restore_run,
 )
-
-if TYPE_CHECKING:
-    from searchlib.study import Study
-
-__all__ = ["FIXED", "RENAME", "Audit", "Difference", "Repair", "check_parent", "counted", "listed"]
+from searchlib.study import Study
 
 KINDS = ("parent run", "trial", "run", "extra run", "parameters", "curve", "status", "checkpoint", "champion", "ledger")
 RENAME = "save the study under a new name and run that"

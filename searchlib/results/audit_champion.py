@@ -13,13 +13,10 @@ from searchlib.results.audit_trials import Recorded
 from searchlib.results.champion import RegisteredChampion, registered_champion
 from searchlib.results.holdout import publish, published
 from searchlib.stores import LEDGER_TAG
+from searchlib.study import Ledger
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
-
-    from searchlib.study import Ledger
-
-__all__ = ["check_champion"]
 
 
 def check_champion(audit: Audit, recorded: Sequence[Recorded]) -> None:

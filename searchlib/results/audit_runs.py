@@ -6,17 +6,12 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
 
 from searchlib.analysis import outcome
 from searchlib.results.audit import FIXED, Audit, counted, listed
 from searchlib.results.audit_trials import Recorded
 from searchlib.stores import FIGURES, REPAIRED, REPLACES, amend_run, delete_run, write_again
-
-if TYPE_CHECKING:
-    from searchlib.study import Study
-
-__all__ = ["check_runs"]
+from searchlib.study import Study
 
 CHUNK = 500  # runs whose curves are read at once
 BACKUP = "restore MLflow from a backup"

@@ -12,16 +12,11 @@ from searchlib.analysis import outcome
 from searchlib.errors import StudyError
 from searchlib.results.audit import FIXED, Audit, Repair, counted, listed
 from searchlib.seeds import replicate_seed, trial_seed
-from searchlib.stores import REPAIRED, REPLACES, StoredRun, amend_run, restore_run, run_of, write_again
-from searchlib.study import TrialRecord
+from searchlib.stores import REPAIRED, REPLACES, FinishedRun, StoredRun, amend_run, restore_run, run_of, write_again
+from searchlib.study import Study, TrialConfig, TrialRecord
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
-
-    from searchlib.stores import FinishedRun
-    from searchlib.study import Study, TrialConfig
-
-__all__ = ["Recorded", "check_extra_runs", "check_trials"]
 
 ATTRIBUTES = ("mlflow_run_id", "outcome", "signature", "seed", "epochs_run")  # of every finished trial
 STATES = {"completed": "COMPLETE", "diverged": "COMPLETE", "pruned": "PRUNED", "failed": "FAIL"}
@@ -38,12 +33,8 @@ class Recorded:
     run: StoredRun
 
 
-def check_trials(audit: Audit) -> list[Recorded]:
-    """Whether each finished trial is one of the study and has a run; those that have one."""
-    return [each for home in audit.homes for each in _recorded(audit, home)]
-
-
-def _recorded(audit: Audit, home: str) -> Iterator[Recorded]:
+def check_trials(audit: Audit, home: str) -> Iterator[Recorded]:
+    """Whether each finished trial of the Optuna study *home* is one of the study and has a run; those that have one."""
     trials = audit.homes[home]
     numbers = {trial.number for trial in trials}
     if gaps := sorted({*range(max(numbers, default=-1) + 1)} - numbers):
@@ -125,7 +116,6 @@ def _expected(audit: Audit, home: str, trial: FrozenTrial, config: TrialConfig) 
         config=config,
         seed=noted.get("seed", 0),
         outcome=outcome(trial),
-        error="",
         value=trial.values[0] if trial.values else math.nan,
         best=curve.get(best_epoch),
         best_epoch=best_epoch,
@@ -133,15 +123,10 @@ def _expected(audit: Audit, home: str, trial: FrozenTrial, config: TrialConfig) 
             {"epoch": epoch, metric: value, "learning_rate": config.learning_rate_at(epoch), "time": ended}
             for epoch, value in sorted(curve.items())
         ],
-        diagnostics=[],
         diagnosis=noted.get("diagnosis", []),
         diverged_step=noted.get("diverged_step"),
         started=started,
         ended=ended,
-        pruner_notes={},
-        state=None,
-        factor=1.0,
-        offset=0.0,
     )
     run = run_of(audit.study, record, home, audit.tracker.parent)
     tags = {**run.tags, "searchlib.signature": noted.get("signature", config.signature)}

@@ -9,14 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from searchlib.data import get_dataset
 from searchlib.errors import Command, TrackingError
+from searchlib.stores import Tracker
 
 if TYPE_CHECKING:
     import torch
     from mlflow.entities import LoggedModel
-
-    from searchlib.stores import Tracker
-
-__all__ = ["RegisteredChampion", "predict", "register_champion", "registered_champion"]
 
 CHECKPOINT_TAG = "searchlib.checkpoint"  # the hash of the checkpoint that a model, or a version of it, was made from
 

@@ -26,16 +26,12 @@ from searchlib.stores import (
     open_parent,
     remove_tags,
 )
-from searchlib.study import Ledger, TestResult, refuse_if_changed
+from searchlib.study import Ledger, Study, TestResult, refuse_if_changed
 from searchlib.training import restore
 
 if TYPE_CHECKING:
     import optuna
     import torch
-
-    from searchlib.study import Study
-
-__all__ = ["champion_network", "evaluate", "publish", "published"]
 
 
 def evaluate(study: Study, stores: Stores, *, fetch: bool = False) -> TestResult:

@@ -4,18 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from searchlib.data import get_dataset, picture, redraw
 from searchlib.errors import StudyError
 from searchlib.results.champion import predict as champion_decides
 from searchlib.results.champion import registered_champion
 from searchlib.stores import Stores, Tracker
-
-if TYPE_CHECKING:
-    from searchlib.study import Study
-
-__all__ = ["Decision", "Estimate", "predict"]
+from searchlib.study import Study
 
 SHADES = " .:-=+*#%@"  # of a picture, from the smallest raw value to the largest
 COLUMNS = 78  # for a picture

@@ -15,15 +15,12 @@ from searchlib.analysis import outcome
 from searchlib.errors import StudyError
 from searchlib.files import output_errors, write_whole
 from searchlib.stores import StoredStudy, Stores, replicates_name
+from searchlib.study import Study
 from searchlib.text import unknown_name
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
     from pandas import DataFrame
-
-    from searchlib.study import Study
-
-__all__ = ["FORMATS", "export", "table", "trial_frame"]
 
 FORMATS = ("csv", "json", "parquet")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from searchlib.errors import Command, Message, TrackingError
 from searchlib.results.audit import Audit, Difference, check_parent, counted
@@ -13,12 +13,8 @@ from searchlib.results.audit_champion import check_champion
 from searchlib.results.audit_runs import check_runs
 from searchlib.results.audit_trials import check_extra_runs, check_trials
 from searchlib.stores import Stores, Tracker
+from searchlib.study import Study
 from searchlib.text import mask
-
-if TYPE_CHECKING:
-    from searchlib.study import Study
-
-__all__ = ["Difference", "Verification", "repair", "verify"]
 
 ROUNDS = 4  # of checks and repairs: one repair may show what was hidden behind it
 
@@ -121,7 +117,7 @@ def _opened(study: Study, stores: Stores, anew: bool = False) -> Iterator[Tracke
 def _audit(study: Study, stores: Stores, tracker: Tracker) -> Audit:
     audit = Audit(study, stores.read(study), tracker)
     check_parent(audit)
-    recorded = check_trials(audit)
+    recorded = [each for home in audit.homes for each in check_trials(audit, home)]
     check_extra_runs(audit)
     check_runs(audit, recorded)
     check_champion(audit, recorded)

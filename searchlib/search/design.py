@@ -4,20 +4,10 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 from searchlib.errors import StudyError
 from searchlib.seeds import derive_seed
-from searchlib.study import Primitive, enumerate_points, get_pruner, get_sampler
-
-if TYPE_CHECKING:
-    from searchlib.study import Study
-
-__all__ = [
-    "Design",
-    "is_adaptive",
-    "round_length",
-]
+from searchlib.study import Primitive, Study, enumerate_points, get_pruner, get_sampler
 
 
 class Design:

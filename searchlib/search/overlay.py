@@ -10,11 +10,6 @@ import optuna
 from optuna.storages import BaseStorage, InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState
 
-__all__ = [
-    "OverlayStorage",
-    "as_running",
-]
-
 
 class OverlayStorage(InMemoryStorage):
     """Optuna's storage in memory, with one study: that of *study*'s name, with *trials* for its trials.

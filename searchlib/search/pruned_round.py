@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from optuna.trial import TrialState
+import optuna
+from optuna.trial import FrozenTrial, TrialState
 
 from searchlib.search.overlay import OverlayStorage, as_running, is_of_a_pruner
 from searchlib.search.pruning import halve, halving_rungs, make_pruner, prunes
-
-if TYPE_CHECKING:
-    import optuna
-    from optuna.trial import FrozenTrial
-
-    from searchlib.study import Study, TrialRecord
-    from searchlib.training import Run, StackRun
-
-__all__ = ["PrunedRound"]
+from searchlib.study import Study, TrialRecord
+from searchlib.training import Run, StackRun
 
 STATES = {"pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
 

@@ -3,35 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import optuna
+
+from searchlib.search.overlay import OverlayStorage
 from searchlib.search.samplers import checked_kind
-from searchlib.study import get_pruner
-
-if TYPE_CHECKING:
-    import optuna
-
-    from searchlib.search.overlay import OverlayStorage
-    from searchlib.study import Study
-
-__all__ = [
-    "halve",
-    "halving_rungs",
-    "make_pruner",
-]
+from searchlib.study import Study, get_pruner
 
 
 def make_pruner(study: Study, epochs: int) -> optuna.pruners.BasePruner | None:
     """The study's pruner, or None. *epochs* is the most that a trial runs: rungs don't depend on what ran before."""
-    from optuna import pruners
-
     entry = get_pruner(study.pruner)
     if entry.function is not None:
-        own: optuna.pruners.BasePruner = checked_kind(entry.function(), pruners.BasePruner, "pruner")
+        own: optuna.pruners.BasePruner = checked_kind(entry.function(), optuna.pruners.BasePruner, "pruner")
         return own
     if not entry.optuna:  # with successive halving whole brackets train in step: see halving_rungs and halve
         return None
-    named: optuna.pruners.BasePruner = getattr(pruners, entry.optuna)(
+    named: optuna.pruners.BasePruner = getattr(optuna.pruners, entry.optuna)(
         **entry.arguments, **({entry.epochs: epochs} if entry.epochs else {})
     )
     return named

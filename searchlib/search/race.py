@@ -12,7 +12,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Sequence
 from itertools import groupby
-from typing import TYPE_CHECKING
+
+import optuna
+from optuna.distributions import IntDistribution
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from searchlib.analysis import cells, looks, next_runs, outcome
 from searchlib.data import redraw
@@ -20,18 +23,9 @@ from searchlib.search.recorder import Recorder
 from searchlib.search.samplers import distribution
 from searchlib.search.trainer import Trainer, progress, task_of
 from searchlib.seeds import replicate_seed
-from searchlib.stores import discard_runs, replicates_name
-from searchlib.study import Progress
+from searchlib.stores import Tracker, discard_runs, replicates_name
+from searchlib.study import Progress, Study, TrialRecord
 from searchlib.training import Engine, Run, StackRun, Task
-
-if TYPE_CHECKING:
-    import optuna
-    from optuna.trial import FrozenTrial
-
-    from searchlib.stores import Tracker
-    from searchlib.study import Study, TrialRecord
-
-__all__ = ["Race"]
 
 Guard = Callable[[], None]
 
@@ -112,8 +106,6 @@ class Race:
         )
 
     def _open(self, *, create: bool) -> optuna.Study | None:
-        import optuna
-
         storage, name = self.search._storage, replicates_name(self.study)
         if not create:
             try:
@@ -139,9 +131,6 @@ class Race:
 
         An interrupted batch comes first, and is completed: it was made by what was known before it.
         """
-        from optuna.distributions import IntDistribution
-        from optuna.trial import TrialState, create_trial
-
         trials = self._trials()
         batch = next((t.user_attrs["batch"] for t in trials if not t.state.is_finished()), len(trials))
         _, _, wanted = self._plan(candidates, [trial for trial in trials if trial.user_attrs["batch"] != batch])

@@ -4,23 +4,18 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING
+
+import optuna
+from optuna.trial import FrozenTrial
 
 from searchlib.analysis import best_trial
 from searchlib.search.design import is_adaptive, round_length
 from searchlib.search.pruned_round import PrunedRound
+from searchlib.search.recorder import Recorder
 from searchlib.search.samplers import ask_round
 from searchlib.search.trainer import Trainer, progress, task_of
 from searchlib.study import Progress, Study, TrialRecord
 from searchlib.training import Run, StackRun
-
-if TYPE_CHECKING:
-    import optuna
-    from optuna.trial import FrozenTrial
-
-    from searchlib.search.recorder import Recorder
-
-__all__ = ["Rounds"]
 
 
 class Rounds:

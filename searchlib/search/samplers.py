@@ -10,34 +10,23 @@ import functools
 import inspect
 import warnings
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from searchlib.errors import StudyError
 from searchlib.search.design import Design, round_length
+from searchlib.search.overlay import OverlayStorage, as_running
 from searchlib.seeds import derive_seed, trial_seed
-from searchlib.study import Choice, Dimension, IntUniform, LogUniform, Primitive, Uniform, get_sampler
-
-if TYPE_CHECKING:
-    import optuna
-    from optuna.distributions import BaseDistribution
-    from optuna.trial import FrozenTrial
-
-    from searchlib.study import Study
-
-__all__ = [
-    "ask_round",
-    "distribution",
-    "warm_up",
-]
-
+from searchlib.study import Choice, Dimension, IntUniform, LogUniform, Primitive, Study, Uniform, get_sampler
 
 STUDY_ATTRS = "searchlib:study"  # what a sampler (Optuna's QMC) notes on the study travels with its trial, in one write
 
 
 def distribution(dimension: Dimension) -> BaseDistribution:
     """A dimension as Optuna's distribution."""
-    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
-
     if isinstance(dimension, Choice):
         return CategoricalDistribution(dimension.values())
     if isinstance(dimension, IntUniform):
@@ -52,8 +41,6 @@ def ask_round(study: Study, optuna_study: optuna.Study, numbers: range) -> list[
 
     The earlier trials of a round, still without result, are visible to the sampler as running.
     """
-    from optuna.trial import TrialState, create_trial
-
     if not numbers:
         return []
     draw = _draw_design(study) if get_sampler(study.sampler).is_design else _draw_optuna(study, optuna_study, numbers)
@@ -89,10 +76,6 @@ def _draw_design(study: Study) -> Draw:
 
 def _draw_optuna(study: Study, optuna_study: optuna.Study, numbers: range) -> Draw:
     """Draw in memory, on an overlay of the storage: a kill leaves no trial with half its parameters."""
-    import optuna
-
-    from searchlib.search.overlay import OverlayStorage, as_running
-
     trials = optuna_study.get_trials(deepcopy=False)
     first = numbers.start - numbers.start % round_length(study)  # results of this very round must not count
     overlay = OverlayStorage(optuna_study, [*trials[:first], *map(as_running, trials[first:])])
@@ -133,22 +116,18 @@ def sampler_factory(study: Study) -> Callable[[int], optuna.samplers.BaseSampler
     A function without an argument is called once in a process, and its sampler draws all trials. The sequence of trials
     then depends on restarts, since only the sampler knows how far it has come.
     """
-    from optuna import samplers
-
     entry = get_sampler(study.sampler)
     own = entry.function
     if own is None:
-        return lambda seed: getattr(samplers, entry.optuna)(seed=seed, **entry.arguments)
+        return lambda seed: getattr(optuna.samplers, entry.optuna)(seed=seed, **entry.arguments)
     if inspect.signature(own).parameters:
-        return lambda seed: checked_kind(own(seed), samplers.BaseSampler, "sampler")
+        return lambda seed: checked_kind(own(seed), optuna.samplers.BaseSampler, "sampler")
     return lambda seed: _made_once(own)
 
 
 @functools.lru_cache(maxsize=8)
 def _made_once(own: Callable[[], Any]) -> optuna.samplers.BaseSampler:
-    from optuna.samplers import BaseSampler
-
-    made: BaseSampler = checked_kind(own(), BaseSampler, "sampler")
+    made: optuna.samplers.BaseSampler = checked_kind(own(), optuna.samplers.BaseSampler, "sampler")
     made.reseed_rng()  # with the seed written in the file it would repeat, after a restart, what it drew before
     return made
 

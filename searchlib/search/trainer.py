@@ -5,18 +5,12 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from searchlib.study import Progress
+from optuna.trial import FrozenTrial
+
+from searchlib.search.recorder import Recorder
+from searchlib.study import Progress, Study, TrialRecord
 from searchlib.training import Deadline, Engine, Snapshots, StackRun, Task, Workers
-
-if TYPE_CHECKING:
-    from optuna.trial import FrozenTrial
-
-    from searchlib.search.recorder import Recorder
-    from searchlib.study import Study, TrialRecord
-
-__all__ = ["Trainer", "progress", "task_of"]
 
 
 def task_of(study: Study, trial: FrozenTrial) -> Task:

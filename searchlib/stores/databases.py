@@ -20,8 +20,6 @@ from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError, PendingRollbackError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
-__all__ = ["AdvisoryLock", "open_database", "reason_of"]
-
 PATIENCE = 60.0  # seconds that a server may be away
 PAUSE = 0.2  # seconds between two tries
 BOTH_MADE_IT = re.compile("already exists|UNIQUE constraint|duplicate key")  # said of tables by databases
@@ -47,8 +45,9 @@ def open_database(url: str) -> BaseStorage:
     since = time.monotonic()
     while True:
         try:
-            if url.startswith("sqlite"):
-                return get_storage(RDBStorage(url, engine_kwargs=_patience_of(url)))
+            if url.startswith("sqlite"):  # by default it waits for other writers for five seconds
+                patience = {} if "timeout=" in url else {"connect_args": {"timeout": PATIENCE}}
+                return get_storage(RDBStorage(url, engine_kwargs=patience))
             server = _Server(url, engine_kwargs={"pool_pre_ping": True})
             _wait_in_future(server.engine)
             return get_storage(server)
@@ -56,11 +55,6 @@ def open_database(url: str) -> BaseStorage:
             if not BOTH_MADE_IT.search(str(error)) or time.monotonic() - since > PATIENCE:
                 raise
             time.sleep(0.05)
-
-
-def _patience_of(url: str) -> dict[str, Any]:
-    """How long to wait for the other writers of an SQLite file: by default it is five seconds."""
-    return {} if "timeout=" in url else {"connect_args": {"timeout": PATIENCE}}
 
 
 def _wait_in_future(engine: sqlalchemy.Engine) -> None:

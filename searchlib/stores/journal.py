@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from optuna.storages.journal import BaseJournalBackend
     from optuna.storages.journal._file import BaseJournalFileLock
 
-__all__ = ["DEFAULT_STORAGE", "check_journal", "count_in_journal", "open_journal", "written_together"]
-
 DEFAULT_STORAGE = "optuna.journal"
 JOURNAL_START = b'{"op_code"'
 FOREIGN_LOCK_SECONDS = 30.0  # Optuna's own patience with a lock that nobody releases

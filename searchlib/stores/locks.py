@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import json
 import os
 import socket
@@ -16,13 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 from searchlib.errors import BusyError, StorageError
 from searchlib.stores.journal import check_journal
-from searchlib.stores.storage import file_of, is_postgresql, is_url, opening_errors, refuse_if_misread, storage_errors
+from searchlib.stores.storage import file_of, is_url, opening_errors, refuse_if_misread, storage_errors
 from searchlib.text import mask
 
 if TYPE_CHECKING:
     from searchlib.stores.databases import AdvisoryLock
-
-__all__ = ["LOCK_FOLDER", "StudyLock", "at_work"]
 
 LOCK_FOLDER = Path(".searchlib")
 CHECK_SECONDS = 5.0  # between two checks of a lock that a server keeps
@@ -41,8 +40,6 @@ class StudyLock:
     # flock itself: filelock has no shared lock, with which ``at_work`` looks, and before version 4 it empties the file
 
     def __init__(self, storage: str, study: str, purpose: str) -> None:
-        import hashlib
-
         file = file_of(storage)
         place = mask(storage) if file is None else os.path.realpath(file)
         self.storage, self.study, self.purpose = storage, study, purpose
@@ -77,7 +74,7 @@ class StudyLock:
             with contextlib.suppress(OSError):  # the name is for others: a full disk doesn't hinder the holder
                 os.ftruncate(self.descriptor, 0)
                 os.pwrite(self.descriptor, json.dumps(owner).encode(), 0)
-            if is_postgresql(self.storage):
+            if self.storage.split("://")[0].split("+")[0] == "postgresql":
                 self._take(lambda: self._try_server(owner))
         except BaseException:
             self._leave()

@@ -19,8 +19,6 @@ from searchlib.text import ESCAPE, mask, misread
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-__all__ = ["check_uri", "connect", "is_gone", "missing_file", "tracking_errors"]
-
 
 @contextlib.contextmanager
 def tracking_errors(uri: str | None, what: str) -> Iterator[None]:

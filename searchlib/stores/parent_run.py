@@ -10,28 +10,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from searchlib.data import get_dataset
+from searchlib.data import Examples, Split, get_dataset
 from searchlib.errors import HoldoutError
 from searchlib.stores.provenance import git_state
+from searchlib.stores.tracking import Tracker
 
 if TYPE_CHECKING:
     import optuna
     import torch
-
-    from searchlib.data import Examples, Split
-    from searchlib.stores.tracking import Tracker
-
-__all__ = [
-    "LEDGER_TAG",
-    "UID_TAG",
-    "end_parent",
-    "log_definition",
-    "log_file",
-    "log_summary",
-    "open_parent",
-    "recording",
-    "remove_tags",
-]
 
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}  # its UI shows curves, not chat traces
 SAMPLING_SECONDS = 2.0  # between two system metrics

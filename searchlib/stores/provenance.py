@@ -6,8 +6,6 @@ import os
 import subprocess
 import time
 
-__all__ = ["code_version", "environment", "git_state", "now"]
-
 
 def git_state() -> tuple[str | None, bool]:
     """(commit, whether the tree differs from it) of the working folder; (None, False) outside git."""

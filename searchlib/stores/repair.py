@@ -9,15 +9,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from searchlib.stores.parent_run import log_definition, open_parent
+from searchlib.stores.sqlite_runs import FinishedRun
+from searchlib.stores.tracking import Tracker
 from searchlib.stores.trial_runs import BATCH, add_run
 
 if TYPE_CHECKING:
     import optuna
-
-    from searchlib.stores.sqlite_runs import FinishedRun
-    from searchlib.stores.tracking import Tracker
-
-__all__ = ["REPAIRED", "REPLACES", "amend_run", "delete_run", "make_parent", "restore_run", "write_again"]
 
 REPAIRED = "searchlib.repaired"  # tag: what of a run written again is lost
 REPLACES = "searchlib.replaces"  # tag: the id, noted by Optuna, of the run in whose place this one is

@@ -17,8 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote
 
-__all__ = ["FinishedRun", "SqliteRuns", "store_of"]
-
 PATIENCE = 20.0  # seconds to wait for another writer: MLflow's own patience
 OWN = ("run_uuid", "name", "status", "start_time", "end_time", "artifact_uri")  # of a run; the rest is its parent's
 COLUMNS = {

@@ -10,25 +10,11 @@ from typing import TYPE_CHECKING
 
 from searchlib.errors import SearchlibError, StorageError
 from searchlib.stores.journal import check_journal, count_in_journal, open_journal
+from searchlib.study import Study
 from searchlib.text import ESCAPE, mask, misread
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
-
-    from searchlib.study import Study
-
-__all__ = [
-    "count_trials",
-    "file_of",
-    "is_postgresql",
-    "is_url",
-    "open_storage",
-    "opening_errors",
-    "refuse_if_misread",
-    "replicates_name",
-    "storage_errors",
-    "storage_exists",
-]
 
 
 def is_url(storage: str) -> bool:
@@ -40,10 +26,6 @@ def file_of(storage: str) -> str | None:
     if not is_url(storage):
         return storage
     return storage.split("?")[0].split("///", 1)[-1] if storage.startswith("sqlite") else None
-
-
-def is_postgresql(storage: str) -> bool:
-    return storage.split("://")[0].split("+")[0] == "postgresql"
 
 
 def storage_exists(storage: str) -> bool:

@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from searchlib.data import load_train, split
+from searchlib.data import Split, load_train, split
 from searchlib.errors import Command, DataError, StorageError, TrackingError
 from searchlib.stores.journal import DEFAULT_STORAGE
 from searchlib.stores.locks import StudyLock, at_work
 from searchlib.stores.storage import count_trials, open_storage, replicates_name, storage_errors, storage_exists
-from searchlib.study import Ledger, refuse_if_changed
+from searchlib.study import Ledger, Study, refuse_if_changed
 from searchlib.text import mask
 
 if TYPE_CHECKING:
@@ -22,11 +22,6 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from optuna.storages import BaseStorage
     from optuna.trial import FrozenTrial
-
-    from searchlib.data import Split
-    from searchlib.study import Study
-
-__all__ = ["StoredStudy", "Stores"]
 
 Opened = TypeVar("Opened")
 

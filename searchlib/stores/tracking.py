@@ -18,14 +18,11 @@ from typing import TYPE_CHECKING
 from searchlib.errors import TrackingError
 from searchlib.stores.mlflow_store import check_uri, tracking_errors
 from searchlib.stores.sqlite_runs import SqliteRuns, store_of
+from searchlib.stores.stores import Stores
+from searchlib.study import Study
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-
-    from searchlib.stores.stores import Stores
-    from searchlib.study import Study
-
-__all__ = ["CHECKPOINT", "StoredRun", "Tracker"]
 
 CHECKPOINT = "checkpoint.safetensors"
 PAGE = 5000  # runs in one answer

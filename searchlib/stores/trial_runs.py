@@ -9,18 +9,11 @@ import tempfile
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from searchlib.stores.mlflow_store import is_gone
 from searchlib.stores.sqlite_runs import FinishedRun
-from searchlib.stores.tracking import CHECKPOINT
-from searchlib.study import encode
-
-if TYPE_CHECKING:
-    from searchlib.stores.tracking import Tracker
-    from searchlib.study import Study, TrialRecord
-
-__all__ = ["BATCH", "FIGURES", "add_run", "discard_runs", "log_trials", "run_of"]
+from searchlib.stores.tracking import CHECKPOINT, Tracker
+from searchlib.study import Study, TrialRecord, encode
 
 PATIENCE = 90.0  # seconds that a tracking server may be away, after MLflow's own retries
 PAUSE = 1.0  # seconds between two tries

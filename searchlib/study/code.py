@@ -13,12 +13,6 @@ from dataclasses import dataclass, field
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 
-__all__ = [
-    "FileCode",
-    "is_installed",
-    "read_code",
-]
-
 NOT_IDENTITY = {"name", "published", "question", "replicate_cells", "replicates", "trials"}  # arguments of Study
 LITERALS = (ast.BinOp, ast.Constant, ast.Dict, ast.List, ast.Set, ast.Starred, ast.Tuple, ast.UnaryOp)
 

@@ -16,17 +16,11 @@ from typing import TYPE_CHECKING, Any
 from searchlib.errors import StudyError
 from searchlib.networks import ACTIVATIONS, BIASES, INITIALIZERS, OPTIMIZERS, get_activation
 from searchlib.study.schedules import SCHEDULES
-from searchlib.study.space import Primitive, encode
+from searchlib.study.space import Primitive, encode, is_named
 from searchlib.text import encode_for_message, unknown_name
 
 if TYPE_CHECKING:
     import torch
-
-__all__ = [
-    "FIELDS",
-    "TrialConfig",
-]
-
 
 INPUT_SCALINGS = ("standard", "symmetric", "unit")
 PRECISIONS = ("bfloat16", "float32")
@@ -75,10 +69,9 @@ def _flag(value: Any) -> bool:
 
 def _one_of(kind: str, known: Iterable[str], *, or_function: bool = False) -> Check:
     def check(value: Any) -> Any:
-        named = callable(value) and isinstance(getattr(value, "__name__", None), str)
         if or_function and isinstance(value, type):
             raise ValueError(f"a class is no {kind}; expected a name, or a function that is called with tensors")
-        if (isinstance(value, str) and value in known) or (or_function and named):
+        if (isinstance(value, str) and value in known) or (or_function and is_named(value)):
             return value
         raise ValueError(unknown_name(kind, value, known))
 

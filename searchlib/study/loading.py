@@ -20,11 +20,6 @@ from searchlib.study.code import is_installed, read_code
 from searchlib.study.study import NAME, NAME_RULE, Study
 from searchlib.text import unknown_name
 
-__all__ = [
-    "list_studies",
-    "load_study",
-]
-
 _folders: list[str] = []  # what the last study file added to sys.path
 _helpers: set[str] = set()  # the user's modules that it imported
 

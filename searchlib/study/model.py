@@ -6,19 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from searchlib.study.config import check_field
+from searchlib.data import Dataset
+from searchlib.study.config import TrialConfig, check_field
 
 if TYPE_CHECKING:
     import torch
-
-    from searchlib.data import Dataset
-    from searchlib.study.config import TrialConfig
-
-__all__ = [
-    "MLP",
-    "ModuleFactory",
-]
-
 
 ModuleFactory = Callable[["TrialConfig", "Dataset"], "torch.nn.Module"]
 

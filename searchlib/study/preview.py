@@ -12,11 +12,6 @@ from pathlib import Path
 from searchlib.study.loading import find_study, load_study_file, read_source
 from searchlib.study.study import Study
 
-__all__ = [
-    "Preview",
-    "preview_study",
-]
-
 
 @dataclass(frozen=True)
 class Preview:

@@ -10,8 +10,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["PRUNERS", "Pruner", "get_pruner"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Pruner:

@@ -10,8 +10,6 @@ from typing import Any
 from searchlib.errors import StudyError
 from searchlib.text import unknown_name
 
-__all__ = ["Published"]
-
 METRICS = (
     "best_epoch", "best_val_accuracy", "best_val_loss", "learning_rate", "step_train_accuracy", "step_train_loss",
     "step_val_accuracy", "step_val_loss", "train_accuracy", "train_loss", "val_accuracy", "val_loss",

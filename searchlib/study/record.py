@@ -6,17 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
+from searchlib.study.config import TrialConfig
+
 if TYPE_CHECKING:
     import torch
-
-    from searchlib.study.config import TrialConfig
-
-__all__ = [
-    "Ledger",
-    "Progress",
-    "TestResult",
-    "TrialRecord",
-]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,20 +50,20 @@ class TrialRecord:
     config: TrialConfig
     seed: int
     outcome: str
-    error: str
+    error: str = ""
     value: float
     best: float | None
     best_epoch: int
     curves: list[dict[str, float]]
-    diagnostics: list[dict[str, float]]
+    diagnostics: list[dict[str, float]] = field(default_factory=list)
     diagnosis: list[str]
-    diverged_step: int | None
+    diverged_step: int | None = None
     started: float
     ended: float
-    pruner_notes: dict[str, Any]
-    state: dict[str, torch.Tensor] | None
-    factor: float
-    offset: float
+    pruner_notes: dict[str, Any] = field(default_factory=dict)
+    state: dict[str, torch.Tensor] | None = None
+    factor: float = 1.0
+    offset: float = 0.0
     steps: list[dict[str, float]] = field(default_factory=list)
 
 

@@ -9,8 +9,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-__all__ = ["SAMPLERS", "Sampler", "get_sampler"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Sampler:

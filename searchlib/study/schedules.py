@@ -10,8 +10,6 @@ import math
 from collections.abc import Callable
 from typing import Protocol
 
-__all__ = ["SCHEDULES", "Settings"]
-
 
 class Settings(Protocol):
     """The hyperparameters that a schedule may read; ``TrialConfig`` has them all."""

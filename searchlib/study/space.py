@@ -14,11 +14,14 @@ from typing import Any, Self
 
 from searchlib.errors import StudyError
 
-__all__ = ["MOST_VALUES", "Choice", "Dimension", "IntUniform", "LogUniform", "Uniform", "encode"]
-
 MOST_VALUES = 100_000  # of a dimension that is enumerated; a range of more counts as infinite
 
 Primitive = str | int | float | bool | None
+
+
+def is_named(value: Any) -> bool:
+    """Whether *value* is callable and has a name, under which it can be stored."""
+    return callable(value) and isinstance(getattr(value, "__name__", None), str)
 
 
 def encode(value: Any) -> Primitive:
@@ -29,7 +32,7 @@ def encode(value: Any) -> Primitive:
     """
     if isinstance(value, (tuple, list)):
         return "-".join(str(item) for item in value)
-    if callable(value) and isinstance(getattr(value, "__name__", None), str):
+    if is_named(value):
         return str(value.__name__)
     if value is None or isinstance(value, (str, int, float, bool)):
         return value

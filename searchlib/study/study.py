@@ -20,14 +20,8 @@ from searchlib.study.model import MLP, ModuleFactory
 from searchlib.study.pruners import PRUNERS
 from searchlib.study.published import Published
 from searchlib.study.samplers import SAMPLERS, get_sampler
-from searchlib.study.space import MOST_VALUES, Choice, Dimension, Primitive, encode, enumerate_points
+from searchlib.study.space import MOST_VALUES, Choice, Dimension, Primitive, encode, enumerate_points, is_named
 from searchlib.text import unknown_name
-
-__all__ = [
-    "Study",
-    "refuse_if_changed",
-]
-
 
 ROLES = ("scientific", "nuisance", "fixed")
 COUPLED = {  # hyperparameters whose combination TrialConfig may refuse
@@ -111,7 +105,7 @@ class Study:
         if not isinstance(self.name, str) or not NAME.fullmatch(self.name):
             raise StudyError(f"name={self.name!r}: {NAME_RULE}")
         get_dataset(self.dataset)
-        if not isinstance(self.model, MLP) and not _is_function(self.model):
+        if not isinstance(self.model, MLP) and not is_named(self.model):
             raise StudyError(f"model={self.model!r}: expected MLP(hidden=(...)) or a function that makes a module")
         for name, least, most in WHOLE_NUMBERS:
             value = getattr(self, name)
@@ -128,7 +122,7 @@ class Study:
         if not isinstance(self.validation_fraction, float) or not 0.0 < self.validation_fraction < 1.0:
             raise StudyError(f"validation_fraction={self.validation_fraction!r}: expected a number between 0 and 1")
         for kind, value, known in (("sampler", self.sampler, SAMPLERS), ("pruner", self.pruner, PRUNERS)):
-            if not _is_function(value) and not (isinstance(value, str) and value in known):
+            if not is_named(value) and not (isinstance(value, str) and value in known):
                 raise StudyError(f"{kind}={value!r}: {unknown_name(kind, value, known)}")
         self._check_roles()
         self._check_design()
@@ -353,11 +347,6 @@ class Study:
         """A short hash of the definition."""
         noted = {name: value for name, value in self.definition().items() if value or name not in LATER}
         return hashlib.sha256(json.dumps(noted, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _is_function(value: Any) -> bool:
-    """Whether *value* is callable and has a name, under which it can be stored."""
-    return callable(value) and isinstance(getattr(value, "__name__", None), str)
 
 
 def _legible(text: str) -> bool:

@@ -13,11 +13,9 @@ from searchlib.training.run import Run, Task
 from searchlib.training.snapshots import Snapshots
 from searchlib.training.stack_run import StackRun
 from searchlib.training.symptoms import diagnose_words
-from searchlib.training.watch import PROBE, Watch
 from searchlib.training.workers import Workers
 
 __all__ = [
-    "PROBE",
     "Deadline",
     "Engine",
     "OutOfTimeError",
@@ -25,7 +23,6 @@ __all__ = [
     "Snapshots",
     "StackRun",
     "Task",
-    "Watch",
     "Workers",
     "check_precision",
     "diagnose_words",

@@ -5,19 +5,13 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from searchlib.data import Dataset
 from searchlib.errors import StudyError
+from searchlib.study import MLP, ModuleFactory, TrialConfig
 from searchlib.training.network import build_module
 
 if TYPE_CHECKING:
     import torch
-
-    from searchlib.data import Dataset
-    from searchlib.study import MLP, ModuleFactory, TrialConfig
-
-__all__ = [
-    "predictor",
-    "restore",
-]
 
 
 def predictor(module: torch.nn.Module, *, factor: float, offset: float, classify: bool) -> torch.nn.Module:

@@ -4,11 +4,6 @@ from __future__ import annotations
 
 import time
 
-__all__ = [
-    "Deadline",
-    "OutOfTimeError",
-]
-
 
 class OutOfTimeError(Exception):
     """The time limit has passed. Ends the search cleanly; callers of ``search`` never see it."""

@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from searchlib.networks import Activation, get_activation
-from searchlib.study import encode
-
-if TYPE_CHECKING:
-    from searchlib.study import TrialConfig
-
-__all__ = ["activation_key", "dropout", "rrelu", "shared_activations"]
+from searchlib.study import TrialConfig, encode
 
 
 def activation_key(config: TrialConfig) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from searchlib.data import Split, get_dataset
 from searchlib.errors import StudyError
-from searchlib.study import MLP, TrialRecord
+from searchlib.study import MLP, Study, TrialConfig, TrialRecord
 from searchlib.training.grouping import group, stack_size
 from searchlib.training.precision import setting_for
 from searchlib.training.run import Keeps, Run, Task
@@ -16,11 +16,8 @@ from searchlib.training.symptoms import diagnose_words
 from searchlib.training.workers import Workers, available_cores
 
 if TYPE_CHECKING:
-    from searchlib.study import Study, TrialConfig
     from searchlib.training.loop import Tensors, Trainable
     from searchlib.training.stack import Member
-
-__all__ = ["Engine"]
 
 
 class Engine:

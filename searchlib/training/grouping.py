@@ -8,18 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
+from searchlib.data import Dataset
 from searchlib.networks import OPTIMIZERS
+from searchlib.study import TrialConfig
 from searchlib.training.network import layer_sizes
-
-if TYPE_CHECKING:
-    from searchlib.data import Dataset
-    from searchlib.study import TrialConfig
-    from searchlib.training.run import Task
-
-__all__ = ["fusion_key", "group", "stack_size"]
-
+from searchlib.training.run import Task
 
 MAX_STACK = 40  # trials in one stack: beyond this nothing is gained, and a kill loses more
 MIN_STACK = 4

@@ -15,14 +15,6 @@ from torch import Tensor, nn
 
 from searchlib.networks import Kernel
 
-__all__ = [
-    "Activations",
-    "ByAutograd",
-    "FirstLinear",
-    "Linear",
-    "Part",
-]
-
 
 class Part(Protocol):
     """One part of the networks of a stack."""

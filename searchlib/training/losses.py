@@ -8,8 +8,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["count_right", "losses", "losses_and_gradients", "predicted"]
-
 
 def losses(outputs: Tensor, targets: Tensor) -> Tensor:
     """The loss of each trial and example, ``[K, B]``, from outputs ``[K, C, B]``.

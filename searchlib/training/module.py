@@ -20,8 +20,6 @@ from searchlib.training.network import initialize_layer
 from searchlib.training.stack import Member
 from searchlib.training.tally import accumulator_dtype
 
-__all__ = ["ModuleStack"]
-
 
 class ModuleStack:
     """Members with modules of their own, behind the same few methods as ``Stack``.

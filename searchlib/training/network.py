@@ -10,22 +10,13 @@ from collections import OrderedDict
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from searchlib.data import Dataset
 from searchlib.errors import StudyError
 from searchlib.networks import BIASES, Layer, get_initializer, recommended_gain
-from searchlib.study import MLP
+from searchlib.study import MLP, ModuleFactory, TrialConfig
 
 if TYPE_CHECKING:
     import torch
-
-    from searchlib.data import Dataset
-    from searchlib.study import ModuleFactory, TrialConfig
-
-__all__ = [
-    "build_mlp",
-    "build_module",
-    "initialize",
-    "initialize_layer",
-]
 
 
 def initialize(

@@ -7,8 +7,6 @@ from typing import Any
 
 from searchlib.errors import DeviceError
 
-__all__ = ["get_products", "rounds_to_bfloat16", "set_products", "setting_for"]
-
 
 def setting_for(precision: str) -> str:
     """torch's setting for products in *precision*, ``float32`` or ``bfloat16``; sums are float32 in both.

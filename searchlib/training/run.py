@@ -7,17 +7,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from searchlib.study import TrialConfig
+
 if TYPE_CHECKING:
     import torch
-
-    from searchlib.study import TrialConfig
-
-__all__ = [
-    "Keeps",
-    "Run",
-    "Task",
-]
-
 
 IN_SNAPSHOT = (  # the fields of a run that a snapshot holds, beside its weights
     "started",

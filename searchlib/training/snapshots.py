@@ -13,8 +13,6 @@ from searchlib.errors import StorageError
 from searchlib.files import write_whole
 from searchlib.training.stack_run import StackRun, within
 
-__all__ = ["Snapshots"]
-
 SECONDS = 10.0  # of training between two snapshots of the same stacks
 NOTES = "notes"  # the tensor of bytes that holds all that isn't numbers of a network
 

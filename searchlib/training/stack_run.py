@@ -20,21 +20,14 @@ from typing import TYPE_CHECKING, Any
 
 from searchlib.errors import DeviceError, SearchlibError
 from searchlib.seeds import derive_seed
-from searchlib.training.run import IN_SNAPSHOT
+from searchlib.training.run import IN_SNAPSHOT, Keeps, Run
 
 if TYPE_CHECKING:
     import torch
 
     from searchlib.training.loop import EpochResult, Tensors, Trainable
-    from searchlib.training.run import Keeps, Run
     from searchlib.training.stack import Member
     from searchlib.training.watch import Watch
-
-__all__ = [
-    "Setup",
-    "StackRun",
-    "within",
-]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,12 +9,11 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from searchlib.study import TrialConfig
-
-__all__ = ["SATURATED", "diagnose_words"]
+from searchlib.networks import get_activation
+from searchlib.study import TrialConfig
+from searchlib.text import encode_for_message
 
 SATURATED = 0.05  # |phi'| below this share of its maximum counts as saturated (inactive, for ReLU and its kin)
 
@@ -79,8 +78,6 @@ def _alike_words(config: TrialConfig, history: list[dict[str, float]]) -> list[s
     """Units equal at initialization, and still equal in every later snapshot."""
     if not history:
         return []
-    from searchlib.text import encode_for_message
-
     name = encode_for_message(config.initializer)
     for layer, share in _by_layer(history[0], "symmetric").items():
         lasting = min(snapshot.get(f"symmetric/layer{layer}", share) for snapshot in history)
@@ -147,8 +144,6 @@ def _ratio(by_layer: dict[int, float]) -> tuple[float, int]:
 
 
 def _saturated(config: TrialConfig, history: list[dict[str, float]]) -> list[str]:
-    from searchlib.text import encode_for_message
-
     squashes = _squashes(config)
     if not squashes:
         found = _worst(history, "saturated", INACTIVE)
@@ -201,19 +196,14 @@ def _learning_rate(config: TrialConfig, history: list[dict[str, float]], *, stop
             f"learning rate {config.learning_rate:g} likely too large: the last step of epoch 1 changed layer "
             f"{layer}'s weights by {_percent(updates[layer])}"
         ]
-    learnt = _learnt(history)
+    before, after = (sum(_by_layer(snapshot, "gradient_norm").values()) for snapshot in history[:2])
+    learnt = after < LEARNT * before  # then small steps mean that little is left to learn
     if layer and updates[layer] < SMALL_UPDATE and not stopped and not learnt:
         return [
             f"learning rate {config.learning_rate:g} likely too small: a step changed weights by "
             f"{updates[layer]:.1g} of their size at most in epoch 1"
         ]
     return []
-
-
-def _learnt(history: list[dict[str, float]]) -> bool:
-    """Whether the gradient fell so much in the first epoch that small steps mean that little is left to learn."""
-    before, after = (sum(_by_layer(snapshot, "gradient_norm").values()) for snapshot in history[:2])
-    return after < LEARNT * before
 
 
 def _percent(share: float) -> str:
@@ -229,8 +219,6 @@ def _count(value: float) -> str:
 @functools.lru_cache(maxsize=256)
 def _squashes_cached(activation: str | Callable[..., Any], **fields: Any) -> bool:
     import torch
-
-    from searchlib.networks import get_activation
 
     phi = get_activation(activation).build(**fields).eval().double()
     x = torch.tensor([*torch.linspace(-5.0, 5.0, 1001).tolist(), -30.0, 30.0], dtype=torch.float64)

@@ -9,18 +9,15 @@ Statistics are named ``<statistic>/layer<l>``, l from 1; the output layer has th
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
+import torch
+from torch import nn
+
+from searchlib.training.loop import Trainable
+from searchlib.training.losses import losses
+from searchlib.training.module import ModuleStack
+from searchlib.training.stack import Member, Stack
 from searchlib.training.symptoms import SATURATED
-
-if TYPE_CHECKING:
-    import torch
-
-    from searchlib.training.loop import Trainable
-    from searchlib.training.module import ModuleStack
-    from searchlib.training.stack import Member, Stack
-
-__all__ = ["PROBE", "Watch"]
 
 PROBE = 256  # examples of the probe batch: shares of saturated units to about 0.1 %, at 1 % of an epoch's time
 JACOBIAN_EXAMPLES = 8
@@ -66,11 +63,6 @@ class Watch:
 
         Without a ``remember`` since the last call it is the measure at initialization.
         """
-        import torch
-
-        from searchlib.training.module import ModuleStack
-        from searchlib.training.stack import Stack
-
         remembered, self._before = self._before, None
         initial = remembered is None
         before = remembered[1] if remembered is not None and remembered[0] == list(stack.members) else None
@@ -89,7 +81,7 @@ class Watch:
         for layer, (signal, activation) in enumerate(
             zip(trace.preactivations, trace.activations, strict=True), start=1
         ):
-            _put_slopes(table, f"/layer{layer}", *_slopes(stack, layer - 1, signal, activation))
+            _put_slopes(table, layer, stack, signal, activation)
             table.put_moments(f"preactivation/layer{layer}", signal.detach())
             table.put_moments(f"activation/layer{layer}", activation.detach())
         table.put_moments(f"preactivation/layer{stack.depth + 1}", trace.outputs.detach())
@@ -113,8 +105,6 @@ class Watch:
 
     def _jacobian_conditions(self, stack: Stack, statistics: dict[str, torch.Tensor] | None) -> list[float]:
         """The condition number of each member's Jacobian, NaN where it isn't defined."""
-        import torch
-
         trace = stack.trace(self.inputs[:JACOBIAN_EXAMPLES], statistics=statistics)
         trials, outputs, _ = trace.outputs.shape
         if min(outputs, trace.inputs.shape[1]) > JACOBIAN_OUTPUTS or outputs > JACOBIAN_OUTPUTS:
@@ -152,9 +142,6 @@ class Watch:
 
 def _weights(stack: Trainable) -> list[list[torch.Tensor]]:
     """A stack's weights ``[K, out, in]`` by layer, as the only entry; of modules, each one's own by layer."""
-    from searchlib.training.module import ModuleStack
-    from searchlib.training.stack import Stack
-
     if isinstance(stack, Stack):
         return [[stack.parameters[f"linear{index}.weight"] for index in range(stack.depth + 1)]]
     if isinstance(stack, ModuleStack):
@@ -177,8 +164,6 @@ class _Table:
 
     def put_moments(self, name: str, values: torch.Tensor) -> None:
         """Moments of *values* ``[K, ...]`` by network, relative to the largest: squares can't over- or underflow."""
-        import torch
-
         rest = tuple(range(1, values.dim()))
         # several plain passes: torch's fused variance and maximum norm take ten times as long
         scale = torch.maximum(values.amax(dim=rest, keepdim=True), -values.amin(dim=rest, keepdim=True)).abs()
@@ -193,8 +178,6 @@ class _Table:
 
     def rows(self) -> list[dict[str, float]]:
         """The finite statistics of each network, under their final names."""
-        import torch
-
         if not self.columns:
             return [{} for _ in range(self.trials)]
         columns = torch.stack([column.to(self.columns[0].dtype) for column in self.columns]).cpu().double()
@@ -239,43 +222,30 @@ def _put_weight(
         table.put(f"update_ratio{suffix}", before.sub_(weight).square_().sum(dim=rest).sqrt() / size)
 
 
-def _slopes(
-    stack: Stack, index: int, signal: torch.Tensor, activation: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """|phi'| on the batch ``[K, width, n]`` and on a grid around 0 ``[K, 1, grid]`` (PReLU's differs by member)."""
-    import torch
-
-    grid = torch.linspace(-10.0, 10.0, 2001, dtype=stack.dtype, device=stack.device)
-    x = grid.repeat(len(stack.members), 1, 1).requires_grad_()
-    return _slope(activation, signal, retain=True), _slope(stack.activate(x, index), x)
-
-
 def _slope(output: torch.Tensor, inputs: torch.Tensor, *, retain: bool = False) -> torch.Tensor:
-    import torch
-
     if not output.requires_grad:  # a function of the study's own without a gradient
         return torch.zeros_like(inputs)
     (slope,) = torch.autograd.grad(output.sum(), inputs, retain_graph=retain, materialize_grads=True)
     return slope.abs()
 
 
-def _put_slopes(table: _Table, suffix: str, slope: torch.Tensor, grid: torch.Tensor) -> None:
-    import torch
-
+def _put_slopes(table: _Table, layer: int, stack: Stack, signal: torch.Tensor, activation: torch.Tensor) -> None:
+    """By |phi'| on the batch ``[K, width, n]`` and on a grid around 0 ``[K, 1, grid]`` (PReLU's differs by member)."""
+    points = 2001
+    places = torch.linspace(-10.0, 10.0, points, dtype=stack.dtype, device=stack.device)
+    x = places.repeat(len(stack.members), 1, 1).requires_grad_()
+    slope, grid = _slope(activation, signal, retain=True), _slope(stack.activate(x, layer - 1), x)
     steepest = grid.amax(dim=(1, 2))
-    points = grid.shape[2]
     middle = grid[:, 0, points // 4 : -(points // 4)]
     flat = (middle == 0.0).to(grid.dtype).mean(dim=1) > 0.01  # an interval: GELU's minimum is one point
     share = (slope < SATURATED * steepest[:, None, None]).to(grid.dtype).mean(dim=(1, 2))
-    table.put(f"saturated{suffix}", torch.where(steepest > 0.0, share, math.nan))
+    table.put(f"saturated/layer{layer}", torch.where(steepest > 0.0, share, math.nan))
     dead = (slope.amax(dim=2) == 0.0).to(grid.dtype).mean(dim=1)
-    table.put(f"dead{suffix}", torch.where(flat, dead, math.nan))
+    table.put(f"dead/layer{layer}", torch.where(flat, dead, math.nan))
 
 
 def _maybe_alike(weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
     """Whether two units of a layer have equal keys, made of a few of their weights, ``[K]``: then all are compared."""
-    import torch
-
     keys = bias
     columns = torch.linspace(0, weight.shape[2] - 1, KEY_COLUMNS).long().tolist()
     for factor, column in enumerate(columns, start=2):  # element by element: equal units get equal keys to the bit
@@ -286,8 +256,6 @@ def _maybe_alike(weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
 
 def _alike(weight: torch.Tensor, bias: torch.Tensor) -> float:
     """The share of units ``[units, inputs]`` that equal another."""
-    import torch
-
     units = torch.cat([weight, bias[:, None]], dim=1).cpu()
     _, group, counts = torch.unique(units, dim=0, return_inverse=True, return_counts=True)
     return float((counts[group] > 1).double().mean())
@@ -295,8 +263,6 @@ def _alike(weight: torch.Tensor, bias: torch.Tensor) -> float:
 
 def _layers(module: torch.nn.Module) -> list[tuple[str, torch.nn.Linear | torch.nn.modules.conv._ConvNd]]:
     """The linear and convolution layers of a module with a plain weight, by name, in the order of ``modules()``."""
-    from torch import nn
-
     own = dict(module.named_parameters(remove_duplicate=False))
     return [
         (f"{name}.weight".lstrip("."), layer)
@@ -313,11 +279,6 @@ def _of_module(
     initial: bool,
 ) -> dict[str, float]:
     """One module of a study's own: its parameters and buffers stand aside, copies are measured."""
-    import torch
-    from torch import nn
-
-    from searchlib.training.losses import losses
-
     layers = _layers(module)
     parameters = {
         name: value.detach().requires_grad_(value.is_floating_point()) for name, value in module.named_parameters()

@@ -20,11 +20,10 @@ from searchlib.report.exhibits import (
     weights,
 )
 from searchlib.report.exhibits.exhibit import Drawn, Exhibit, Missing
+from searchlib.report.material import Material
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
-
-    from searchlib.report.material import Material
 
 __all__ = ["EXHIBITS", "Drawn", "Exhibit", "Missing", "Shown", "draw", "figures"]
 

@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
-from searchlib.report.exhibits.exhibit import Drawn, Exhibit, Missing
+from searchlib.report.exhibits.exhibit import Drawn, Exhibit, Missing, Result
 from searchlib.report.exhibits.plots import Panels, legend_on_page, line_style, literal
-
-if TYPE_CHECKING:
-    from searchlib.report.exhibits.exhibit import Result
-    from searchlib.report.material import Material
-    from searchlib.report.networks import ActivationCurve
-
-__all__ = ["EXHIBIT", "activation_curves"]
+from searchlib.report.material import Material
+from searchlib.report.networks import ActivationCurve
 
 
 def draw(material: Material) -> Result:

@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from searchlib.report.exhibits.exhibit import Drawn, Exhibit, Missing
+from searchlib.analysis import Findings
+from searchlib.report.exhibits.exhibit import Drawn, Exhibit, Missing, Result
 from searchlib.report.exhibits.plots import SHOWN, Plot, cell_trace, legend_on_page, line_style, metric_name
-
-if TYPE_CHECKING:
-    from searchlib.analysis import Findings
-    from searchlib.report.exhibits.exhibit import Result
-    from searchlib.report.material import Material
-
-__all__ = ["EXHIBIT", "budget_curves"]
+from searchlib.report.material import Material
 
 
 def draw(material: Material) -> Result:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from searchlib.report.exhibits.exhibit import Drawn, Exhibit, Missing
+from searchlib.analysis import CellFinding, Findings
+from searchlib.report.exhibits.exhibit import Drawn, Exhibit, Missing, Result
 from searchlib.report.exhibits.plots import (
     ACCENT,
     COLOURS,
@@ -12,18 +13,12 @@ from searchlib.report.exhibits.plots import (
     colour_scale,
     literal,
     metric_name,
-    number,
     robust_range,
     short,
     values_of,
 )
-
-if TYPE_CHECKING:
-    from searchlib.analysis import CellFinding, Findings
-    from searchlib.report.exhibits.exhibit import Result
-    from searchlib.report.material import Material
-
-__all__ = ["EXHIBIT", "cell_values", "heat_map"]
+from searchlib.report.material import Material
+from searchlib.text import number
 
 MOST_VALUES = 24  # of a dimension of the heat map
 MOST_CELLS = 36  # with a row of their own

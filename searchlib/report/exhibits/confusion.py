@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from searchlib.analysis import proportion_interval
-from searchlib.report.exhibits.exhibit import Drawn, Exhibit, Missing
-from searchlib.report.exhibits.plots import COLOURS, Plot, colour_scale, literal, number
-
-if TYPE_CHECKING:
-    from searchlib.report.exhibits.exhibit import Result
-    from searchlib.report.material import Material
-
-__all__ = ["CLASSES", "MATRIX", "ClassAccuracy", "by_class", "class_accuracy", "confusion_matrix"]
+from searchlib.report.exhibits.exhibit import Drawn, Exhibit, Missing, Result
+from searchlib.report.exhibits.plots import COLOURS, Plot, colour_scale, literal
+from searchlib.report.material import Material
+from searchlib.text import number
 
 
 def draw_matrix(material: Material) -> Result:

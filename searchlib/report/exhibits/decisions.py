@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
-from searchlib.report.exhibits.exhibit import Drawn, Exhibit, Missing
+from searchlib.report.exhibits.exhibit import Drawn, Exhibit, Missing, Result
 from searchlib.report.exhibits.plots import ACCENT, COLOURS, GREY, Panels, colour_scale, literal
-
-if TYPE_CHECKING:
-    from searchlib.report.exhibits.exhibit import Result
-    from searchlib.report.material import Material
-    from searchlib.report.networks import Decision
-
-__all__ = ["EXHIBIT", "single_decisions"]
+from searchlib.report.material import Material
+from searchlib.report.networks import Decision
 
 MOST_CLASSES = 12  # the likeliest ones are shown
 

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
-if TYPE_CHECKING:
-    from searchlib.report.exhibits.plots import Plot
-    from searchlib.report.material import Material
-
-__all__ = ["Drawn", "Exhibit", "Missing", "Result"]
+from searchlib.report.exhibits.plots import Plot
+from searchlib.report.material import Material
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from searchlib.report.exhibits.exhibit import Drawn, Exhibit, Missing
+from searchlib.report.exhibits.exhibit import Drawn, Exhibit, Missing, Result
 from searchlib.report.exhibits.plots import (
     COLOURS,
     FAINT,
@@ -15,14 +15,8 @@ from searchlib.report.exhibits.plots import (
     legend_on_page,
     line_style,
 )
-from searchlib.report.networks import FittedCurves
-
-if TYPE_CHECKING:
-    from searchlib.report.exhibits.exhibit import Result
-    from searchlib.report.material import Material
-    from searchlib.report.networks import Predictions
-
-__all__ = ["EXHIBIT", "fitted_curves", "predicted_and_true"]
+from searchlib.report.material import Material
+from searchlib.report.networks import FittedCurves, Predictions
 
 SHOWN = 6  # curves drawn at first
 

@@ -3,16 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
-from searchlib.report.exhibits.exhibit import Drawn, Exhibit, Missing
+from searchlib.report.exhibits.exhibit import Drawn, Exhibit, Missing, Result
 from searchlib.report.exhibits.plots import COLOURS, Plot, literal
-
-if TYPE_CHECKING:
-    from searchlib.report.exhibits.exhibit import Result
-    from searchlib.report.material import Material
-
-__all__ = ["EXHIBIT", "importance_bars"]
+from searchlib.report.material import Material
 
 
 def draw(material: Material) -> Result:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from searchlib.report.exhibits.exhibit import Drawn, Exhibit, Missing
+from searchlib.report.exhibits.exhibit import Drawn, Exhibit, Missing, Result
 from searchlib.report.exhibits.plots import (
     COLOURS,
     FAINT,
@@ -19,12 +19,7 @@ from searchlib.report.exhibits.plots import (
     short,
     value_range,
 )
-
-if TYPE_CHECKING:
-    from searchlib.report.exhibits.exhibit import Result
-    from searchlib.report.material import Material, Point
-
-__all__ = ["EXHIBIT", "isolation"]
+from searchlib.report.material import Material, Point
 
 LISTED = 18  # more numeric values than this get an axis of numbers
 

@@ -3,16 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
-from searchlib.report.exhibits.exhibit import Drawn, Exhibit, Missing
+from searchlib.report.exhibits.exhibit import Drawn, Exhibit, Missing, Result
 from searchlib.report.exhibits.plots import Panels, cell_trace, legend_on_page, line_style, log_axis
-
-if TYPE_CHECKING:
-    from searchlib.report.exhibits.exhibit import Result
-    from searchlib.report.material import History, Material
-
-__all__ = ["EXHIBIT", "layer_diagnostics"]
+from searchlib.report.material import History, Material
 
 STATISTICS = {  # statistic -> (title, logarithmic)
     "second_moment": ("second moment of the activation", True),

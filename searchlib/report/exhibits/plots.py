@@ -13,38 +13,12 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from searchlib.analysis import CellFinding
+from searchlib.report.material import Point
 from searchlib.text import number
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
-
-    from searchlib.analysis import CellFinding
-    from searchlib.report.material import Point
-
-__all__ = [
-    "ACCENT",
-    "COLOURS",
-    "FAINT",
-    "GREY",
-    "SHOWN",
-    "Panels",
-    "Plot",
-    "better",
-    "cell_trace",
-    "colour_scale",
-    "inside",
-    "legend_on_page",
-    "line_style",
-    "literal",
-    "log_axis",
-    "metric_name",
-    "number",
-    "point_text",
-    "robust_range",
-    "short",
-    "value_range",
-    "values_of",
-]
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8A8A8A")
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from searchlib.report.exhibits.exhibit import Drawn, Exhibit
+from searchlib.analysis import CellFinding, Findings
+from searchlib.report.exhibits.exhibit import Drawn, Exhibit, Result
 from searchlib.report.exhibits.plots import (
     ACCENT,
     COLOURS,
@@ -19,13 +20,7 @@ from searchlib.report.exhibits.plots import (
     value_range,
     values_of,
 )
-
-if TYPE_CHECKING:
-    from searchlib.analysis import CellFinding, Findings
-    from searchlib.report.exhibits.exhibit import Result
-    from searchlib.report.material import Axis, Material, Point
-
-__all__ = ["EXHIBIT", "responses", "stability_width"]
+from searchlib.report.material import Axis, Material, Point
 
 BAND = 0.01  # near the best: one point of accuracy; of a loss, a tenth of it
 MOST_FIGURES = 3

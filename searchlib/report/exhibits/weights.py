@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
-from searchlib.report.exhibits.exhibit import Drawn, Exhibit, Missing
+from searchlib.report.exhibits.exhibit import Drawn, Exhibit, Missing, Result
 from searchlib.report.exhibits.plots import COLOURS, GREY, Panels, legend_on_page, literal
-
-if TYPE_CHECKING:
-    from searchlib.report.exhibits.exhibit import Result
-    from searchlib.report.material import Material
-    from searchlib.report.networks import LayerWeights
-
-__all__ = ["CELLS", "CHAMPION", "cell_weight_histograms", "weight_histograms"]
+from searchlib.report.material import Material
+from searchlib.report.networks import LayerWeights
 
 MOST_LAYERS = 4  # beside each other
 
