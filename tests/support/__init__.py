@@ -36,10 +36,10 @@ def write_idx(root: Path, *, parts: tuple[str, ...] = ("train", "t10k"), title: 
         (folder / f"{part}-labels-idx1-ubyte").write_bytes(struct.pack(">2i", 0x801, count) + labels.tobytes())
 
 
-def blobs():
-    return idx_dataset(
-        name="blobs", title="Blobs", classes=("low", "middle", "high"), shape=(SIDE, SIDE), train=TRAIN, test=TEST
-    )
+def blobs(**changes):
+    """The data set of these files."""
+    settings = {"classes": ("low", "middle", "high"), "shape": (SIDE, SIDE), "train": TRAIN, "test": TEST}
+    return idx_dataset(name="blobs", title="Blobs", **{**settings, **changes})
 
 
 def small_study(**changes) -> Study:
