@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 from click.testing import CliRunner
@@ -30,13 +31,17 @@ STUDY = """
 """
 
 
-def write_study(*changes: tuple[str, str], name: str = "asked") -> None:
-    text = STUDY.replace("\n    ", "\n")
+def study_text(*changes: tuple[str, str]) -> str:
+    text = textwrap.dedent(STUDY)
     for old, new in changes:
         assert old in text
         text = text.replace(old, new)
+    return text
+
+
+def write_study(*changes: tuple[str, str], name: str = "asked") -> None:
     Path("studies").mkdir(exist_ok=True)
-    Path(f"studies/{name}.py").write_text(text)
+    Path(f"studies/{name}.py").write_text(study_text(*changes))
 
 
 def command(*arguments: str) -> list[str]:
