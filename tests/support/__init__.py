@@ -5,7 +5,9 @@ from __future__ import annotations
 import functools
 import struct
 import tempfile
+from collections import defaultdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import optuna
@@ -14,6 +16,9 @@ from searchlib import MLP, Choice, LogUniform, Study, idx_dataset
 from searchlib.search import optimize as searching
 from searchlib.stores.mlflow_store import connect
 from searchlib.stores.stores import Stores
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
 
 STORAGE = "optuna.journal"
 TRAIN, TEST, SIDE, CLASSES = 240, 60, 6, 3
@@ -98,6 +103,14 @@ def table(study: Study, stores: Stores | None = None) -> list[tuple]:
         (t.number, t.state.name, t.params, t.values, t.intermediate_values, t.user_attrs.get("outcome"))
         for t in stored(study, stores).get_trials(deepcopy=False)
     ]
+
+
+def runs_by_kind(name: str, tracking_uri: str | None = None) -> dict[str, list[Run]]:
+    """MLflow's runs of a study: its "study", "trial" and "replicate" runs."""
+    client, kinds = connect(tracking_uri), defaultdict(list)
+    for found in client.search_runs([client.get_experiment_by_name(name).experiment_id]):
+        kinds[found.data.tags["searchlib.kind"]].append(found)
+    return kinds
 
 
 @functools.cache

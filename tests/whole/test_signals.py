@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import functools
 import os
 import pty
 import re
@@ -11,7 +9,6 @@ import select
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 import urllib.request
 from collections.abc import Callable
@@ -19,11 +16,11 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
-from support import STORAGE, prepare, run, search_all, small_study, table
+from support import STORAGE, prepare, run, runs_by_kind, search_all, small_study, table
 from support.children import CHILDREN, preload, searchlib
 from support.command import write_study
+from support.faults import uninterrupted
 
-from searchlib.stores.mlflow_store import connect
 from searchlib.stores.stores import Stores
 
 OPTIMIZE = ["optimize", "--study", "asked"]
@@ -72,26 +69,14 @@ def status_of_interrupted(process: BaseProcess, seconds: float = 60.0) -> int | 
     return process.exitcode
 
 
-@functools.cache
-def uninterrupted() -> list[tuple]:
-    """The first eight trials."""
-    study = small_study(name="asked", trials=8)
-    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
-        run(study)
-        return table(study)
-
-
 def assert_saved() -> None:
     """What is recorded is what an uninterrupted search would have; MLflow shows no run at work, and one for each."""
     done = [row for row in table(small_study(name="asked")) if row[1] != "RUNNING"]
     assert len(done) >= 4
-    client = connect(None)
-    runs = client.search_runs([client.get_experiment_by_name("asked").experiment_id])
-    parents = [found for found in runs if found.data.tags["searchlib.kind"] == "study"]
-    assert [parent.info.status for parent in parents] == ["KILLED"]
-    numbers = sorted(int(found.data.tags["optuna.trial_number"]) for found in runs if found not in parents)
-    assert numbers == [row[0] for row in done]
-    assert [row for row in done if row[0] < 8] == uninterrupted()[: len(done)]
+    runs = runs_by_kind("asked")
+    assert [parent.info.status for parent in runs["study"]] == ["KILLED"]
+    assert sorted(int(found.data.tags["optuna.trial_number"]) for found in runs["trial"]) == [row[0] for row in done]
+    assert [row for row in done if row[0] < 12] == uninterrupted()[: len(done)]
 
 
 def test_a_signal_while_the_last_results_are_written() -> None:
@@ -246,9 +231,13 @@ def answers(address: str) -> bool:
     return True
 
 
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
-def test_no_server_outlives_the_command_that_started_it(name: str) -> None:
-    process = start(["ui"], trap=QUICK_SERVERS)
+@pytest.mark.parametrize(
+    ("name", "trap"), [("SIGINT", ""), ("SIGTERM", QUICK_SERVERS), ("SIGHUP", QUICK_SERVERS)], ids=lambda one: one[:7]
+)
+def test_no_server_outlives_the_command_that_started_it(name: str, trap: str) -> None:
+    """Once the dashboards themselves, which take seconds; they answer until the signal comes."""
+    run(small_study(name="asked", trials=4))
+    process = start(["ui", "--study", "asked"], trap=trap)
     until(lambda: "Ctrl-C stops both" in said("out"), process)
     addresses = re.findall(r"http://127\.0\.0\.1:\d+", said("out"))
     assert len(addresses) == 2
