@@ -5,20 +5,16 @@ from __future__ import annotations
 import functools
 import struct
 import tempfile
-from collections import defaultdict
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import optuna
+from mlflow.entities import Run
 
 from searchlib import MLP, Choice, LogUniform, Study, idx_dataset
 from searchlib.search import optimize as searching
 from searchlib.stores.mlflow_store import connect
 from searchlib.stores.stores import Stores
-
-if TYPE_CHECKING:
-    from mlflow.entities import Run
 
 STORAGE = "optuna.journal"
 TRAIN, TEST, SIDE, CLASSES = 240, 60, 6, 3
@@ -97,20 +93,26 @@ def stored(study: Study, stores: Stores | None = None) -> optuna.Study:
     return found
 
 
+def replicates(study: Study, stores: Stores | None = None) -> list[optuna.trial.FrozenTrial]:
+    """The trials of its replicates, read anew."""
+    found = Stores(stores.storage if stores else STORAGE).optuna_study(f"{study.name}.replicates")
+    assert found is not None
+    return found.get_trials(deepcopy=False)
+
+
+def mlflow_runs(study: Study, kind: str = "", uri: str | None = None) -> list[Run]:
+    """A study's runs in MLflow: those of a kind ("study", "trial" or "replicate"), or all."""
+    client = connect(uri)
+    experiment = client.get_experiment_by_name(study.name).experiment_id
+    return list(client.search_runs([experiment], f"tags.`searchlib.kind` = '{kind}'" if kind else ""))
+
+
 def table(study: Study, stores: Stores | None = None) -> list[tuple]:
     """What must not depend on kills: number, state, parameters, value, curve, outcome."""
     return [
         (t.number, t.state.name, t.params, t.values, t.intermediate_values, t.user_attrs.get("outcome"))
         for t in stored(study, stores).get_trials(deepcopy=False)
     ]
-
-
-def runs_by_kind(name: str, tracking_uri: str | None = None) -> dict[str, list[Run]]:
-    """MLflow's runs of a study: its "study", "trial" and "replicate" runs."""
-    client, kinds = connect(tracking_uri), defaultdict(list)
-    for found in client.search_runs([client.get_experiment_by_name(name).experiment_id]):
-        kinds[found.data.tags["searchlib.kind"]].append(found)
-    return kinds
 
 
 @functools.cache

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -44,14 +43,21 @@ def write_study(*changes: tuple[str, str], name: str = "asked") -> None:
     Path(f"studies/{name}.py").write_text(study_text(*changes))
 
 
-def command(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "searchlib", *arguments]
-
-
-def searchlib(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command(*arguments), capture_output=True, text=True, timeout=240, env={**os.environ, **environment}
+def start(*arguments: str) -> subprocess.Popen[str]:
+    """The command in the background, open to Ctrl-C even where the tests themselves run with SIGINT ignored."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "searchlib", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
+
+
+def searchlib(*arguments: str) -> subprocess.CompletedProcess[str]:
+    process = start(*arguments)
+    output, errors = process.communicate(timeout=240)
+    return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
 
 
 def told(*arguments: str) -> str:
@@ -59,17 +65,6 @@ def told(*arguments: str) -> str:
     done = CliRunner().invoke(cli, arguments, catch_exceptions=False)
     assert done.exit_code == 0, done.output
     return done.stdout
-
-
-def start(*arguments: str, stderr: int = subprocess.PIPE) -> subprocess.Popen[str]:
-    """The command in the background, open to Ctrl-C even where the tests themselves run with SIGINT ignored."""
-    return subprocess.Popen(
-        command(*arguments),
-        stdout=subprocess.PIPE,
-        stderr=stderr,
-        text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
 
 
 def commands(group=cli, prefix=()):

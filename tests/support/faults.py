@@ -16,7 +16,7 @@ from searchlib.search import recorder
 from searchlib.stores.mlflow_store import connect
 from searchlib.stores.stores import Stores
 from searchlib.stores.tracking import Tracker
-from support import run, runs_by_kind, small_study, stored, table
+from support import mlflow_runs, run, small_study, stored, table
 
 STUDY = small_study(trials=12)
 
@@ -53,11 +53,10 @@ def assert_nothing_lost(stores: Stores | None = None) -> None:
     stores = stores or Stores()
     assert table(STUDY, stores) == uninterrupted()
     study = stored(STUDY, stores)
-    client, runs = connect(stores.tracking_uri), runs_by_kind(STUDY.name, stores.tracking_uri)
-    assert [(parent.info.run_id, parent.info.status) for parent in runs["study"]] == [
-        (study.user_attrs["mlflow_run_id"], "FINISHED")
-    ]
-    trials = {found.info.run_id: found for found in runs["trial"]}
+    client = connect(stores.tracking_uri)
+    parents = [(found.info.run_id, found.info.status) for found in mlflow_runs(STUDY, "study", stores.tracking_uri)]
+    assert parents == [(study.user_attrs["mlflow_run_id"], "FINISHED")]
+    trials = {found.info.run_id: found for found in mlflow_runs(STUDY, "trial", stores.tracking_uri)}
     assert sorted(trials) == sorted(trial.user_attrs["mlflow_run_id"] for trial in study.trials)
     for trial in study.trials:
         found = trials[trial.user_attrs["mlflow_run_id"]]

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from support import blobs, prepare, run, runs_by_kind, search_all, small_study
+from support import blobs, mlflow_runs, prepare, run, search_all, small_study
 from support.command import told, write_study
 from support.packages import TREES, short
 from support.page import Page, page_of
@@ -234,8 +234,9 @@ def test_secrets_in_what_a_library_says_are_not_shown() -> None:
 def test_what_is_recorded_of_a_storage_is_masked() -> None:
     """In the tag of the parent run."""
     prepare()
-    search_all(small_study(trials=4), Stores("password=zqx1"))
-    (parent,) = runs_by_kind("small")["study"]
+    study = small_study(trials=4)
+    search_all(study, Stores("password=zqx1"))
+    (parent,) = mlflow_runs(study, "study")
     assert parent.data.tags["searchlib.optuna.storage"] == "password=***"
 
 
@@ -289,17 +290,21 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[str], dict[str, 
     return seen
 
 
+def given(started: list[tuple[list[str], dict[str, str]]], option: str) -> list[str]:
+    """What each of the servers has been given for an option."""
+    return [arguments[arguments.index(option) + 1] for arguments, _ in started]
+
+
 def test_ui_listens_on_this_machine_alone_unless_told_otherwise(started, monkeypatch: pytest.MonkeyPatch) -> None:
     told = CliRunner().invoke(cli, ["ui"])
     assert "Warning" not in told.output
-    hosts = [arguments[arguments.index("--host") + 1] for arguments, _ in started]
-    assert hosts == ["127.0.0.1"] * 2
+    assert given(started, "--host") == ["127.0.0.1"] * 2
     assert all("MLFLOW_SERVER_ALLOWED_HOSTS" not in environment for _, environment in started)
     started.clear()
     monkeypatch.setattr(servers, "_free_port", lambda host: 5005)  # no test listens on the network
     told = CliRunner().invoke(cli, ["ui", "--host", "0.0.0.0"])
     assert re.search(r"Warning: .*0\.0\.0\.0.*neither asks for a password.*read and change all results", told.output)
-    assert [arguments[arguments.index("--host") + 1] for arguments, _ in started] == ["0.0.0.0"] * 2
+    assert given(started, "--host") == ["0.0.0.0"] * 2
     environment = started[1][1]
     for name in ("localhost", "127.0.0.1", socket.gethostname()):
         assert f"{name}:5005" in environment["MLFLOW_SERVER_ALLOWED_HOSTS"].split(",")
@@ -314,7 +319,7 @@ def test_ui_listens_on_this_machine_alone_unless_told_otherwise(started, monkeyp
 def test_ui_listens_on_the_ports_that_were_named(started) -> None:
     ports = {name: servers._free_port("127.0.0.1") for name in ("--optuna-port", "--mlflow-port")}
     CliRunner().invoke(cli, ["ui", *(str(word) for pair in ports.items() for word in pair)])
-    assert [int(arguments[arguments.index("--port") + 1]) for arguments, _ in started] == [*ports.values()]
+    assert given(started, "--port") == [str(port) for port in ports.values()]
     started.clear()
     with socket.create_server(("127.0.0.1", 0)) as taken:
         number = taken.getsockname()[1]

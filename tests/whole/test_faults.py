@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support import blobs, prepare, runs_by_kind, search, search_all, stored, table, write_idx
+from support import blobs, mlflow_runs, prepare, search, search_all, stored, table, write_idx
 from support.faults import STUDY, assert_nothing_lost, assert_one_line, before_batch, uninterrupted
 
 from searchlib.analysis import study_status
@@ -274,12 +274,8 @@ def test_of_two_that_fetch_the_same_one_is_killed() -> None:
         assert all(hashlib.sha256(path.read_bytes()).digest() == whole[path.name] for path in there)
         return len(there)
 
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-
     def start(seconds: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [sys.executable, "-c", FETCH, seconds], stdout=subprocess.PIPE, text=True, env=environment
-        )
+        return subprocess.Popen([sys.executable, "-c", FETCH, seconds], stdout=subprocess.PIPE, text=True)
 
     first = start("60")
     assert first.stdout is not None
@@ -327,10 +323,9 @@ def test_a_clock_that_is_set_back(monkeypatch: pytest.MonkeyPatch) -> None:
         pass
     assert shift == [-7200.0]
     assert_nothing_lost()
-    runs = runs_by_kind(STUDY.name)
-    for found in [*runs["study"], *runs["trial"]]:
+    for found in mlflow_runs(STUDY):
         assert found.info.end_time >= found.info.start_time
-    for found in runs["trial"]:
+    for found in mlflow_runs(STUDY, "trial"):
         points = connect(None).get_metric_history(found.info.run_id, "train_loss")
         assert all(found.info.start_time <= point.timestamp <= found.info.end_time for point in points)
         assert found.info.end_time - found.info.start_time < 1000 * (clock() - began)

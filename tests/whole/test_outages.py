@@ -97,12 +97,13 @@ def in_the_middle_of_run(patch: pytest.MonkeyPatch, number: int, fault: Callable
 def test_a_tracking_server_that_goes_and_comes_back_costs_nothing(
     server: TrackingServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nor does an answer that is lost with it: the run that the server has made by then gets no second one."""
+    """Nor does an answer that is lost, to which MLflow's client asks again by itself: it makes no second run."""
 
     def restart() -> None:
         server.kill()
         threading.Timer(AWAY, server.start).start()
 
+    in_the_middle_of_run(monkeypatch, 2, lambda: None)
     in_the_middle_of_run(monkeypatch, 6, restart)
     before_batch(monkeypatch, -1, lambda: None)
     began = time.monotonic()

@@ -7,8 +7,6 @@ import pty
 import re
 import select
 import signal
-import subprocess
-import sys
 import time
 import urllib.request
 from collections.abc import Callable
@@ -16,7 +14,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
-from support import STORAGE, prepare, run, runs_by_kind, search_all, small_study, table
+from support import STORAGE, command, mlflow_runs, prepare, run, search_all, small_study, table
 from support.children import CHILDREN, preload, searchlib
 from support.command import write_study
 from support.faults import uninterrupted
@@ -71,11 +69,12 @@ def status_of_interrupted(process: BaseProcess, seconds: float = 60.0) -> int | 
 
 def assert_saved() -> None:
     """What is recorded is what an uninterrupted search would have; MLflow shows no run at work, and one for each."""
-    done = [row for row in table(small_study(name="asked")) if row[1] != "RUNNING"]
+    study = small_study(name="asked")
+    done = [row for row in table(study) if row[1] != "RUNNING"]
     assert len(done) >= 4
-    runs = runs_by_kind("asked")
-    assert [parent.info.status for parent in runs["study"]] == ["KILLED"]
-    assert sorted(int(found.data.tags["optuna.trial_number"]) for found in runs["trial"]) == [row[0] for row in done]
+    assert [parent.info.status for parent in mlflow_runs(study, "study")] == ["KILLED"]
+    numbers = sorted(int(found.data.tags["optuna.trial_number"]) for found in mlflow_runs(study, "trial"))
+    assert numbers == [row[0] for row in done]
     assert [row for row in done if row[0] < 12] == uninterrupted()[: len(done)]
 
 
@@ -122,8 +121,7 @@ Stores.count_trials = count
 def test_an_interrupt_within_a_library_s_exec_of_a_string_is_one() -> None:
     """Of which Python remembers that nobody handled it, and would end by SIGINT."""
     Path("asked.py").write_text('exec("import os, signal\\nos.kill(os.getpid(), signal.SIGTERM)\\nwhile True: pass")\n')
-    command = [sys.executable, "-m", "searchlib", "optimize", "--study", "asked.py"]
-    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    ended = command.searchlib("optimize", "--study", "asked.py")
     assert (ended.returncode, ended.stderr) == (130, "\nInterrupted: what was recorded is saved\n")
 
 
@@ -190,9 +188,7 @@ def test_a_pipe_whose_reader_has_gone() -> None:
     """As by ``| head -1``: like Ctrl-C. A process of its own, as Python complains of such a pipe at its very end."""
     write_study(("trials=12", "trials=4000"))
     prepare()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "searchlib", *OPTIMIZE], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    process = command.start(*OPTIMIZE)
     assert process.stdout is not None
     assert process.stderr is not None
     assert "trials" in process.stdout.readline()
