@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import html
 import io
 import os
 import re
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pandas
 import pytest
+import torch
 from support import prepare, small_study, write_idx
 from support.command import write_study
 from support.packages import graph, room
@@ -34,7 +36,7 @@ def everything(folder: Path) -> dict[str, tuple[int, int]]:
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Result, str]:
+def answered(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Result, str]:
     """A folder, the result of a study that was answered there, and what was printed."""
     folder = tmp_path_factory.mktemp("library")
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()) as printed:
@@ -45,10 +47,15 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Result, st
     return folder, done, printed.getvalue()
 
 
-def test_optimize_answers_the_study(finished: tuple[Path, Result, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    folder, done, printed = finished
-    monkeypatch.chdir(folder)
-    assert "8/8 trials" in printed
+@pytest.fixture
+def done(answered: tuple[Path, Result, str], monkeypatch: pytest.MonkeyPatch) -> Result:
+    """The result of that study; the working folder is its own."""
+    monkeypatch.chdir(answered[0])
+    return answered[1]
+
+
+def test_optimize_answers_the_study(done: Result, answered: tuple[Path, Result, str]) -> None:
+    assert "8/8 trials" in answered[2]
     assert done.complete
     assert done.test is not None
     assert repr(done) == "<Result of study 'small': 8 of 8 trials>"
@@ -56,11 +63,7 @@ def test_optimize_answers_the_study(finished: tuple[Path, Result, str], monkeypa
     assert done.answer in done.page.read_text()
 
 
-def test_a_result_is_what_the_commands_print(
-    finished: tuple[Path, Result, str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder, done, _ = finished
-    monkeypatch.chdir(folder)
+def test_a_result_is_what_the_commands_print(done: Result) -> None:
     study = small_study(**SMALL)
     printed = statistics(study, Stores())
     assert {**done.findings.to_json(), "published": []} == printed
@@ -77,14 +80,8 @@ def test_a_result_is_what_the_commands_print(
     assert all(figure.data for figure in done.figures.values())
 
 
-def test_the_champion_is_the_network_that_was_evaluated(
-    finished: tuple[Path, Result, str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_champion_is_the_network_that_was_evaluated(done: Result) -> None:
     """Its accuracy on the validation split, from raw images, is the one that its trial has."""
-    import torch
-
-    folder, done, _ = finished
-    monkeypatch.chdir(folder)
     assert done.test is not None
     rows = done.trials
     own = rows[(rows["source"] == done.test.trial) & (rows["replicate"] == done.test.replicate)]
@@ -96,13 +93,7 @@ def test_the_champion_is_the_network_that_was_evaluated(
     assert own["value"].tolist() == [pytest.approx(float(accuracy))]
 
 
-def test_a_result_shows_the_report_in_a_notebook(
-    finished: tuple[Path, Result, str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import html
-
-    folder, done, _ = finished
-    monkeypatch.chdir(folder)
+def test_a_result_shows_the_report_in_a_notebook(done: Result) -> None:
     found = re.fullmatch(r'<iframe srcdoc="([^"]*)" style="[^"]*"></iframe>', done._repr_html_())
     assert found is not None
     page = html.unescape(found[1])
@@ -110,26 +101,18 @@ def test_a_result_shows_the_report_in_a_notebook(
     assert "Which of two?" in page
 
 
-def test_result_reads_what_is_stored_and_creates_nothing(
-    finished: tuple[Path, Result, str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder, done, _ = finished
-    monkeypatch.chdir(folder)
-    before = everything(folder)
+def test_result_reads_what_is_stored_and_creates_nothing(done: Result) -> None:
+    before = everything(Path())
     found = searchlib.result(small_study(**SMALL))
     assert found.page is None
     assert (found.test, found.status, found.findings) == (done.test, done.status, done.findings)
     assert set(found.figures) == set(done.figures)
     assert found.champion(found.champion.module[1].weight.new_zeros(1, 6, 6)).shape == (1, 3)
-    after = everything(folder)
+    after = everything(Path())
     assert {name for name in after if after[name] != before.get(name)} <= {"mlflow.db-shm", "mlflow.db-wal"}
 
 
-def test_optimize_again_trains_nothing(
-    finished: tuple[Path, Result, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    folder, done, _ = finished
-    monkeypatch.chdir(folder)
+def test_optimize_again_trains_nothing(done: Result, capsys: pytest.CaptureFixture[str]) -> None:
     again = searchlib.optimize(small_study(**SMALL))
     assert capsys.readouterr().out == ""
     assert again.test == done.test
@@ -153,12 +136,9 @@ def test_what_is_unfinished_is_resumed_and_evaluated_at_its_end(capsys: pytest.C
         for name, place in places.items():
             patch.setenv(name, place)
         stopped = searchlib.optimize("asked", timeout=1e-9, progress=False)
-        assert not stopped.complete
-        assert stopped.test is None
+        assert (stopped.complete, stopped.test) == (False, None)
         part = searchlib.optimize("asked", trials=4, evaluate=False, progress=False)
-        assert part.complete
-        assert part.test is None
-        assert len(part.trials) == 4
+        assert (part.complete, part.test, len(part.trials)) == (True, None, 4)
     assert capsys.readouterr().out == ""
     assert not Path("optuna.journal").exists()
     assert not Path("mlflow.db").exists()
@@ -193,9 +173,9 @@ print(result, flush=True)
 """
 
 
-def script(trials: int) -> subprocess.Popen[str]:
+def script(trials: int, source: str = SCRIPT) -> subprocess.Popen[str]:
     """A script that asks a question, without a guard for its main part; its network is a function of its own."""
-    Path("script.py").write_text(SCRIPT)
+    Path("script.py").write_text(source)
     return subprocess.Popen(
         [sys.executable, "script.py"],
         stdout=subprocess.PIPE,
@@ -223,12 +203,9 @@ def test_a_script_needs_no_guard_and_says_what_an_interrupt_leaves() -> None:
     assert (process.returncode, errors) == (0, "")
     assert out.count("begun") == 1, "nothing imported the script again"
     assert out.endswith(f"<Result of study 'script': {target} of {target} trials>\n")
-    Path("script.py").write_text(SCRIPT.replace("HIDDEN = 8", "HIDDEN = 16"))
-    changed = subprocess.run(
-        [sys.executable, "script.py"], capture_output=True, text=True, check=False, env={**os.environ, "TRIALS": "9999"}
-    )
-    assert "study 'script' has changed since its first trial (code: " in changed.stderr
-    assert "give it another name to start again" in changed.stderr
+    _, errors = script(9999, SCRIPT.replace("HIDDEN = 8", "HIDDEN = 16")).communicate(timeout=120)
+    assert "study 'script' has changed since its first trial (code: " in errors
+    assert "give it another name to start again" in errors
 
 
 REFUSED = [
@@ -253,8 +230,7 @@ def test_bad_input_is_one_line(call, expected: str) -> None:
     assert {path.name for path in Path().iterdir()} == {"studies"}, "nothing was created"
 
 
-def test_a_result_of_another_study_is_refused(finished: tuple[Path, Result, str], monkeypatch) -> None:
-    monkeypatch.chdir(finished[0])
+def test_a_result_of_another_study_is_refused(done: Result) -> None:
     with pytest.raises(StudyError, match="has changed since its first trial .*give it another name"):
         searchlib.result(small_study(**SMALL, seed=1))
     with pytest.raises(StorageError, match="has not begun"):

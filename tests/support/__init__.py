@@ -5,15 +5,18 @@ from __future__ import annotations
 import functools
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import optuna
-from mlflow.entities import Run
 
 from searchlib import MLP, Choice, LogUniform, Study, idx_dataset
 from searchlib.search import optimize as searching
 from searchlib.stores.mlflow_store import connect
 from searchlib.stores.stores import Stores
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
 
 STORAGE = "optuna.journal"
 TRAIN, TEST, SIDE, CLASSES = 240, 60, 6, 3
@@ -40,10 +43,10 @@ def write_idx(root: Path, *, parts: tuple[str, ...] = ("train", "t10k"), title: 
         (folder / f"{part}-labels-idx1-ubyte").write_bytes(idx_bytes(labels))
 
 
-def blobs():
-    return idx_dataset(
-        name="blobs", title="Blobs", classes=("low", "middle", "high"), shape=(SIDE, SIDE), train=TRAIN, test=TEST
-    )
+def blobs(**changes):
+    """The data set of these files."""
+    settings = {"classes": ("low", "middle", "high"), "shape": (SIDE, SIDE), "train": TRAIN, "test": TEST}
+    return idx_dataset(name="blobs", title="Blobs", **{**settings, **changes})
 
 
 def small_study(**changes) -> Study:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 from click.testing import CliRunner
@@ -30,25 +30,36 @@ STUDY = """
 """
 
 
-def write_study(*changes: tuple[str, str], name: str = "asked") -> Path:
-    text = STUDY.replace("\n    ", "\n")
+def study_text(*changes: tuple[str, str]) -> str:
+    text = textwrap.dedent(STUDY)
     for old, new in changes:
         assert old in text
         text = text.replace(old, new)
+    return text
+
+
+def write_study(*changes: tuple[str, str], name: str = "asked") -> Path:
     Path("studies").mkdir(exist_ok=True)
     path = Path(f"studies/{name}.py")
-    path.write_text(text)
+    path.write_text(study_text(*changes))
     return path
 
 
-def command(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "searchlib", *arguments]
-
-
-def searchlib(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command(*arguments), capture_output=True, text=True, timeout=240, env={**os.environ, **environment}
+def start(*arguments: str) -> subprocess.Popen[str]:
+    """The command in the background, open to Ctrl-C even where the tests themselves run with SIGINT ignored."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "searchlib", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
+
+
+def searchlib(*arguments: str) -> subprocess.CompletedProcess[str]:
+    process = start(*arguments)
+    output, errors = process.communicate(timeout=240)
+    return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
 
 
 def told(*arguments: str) -> str:
@@ -56,17 +67,6 @@ def told(*arguments: str) -> str:
     done = CliRunner().invoke(cli, arguments, catch_exceptions=False)
     assert done.exit_code == 0, done.output
     return done.stdout
-
-
-def start(*arguments: str, stderr: int = subprocess.PIPE) -> subprocess.Popen[str]:
-    """The command in the background, open to Ctrl-C even where the tests themselves run with SIGINT ignored."""
-    return subprocess.Popen(
-        command(*arguments),
-        stdout=subprocess.PIPE,
-        stderr=stderr,
-        text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
 
 
 def commands(group=cli, prefix=()):

@@ -16,7 +16,7 @@ from searchlib.search import recorder
 from searchlib.stores.mlflow_store import connect
 from searchlib.stores.stores import Stores
 from searchlib.stores.tracking import Tracker
-from support import run, small_study, stored, table
+from support import mlflow_runs, run, small_study, stored, table
 
 STUDY = small_study(trials=12)
 
@@ -54,11 +54,9 @@ def assert_nothing_lost(stores: Stores | None = None) -> None:
     assert table(STUDY, stores) == uninterrupted()
     study = stored(STUDY, stores)
     client = connect(stores.tracking_uri)
-    runs = client.search_runs([client.get_experiment_by_name(STUDY.name).experiment_id])
-    parents = [found for found in runs if found.data.tags["searchlib.kind"] == "study"]
-    assert [parent.info.status for parent in parents] == ["FINISHED"]
-    assert parents[0].info.run_id == study.user_attrs["mlflow_run_id"]
-    trials = {found.info.run_id: found for found in runs if found not in parents}
+    parents = [(found.info.run_id, found.info.status) for found in mlflow_runs(STUDY, "study", stores.tracking_uri)]
+    assert parents == [(study.user_attrs["mlflow_run_id"], "FINISHED")]
+    trials = {found.info.run_id: found for found in mlflow_runs(STUDY, "trial", stores.tracking_uri)}
     assert sorted(trials) == sorted(trial.user_attrs["mlflow_run_id"] for trial in study.trials)
     for trial in study.trials:
         found = trials[trial.user_attrs["mlflow_run_id"]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import io
 import json
 import os
@@ -15,14 +16,14 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from support import blobs, prepare, run, search_all, small_study, stored
-from support.command import write_study
+from support import blobs, mlflow_runs, prepare, run, search_all, small_study
+from support.command import told, write_study
 from support.packages import TREES, short
-from support.page import Page
+from support.page import Page, page_of
 from support.secrets import MARK, SECRETS
 from support.watched import watched
 
-from searchlib import Choice, Dataset
+from searchlib import Choice
 from searchlib.cli import servers
 from searchlib.cli.main import cli
 from searchlib.data import sources
@@ -30,9 +31,8 @@ from searchlib.data.idx_files import IdxFile
 from searchlib.errors import SearchlibError
 from searchlib.report.dashboard import note
 from searchlib.report.material import gather
-from searchlib.report.page import publish, render
+from searchlib.report.page import publish
 from searchlib.results.holdout import evaluate
-from searchlib.stores.mlflow_store import connect
 from searchlib.stores.stores import Stores
 from searchlib.stores.tracking import Tracker
 
@@ -64,14 +64,12 @@ def strings(value: Any) -> Iterator[str]:
             yield from strings(item)
 
 
-def assert_harmless(text: str) -> None:
-    """No element, attribute or script came in with the words, and the words are there to read."""
-    page = Page(text)
+def assert_harmless(page: Page) -> None:
+    """No element, attribute or script came in with the words."""
     assert not {"img", "iframe", "object", "embed"} & set(page.tags)
     assert [name for _, name, _ in page.attributes if name.startswith("on")] == []
     assert page.tags.count("script") == len(page.scripts) + 1, "two of code, the others with a name"
     assert "alert(1)" not in page.scripts["code"]
-    assert HOSTILE in page.text
     for name, script in page.scripts.items():
         for said in strings(json.loads(script)) if name.startswith("spec-") else ():
             assert not re.search(r"<(?!/?(b|i|br|sup|sub|extra)\s*/?>)", said), "plotly reads HTML in any text"
@@ -79,47 +77,32 @@ def assert_harmless(text: str) -> None:
 
 def test_a_study_full_of_hostile_words() -> None:
     """Question, values of a Choice, classes of the data set: in the page, the notes and the terminal."""
-    bars = blobs()
     study = small_study(
         question=HOSTILE,
-        dataset=Dataset(
-            name=HOSTILE, title="Blobs", classes=(HOSTILE, '"onload="alert(1)', "&lt;b&gt;"), shape=bars.shape,
-            scale=255.0, train=bars.train, test=bars.test,
-        ),
+        dataset=dataclasses.replace(blobs(), name=HOSTILE, classes=(HOSTILE, '"onload="alert(1)', "&lt;b&gt;")),
         scientific={"activation": Choice("relu", hostile_activation), "initializer": Choice("normal", "xavier_normal")},
         trials=8,
         replicates=2,
-    )  # fmt: skip
+    )
     run(study)
     evaluate(study, Stores())
     path, _ = publish(study, Stores())
-    text = path.read_text(encoding="utf-8")
-    assert_harmless(text)
-    assert "{{ 7*7 }}" in Page(text).text
+    page = Page(path.read_text(encoding="utf-8"))
+    assert_harmless(page)
+    assert HOSTILE in page.text
     words = note(gather(study, Stores()).findings)
     assert not re.search(r"(?<!\\)[<>]", words), "Markdown may hold HTML"
     assert not Path("NAME.html").exists()
-    runner = CliRunner()
-    Path("studies").mkdir()
-    Path("studies/other.py").write_text(
-        f"from searchlib import Study\nSTUDY = Study(question={HOSTILE!r}, dataset='digits')\n"
-    )
-    assert HOSTILE in runner.invoke(cli, ["list"]).output
+    write_study(('"Which of two?"', repr(HOSTILE)))
+    assert HOSTILE in told("list")
 
 
 def test_an_error_full_of_hostile_words() -> None:
     study = small_study(
         model=hostile_module, scientific={}, nuisance={"learning_rate": Choice(0.1, 0.2)}, sampler="grid", trials=2
     )
-    run(study)
-    trials = stored(study).trials
-    assert {trial.user_attrs["outcome"] for trial in trials} == {"failed"}
-    client = connect(None)
-    artifact = client.download_artifacts(trials[0].user_attrs["mlflow_run_id"], "traceback.txt")
-    assert HOSTILE in Path(artifact).read_text()
-    page = Page(render(gather(study, Stores())))
-    assert "img" not in page.tags
-    assert [name for _, name, _ in page.attributes if name.startswith("on")] == []
+    assert {trial.user_attrs["outcome"] for trial in run(study).trials} == {"failed"}
+    assert_harmless(page_of(study))
 
 
 # -------------------------------------------------------------------------------------------------- files outside
@@ -160,19 +143,6 @@ def test_nothing_is_written_outside_of_the_working_folder(tmp_path: Path, monkey
     known = {"optuna.journal", "mlflow.db", "mlruns", ".searchlib", "asked.html", "diagnose.html", "trials.parquet"}
     made = {path.name for path in work.iterdir()} - {"studies", "data"}
     assert {name for name in made if name.removesuffix(".flock") not in known} <= {"mlflow.db-shm", "mlflow.db-wal"}
-
-
-def test_stores_in_a_named_folder_leave_no_others(tmp_path: Path) -> None:
-    write_study(("trials=12,", "trials=4,"))
-    prepare()
-    Path("there").mkdir()
-    Path("mlflow.db").rename("there/mlflow.db")
-    places = ("--storage", "there/optuna.journal", "--tracking-uri", "sqlite:///there/mlflow.db")
-    done = watched(["optimize", *ASKED, "--no-evaluate", *places], log=tmp_path / "elsewhere.log")
-    assert done.codes == [0], done.output
-    made = {path.name for path in Path().iterdir()} - {"studies", "data", "elsewhere.log", "there"}
-    assert made <= {"asked.html", "mlruns", ".searchlib"}
-    assert (Path("there") / "optuna.journal").is_file()
 
 
 @pytest.mark.parametrize("name", ["../../evil", "/evil", "package/data/../../../evil"])
@@ -264,11 +234,9 @@ def test_secrets_in_what_a_library_says_are_not_shown() -> None:
 def test_what_is_recorded_of_a_storage_is_masked() -> None:
     """In the tag of the parent run."""
     prepare()
-    search_all(small_study(trials=4), Stores("password=zqx1"))
-    client = connect(None)
-    (parent,) = client.search_runs(
-        [client.get_experiment_by_name("small").experiment_id], "tags.`searchlib.kind` = 'study'"
-    )
+    study = small_study(trials=4)
+    search_all(study, Stores("password=zqx1"))
+    (parent,) = mlflow_runs(study, "study")
     assert parent.data.tags["searchlib.optuna.storage"] == "password=***"
 
 
@@ -294,14 +262,13 @@ def test_nothing_is_unpickled_or_evaluated() -> None:
 # ------------------------------------------------------------------------------------------------- the dashboards
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2", "localhost"])
-def test_what_this_machine_alone_reaches(host: str) -> None:
-    assert servers.is_private(host)
-
-
-@pytest.mark.parametrize("host", ["0.0.0.0", "10.1.2.3", "example.org", "::", ""])
-def test_what_others_may_reach(host: str) -> None:
-    assert not servers.is_private(host)
+@pytest.mark.parametrize(
+    ("host", "private"),
+    [*((host, True) for host in ("127.0.0.1", "127.0.0.2", "localhost")),
+     *((host, False) for host in ("0.0.0.0", "10.1.2.3", "example.org", "::", ""))],
+)  # fmt: skip
+def test_whether_this_machine_alone_reaches_an_address(host: str, private: bool) -> None:
+    assert servers.is_private(host) == private
 
 
 @pytest.fixture
@@ -323,17 +290,21 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[str], dict[str, 
     return seen
 
 
+def given(started: list[tuple[list[str], dict[str, str]]], option: str) -> list[str]:
+    """What each of the servers has been given for an option."""
+    return [arguments[arguments.index(option) + 1] for arguments, _ in started]
+
+
 def test_ui_listens_on_this_machine_alone_unless_told_otherwise(started, monkeypatch: pytest.MonkeyPatch) -> None:
     told = CliRunner().invoke(cli, ["ui"])
     assert "Warning" not in told.output
-    hosts = [arguments[arguments.index("--host") + 1] for arguments, _ in started]
-    assert hosts == ["127.0.0.1"] * 2
+    assert given(started, "--host") == ["127.0.0.1"] * 2
     assert all("MLFLOW_SERVER_ALLOWED_HOSTS" not in environment for _, environment in started)
     started.clear()
     monkeypatch.setattr(servers, "_free_port", lambda host: 5005)  # no test listens on the network
     told = CliRunner().invoke(cli, ["ui", "--host", "0.0.0.0"])
     assert re.search(r"Warning: .*0\.0\.0\.0.*neither asks for a password.*read and change all results", told.output)
-    assert [arguments[arguments.index("--host") + 1] for arguments, _ in started] == ["0.0.0.0"] * 2
+    assert given(started, "--host") == ["0.0.0.0"] * 2
     environment = started[1][1]
     for name in ("localhost", "127.0.0.1", socket.gethostname()):
         assert f"{name}:5005" in environment["MLFLOW_SERVER_ALLOWED_HOSTS"].split(",")
@@ -348,7 +319,7 @@ def test_ui_listens_on_this_machine_alone_unless_told_otherwise(started, monkeyp
 def test_ui_listens_on_the_ports_that_were_named(started) -> None:
     ports = {name: servers._free_port("127.0.0.1") for name in ("--optuna-port", "--mlflow-port")}
     CliRunner().invoke(cli, ["ui", *(str(word) for pair in ports.items() for word in pair)])
-    assert [int(arguments[arguments.index("--port") + 1]) for arguments, _ in started] == [*ports.values()]
+    assert given(started, "--port") == [str(port) for port in ports.values()]
     started.clear()
     with socket.create_server(("127.0.0.1", 0)) as taken:
         number = taken.getsockname()[1]

@@ -16,17 +16,17 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from support import SIDE, STORAGE, TEST, TRAIN, prepare, run, search, search_all, small_study, stored, table, write_idx
+from support import blobs, mlflow_runs, prepare, search, search_all, stored, table, write_idx
 from support.faults import STUDY, assert_nothing_lost, assert_one_line, before_batch, uninterrupted
 
 from searchlib.analysis import study_status
 from searchlib.data.datasets import fetch
-from searchlib.data.idx import idx_dataset
 from searchlib.data.idx_files import IdxFile
 from searchlib.data.sources import Folder
 from searchlib.errors import BusyError, DataError, IntegrityError, SearchlibError, StorageError
@@ -40,48 +40,60 @@ from searchlib.stores.tracking import Tracker
 # ------------------------------------------------------------------------------------------------------------- disks
 
 
-def mount(*arguments: str) -> None:
-    if shutil.which("mount") is None or subprocess.run(["mount", *arguments], capture_output=True).returncode:
-        pytest.skip("this user can't mount anything")
-
-
-class SmallDisk:
-    """A file system of a few megabytes."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.filler = folder, folder / "filler"
-
-    def fill(self) -> None:
-        with self.filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
-            while True:
-                file.write(bytes(65536))
-        assert not shutil.disk_usage(self.folder).free
-
-    def free(self) -> None:
-        self.filler.unlink()
+def mount(*arguments: str | Path) -> bool:
+    return (
+        shutil.which("mount") is not None and not subprocess.run(["mount", *arguments], capture_output=True).returncode
+    )
 
 
 @pytest.fixture
-def small_disk() -> Iterator[SmallDisk]:
+def disk() -> Iterator[Path]:
+    """A folder that is a file system of a few megabytes, where this user can mount one."""
     folder = Path("small").absolute()
     folder.mkdir()
-    mount("-t", "tmpfs", "-o", "size=8m", "none", str(folder))
+    mounted = mount("-t", "tmpfs", "-o", "size=8m", "none", folder)
+    yield folder
+    if mounted:
+        subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+@pytest.fixture
+def small_disk(disk: Path) -> Path:
+    if not disk.is_mount():
+        pytest.skip("this user can't mount anything")
+    return disk
+
+
+@contextlib.contextmanager
+def full(folder: Path) -> Iterator[None]:
+    """No space left in *folder*; where it is no file system of its own, no file anywhere grows beyond its largest."""
+    if folder.is_mount():
+        filler = folder / "filler"
+        with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+            while True:
+                file.write(bytes(65536))
+        assert not shutil.disk_usage(folder).free
+        yield
+        filler.unlink()
+        return
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    largest = max((path.stat().st_size for path in folder.iterdir()), default=0)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (largest + 1000, before[1]))
     try:
-        yield SmallDisk(folder)
+        yield
     finally:
-        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @contextlib.contextmanager
 def read_only(folder: Path) -> Iterator[None]:
     """No more writing into *folder*, for root neither."""
-    if os.geteuid() == 0:
-        mount("--bind", str(folder), str(folder))
+    if mount("--bind", folder, folder):
         try:
-            mount("-o", "remount,ro,bind", str(folder))
+            assert mount("-o", "remount,ro,bind", folder)
             yield
         finally:
-            subprocess.run(["umount", "--lazy", str(folder)], check=True)
+            subprocess.run(["umount", "--lazy", folder], check=True)
         return
     modes = {path: path.stat().st_mode for path in (folder, *folder.rglob("*"))}
     try:
@@ -119,97 +131,59 @@ def completed(stores: Stores) -> int:
     return [row[1] for row in table(STUDY, stores)].count("COMPLETE")
 
 
+NO_SPACE = "No space left", "disk is full", "disk I/O error", "File too large"
+NO_WRITING = "Read-only file system", "Permission denied", "readonly", "unable to open database"
+
+
 @pytest.mark.parametrize("store", STORES)
-def test_a_disk_that_fills_up(store: str, small_disk: SmallDisk) -> None:
-    stores = place(store, small_disk.folder)
-    with pytest.MonkeyPatch.context() as patch:
+@pytest.mark.parametrize(("fault", "expected"), [(full, NO_SPACE), (read_only, NO_WRITING)])
+def test_a_disk_that_takes_no_more(
+    fault: Callable[..., Any], expected: tuple[str, ...], store: str, disk: Path
+) -> None:
+    if fault is read_only and os.geteuid() == 0 and not disk.is_mount():
+        pytest.skip("root writes anywhere, and can't mount anything here")
+    stores = place(store, disk)
+    with pytest.MonkeyPatch.context() as patch, contextlib.ExitStack() as faults:
         # only trials that lead have artifacts, and the first batch has one that does
-        before_batch(patch, 1 if store == "artifacts" else 2, small_disk.fill)
+        before_batch(patch, 1 if store == "artifacts" else 2, lambda: faults.enter_context(fault(disk)))
         with pytest.raises(SearchlibError) as caught:
             finish(stores)
-    assert_one_line(caught.value, "No space left", "disk is full", "disk I/O error")
+    assert_one_line(caught.value, *expected)
     assert (store != "artifacts") <= completed(stores) < 12
-    small_disk.free()
     finish(stores)
     assert_nothing_lost(stores)
 
 
 @pytest.mark.parametrize("store", ["journal", "sqlite"])
-def test_a_disk_that_is_full_when_trials_are_asked(store: str, small_disk: SmallDisk) -> None:
+def test_a_disk_that_is_full_when_trials_are_asked(store: str, small_disk: Path) -> None:
     """They are created on another thread than they are recorded on."""
-    stores = place(store, small_disk.folder)
+    stores = place(store, small_disk)
     ask_round, asked = rounds.ask_round, itertools.count(1)
+    with pytest.MonkeyPatch.context() as patch, contextlib.ExitStack() as faults:
 
-    def ask(*arguments):
-        if next(asked) == 2:
-            small_disk.fill()
-        return ask_round(*arguments)
+        def ask(*arguments):
+            if next(asked) == 2:
+                faults.enter_context(full(small_disk))
+            return ask_round(*arguments)
 
-    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rounds, "ask_round", ask)
         patch.setattr(Recorder, "put", lambda recorder, record: recorder.check())  # it would be the first to fail
         with pytest.raises(StorageError) as caught:
             finish(stores)
     assert_one_line(caught.value, "fails (No space left", "fails (database or disk is full", "fails (disk I/O error")
-    small_disk.free()
     finish(stores)
     assert_nothing_lost(stores)
 
 
-@pytest.mark.parametrize("store", STORES)
-def test_a_disk_that_becomes_read_only(store: str) -> None:
-    folder = Path("apart").absolute()
-    folder.mkdir()
-    stores = place(store, folder)
-    with pytest.MonkeyPatch.context() as patch, contextlib.ExitStack() as fault:
-        before_batch(patch, 1 if store == "artifacts" else 2, lambda: fault.enter_context(read_only(folder)))
-        with pytest.raises(SearchlibError) as caught:
-            finish(stores)
-    assert_one_line(caught.value, "Read-only file system", "Permission denied", "readonly", "unable to open database")
-    assert completed(stores) < 12
-    finish(stores)
-    assert_nothing_lost(stores)
-
-
-@contextlib.contextmanager
-def file_size_limit(size: int) -> Iterator[None]:
-    """No file grows beyond *size* bytes: a full disk for whoever can't mount one."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
-@pytest.mark.parametrize("store", ["journal", "mlflow.db"])
-def test_files_that_grow_no_more(store: str) -> None:
-    prepare()
-    if store == "journal":  # the largest of all files, by a study that has nothing to do with it
-        run(small_study(name="other", trials=1))
-        stored(small_study(name="other")).set_user_attr("large", "x" * 3_000_000)
-    path = Path({"journal": STORAGE, "mlflow.db": "mlflow.db"}[store])
-    with pytest.MonkeyPatch.context() as patch, contextlib.ExitStack() as fault:
-        before_batch(patch, 2, lambda: fault.enter_context(file_size_limit(path.stat().st_size + 1000)))
-        with pytest.raises(SearchlibError) as caught:
-            finish(Stores())
-    assert_one_line(caught.value, "File too large", "disk I/O error", "disk is full")
-    assert 0 < completed(Stores()) < 12
-    finish(Stores())
-    assert_nothing_lost()
-
-
-def test_a_study_is_locked_on_a_full_disk_too(small_disk: SmallDisk) -> None:
+def test_a_study_is_locked_on_a_full_disk_too(small_disk: Path) -> None:
     """Who holds it can't be noted; that costs the holder nothing, and the next one either."""
-    journal = str(small_disk.folder / "optuna.journal")
+    journal = str(small_disk / "optuna.journal")
     with Stores(journal).lock("s", "optimize"):
         pass
-    small_disk.fill()
-    with Stores(journal).lock("s", "optimize") as lock:
+    with full(small_disk), Stores(journal).lock("s", "optimize") as lock:
         assert lock.path.read_text() == ""
         with pytest.raises(BusyError), Stores(journal).lock("s", "optimize"):
             pass
-    small_disk.free()
     with Stores(journal).lock("s", "optimize") as lock:
         assert str(os.getpid()) in lock.path.read_text()
 
@@ -217,24 +191,14 @@ def test_a_study_is_locked_on_a_full_disk_too(small_disk: SmallDisk) -> None:
 # -------------------------------------------------------------------------------------------------------------- data
 
 
-def tiny(*sources: Folder, **settings):
-    return idx_dataset(
-        name="blobs", title="Blobs", classes=("low", "middle", "high"), shape=(SIDE, SIDE), train=TRAIN, test=TEST,
-        sources=sources, **settings,
-    )  # fmt: skip
-
-
-def test_a_disk_that_is_full_when_data_are_fetched(small_disk: SmallDisk) -> None:
+def test_a_disk_that_is_full_when_data_are_fetched(small_disk: Path) -> None:
     write_idx(Path("elsewhere"))
-    source = Folder(Path("elsewhere/Blobs/raw").absolute())
-    small_disk.fill()
-    with pytest.raises(DataError, match=r"can't be written \(No space left on device\).*free space") as caught:
-        fetch(tiny(source), small_disk.folder)
-    assert "\n" not in str(caught.value)
-    raw = small_disk.folder / "Blobs/raw"
-    assert {path.name for path in raw.iterdir()} <= {".lock"}, "nothing half-written"
-    small_disk.free()
-    assert len(fetch(tiny(source), small_disk.folder)) == 4
+    dataset = blobs(sources=[Folder(Path("elsewhere/Blobs/raw").absolute())])
+    expected = r"^[^\n]*can't be written \(No space left on device\)[^\n]*free space[^\n]*$"
+    with full(small_disk), pytest.raises(DataError, match=expected):
+        fetch(dataset, small_disk)
+    assert {path.name for path in (small_disk / "Blobs/raw").iterdir()} <= {".lock"}, "nothing half-written"
+    assert len(fetch(dataset, small_disk)) == 4
 
 
 MEDDLE = """
@@ -310,12 +274,8 @@ def test_of_two_that_fetch_the_same_one_is_killed() -> None:
         assert all(hashlib.sha256(path.read_bytes()).digest() == whole[path.name] for path in there)
         return len(there)
 
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-
     def start(seconds: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [sys.executable, "-c", FETCH, seconds], stdout=subprocess.PIPE, text=True, env=environment
-        )
+        return subprocess.Popen([sys.executable, "-c", FETCH, seconds], stdout=subprocess.PIPE, text=True)
 
     first = start("60")
     assert first.stdout is not None
@@ -347,7 +307,7 @@ def test_of_two_that_fetch_the_same_one_is_killed() -> None:
 def test_a_clock_that_is_set_back(monkeypatch: pytest.MonkeyPatch) -> None:
     """By an hour, while stacks train: nothing ends before it began, and the latest figure is the last one written."""
     prepare()
-    expected = uninterrupted()
+    uninterrupted()  # by the true clock
     clock, shift = time.time, [0.0]
     monkeypatch.setattr(time, "time", lambda: clock() + shift[0])
     began = clock()
@@ -362,15 +322,13 @@ def test_a_clock_that_is_set_back(monkeypatch: pytest.MonkeyPatch) -> None:
     for _ in steps:
         pass
     assert shift == [-7200.0]
-    assert table(STUDY) == expected
     assert_nothing_lost()
-    client = connect(None)
-    for found in client.search_runs([client.get_experiment_by_name(STUDY.name).experiment_id]):
+    for found in mlflow_runs(STUDY):
         assert found.info.end_time >= found.info.start_time
-        if found.data.tags["searchlib.kind"] == "trial":
-            points = client.get_metric_history(found.info.run_id, "train_loss")
-            assert all(found.info.start_time <= point.timestamp <= found.info.end_time for point in points)
-            assert found.info.end_time - found.info.start_time < 1000 * (clock() - began)
+    for found in mlflow_runs(STUDY, "trial"):
+        points = connect(None).get_metric_history(found.info.run_id, "train_loss")
+        assert all(found.info.start_time <= point.timestamp <= found.info.end_time for point in points)
+        assert found.info.end_time - found.info.start_time < 1000 * (clock() - began)
     with Tracker(STUDY, Stores()) as tracker:
         parent = open_parent(tracker, stored(STUDY))
         log_summary(tracker, {"figure": 1.0}, tags={})

@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 from optuna.storages import RDBStorage
-from support import STORAGE, empty_mlflow_store, search, search_all, table, write_idx
+from support import STORAGE, empty_mlflow_store, prepare, search, search_all, table, write_idx
 from support.children import CHILDREN, preload, serve_mlflow
 from support.faults import STUDY, assert_nothing_lost, assert_one_line, before_batch, uninterrupted
 
@@ -97,10 +97,13 @@ def in_the_middle_of_run(patch: pytest.MonkeyPatch, number: int, fault: Callable
 def test_a_tracking_server_that_goes_and_comes_back_costs_nothing(
     server: TrackingServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Nor does an answer that is lost, to which MLflow's client asks again by itself: it makes no second run."""
+
     def restart() -> None:
         server.kill()
         threading.Timer(AWAY, server.start).start()
 
+    in_the_middle_of_run(monkeypatch, 2, lambda: None)
     in_the_middle_of_run(monkeypatch, 6, restart)
     before_batch(monkeypatch, -1, lambda: None)
     began = time.monotonic()
@@ -122,13 +125,6 @@ def test_a_tracking_server_that_stays_away_ends_the_search(
     assert 0 < [row[1] for row in table(STUDY)].count("COMPLETE") < 6, "the batches before are there"
     server.start()
     server.wait()
-    search_all(STUDY, Stores(tracking_uri=server.uri))
-    assert_nothing_lost(Stores(tracking_uri=server.uri))
-
-
-def test_an_answer_that_is_lost_makes_no_second_run(server: TrackingServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """MLflow's client asks again by itself; the server has made a run by then."""
-    in_the_middle_of_run(monkeypatch, 2, lambda: None)
     search_all(STUDY, Stores(tracking_uri=server.uri))
     assert_nothing_lost(Stores(tracking_uri=server.uri))
 
@@ -159,6 +155,18 @@ class Postgres:
 
     def stop(self) -> None:
         self._run("pg_ctl", "-w", "-m", "immediate", "stop")
+
+    def restart(self) -> None:
+        self.stop()
+        self.start()
+
+    def end_connections(self, which: str) -> int:
+        """Break those that fulfil an SQL condition; how many there were."""
+        import psycopg
+
+        sql = f"SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND {which}"
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            return len(connection.execute(sql).fetchall())
 
     def _run(self, program: str, *arguments: str) -> None:
         folder = binaries()
@@ -191,12 +199,12 @@ def postgres() -> Iterator[Postgres]:
 
 
 @pytest.fixture
-def shared(postgres: Postgres) -> Iterator[Postgres]:
-    """PostgreSQL with an empty storage, its data and MLflow's store ready."""
+def shared(postgres: Postgres, monkeypatch: pytest.MonkeyPatch) -> Iterator[Postgres]:
+    """PostgreSQL with an empty storage, its data and MLflow's store ready; who holds a lock looks after it often."""
     import optuna
 
-    write_idx(Path("data"))
-    Path("mlflow.db").write_bytes(empty_mlflow_store())
+    monkeypatch.setattr(locks, "CHECK_SECONDS", 0.0)
+    prepare()
     yield postgres
     for name in optuna.get_all_study_names(open_storage(postgres.url)):
         optuna.delete_study(study_name=name, storage=open_storage(postgres.url))
@@ -207,7 +215,6 @@ def test_postgresql_that_is_restarted_costs_nothing(shared: Postgres, monkeypatc
         shared.stop()
         threading.Timer(AWAY, shared.start).start()
 
-    monkeypatch.setattr(locks, "CHECK_SECONDS", 0.0)
     before_batch(monkeypatch, 2, restart)
     search_all(STUDY, Stores(shared.url))
     assert_nothing_lost(Stores(shared.url))
@@ -215,21 +222,13 @@ def test_postgresql_that_is_restarted_costs_nothing(shared: Postgres, monkeypatc
 
 def test_connections_that_break_again_and_again_cost_nothing(shared: Postgres, monkeypatch: pytest.MonkeyPatch) -> None:
     """In the middle of whatever is asked or written just then."""
-    import psycopg
-
-    monkeypatch.setattr(locks, "CHECK_SECONDS", 0.0)
     before_batch(monkeypatch, -1, lambda: None)
     over, broken = threading.Event(), 0
 
     def breaker() -> None:
         nonlocal broken
-        with psycopg.connect(shared.url, autocommit=True) as connection:
-            while not over.wait(0.25):
-                cursor = connection.execute(
-                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-                    "WHERE usename = 'searchlib' AND pid <> pg_backend_pid() AND backend_type = 'client backend'"
-                )
-                broken += len(cursor.fetchall())
+        while not over.wait(0.25):
+            broken += shared.end_connections("usename = 'searchlib' AND backend_type = 'client backend'")
 
     thread = threading.Thread(target=breaker)
     steps = search(STUDY, Stores(shared.url))
@@ -249,7 +248,6 @@ def test_postgresql_that_dies_once_it_has_done_it_does_it_once(
     shared: Postgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It commits, and is gone before it says so: at each new trial, and at every third of the other writes."""
-    import psycopg
     from sqlalchemy.engine.default import DefaultDialect
 
     deaths, commits, commit, prepare = 0, 0, DefaultDialect.do_commit, RDBStorage._get_prepared_new_trial
@@ -268,8 +266,7 @@ def test_postgresql_that_dies_once_it_has_done_it_does_it_once(
         if commits % 3 == 0:
             deaths += 1
             ours = connection.driver_connection
-            with psycopg.connect(shared.url, autocommit=True) as other:
-                other.execute("SELECT pg_terminate_backend(%s, 5000)", [ours.info.backend_pid])
+            shared.end_connections(f"pid = {ours.info.backend_pid}")
             ours.execute("SELECT 1")  # it raises what the loss of a connection raises
 
     with monkeypatch.context() as patch:
@@ -283,12 +280,9 @@ def test_postgresql_that_dies_once_it_has_done_it_does_it_once(
 
 def test_a_lock_that_another_host_has_taken_stays_lost(shared: Postgres) -> None:
     """Also when that one has gone, and though the server answers: the trials may be others by now."""
-    import psycopg
-
     first, second = (databases.AdvisoryLock(shared.url, "a study") for _ in range(2))
     assert first.acquire("the first") is None
-    with psycopg.connect(shared.url, autocommit=True) as other:
-        other.execute("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE application_name='the first'")
+    assert shared.end_connections("application_name = 'the first'") == 1
     assert second.acquire("the second") is None
     assert [first.check(), first.check()] == ["the second", "the second"]
     second.release()
@@ -320,7 +314,6 @@ def on_host(name: str, patch: pytest.MonkeyPatch, url: str, study: str = "s") ->
 
 
 def test_one_coordinator_a_study_across_hosts(shared: Postgres, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(locks, "CHECK_SECONDS", 0.0)
     url = shared.url
     with on_host("ada", monkeypatch, url) as first:
         holder = rf"process {os.getpid()} on ada \(optimize\) since \d{{4}}-\d\d-\d\dT[\d:+-]+; wait for it"
@@ -328,13 +321,11 @@ def test_one_coordinator_a_study_across_hosts(shared: Postgres, monkeypatch: pyt
             pass
         with on_host("bob", monkeypatch, url, "another"):
             first.check()
-        shared.stop()
-        shared.start()
+        shared.restart()
         first.check()  # the server forgot; it's taken again
         with pytest.raises(BusyError, match="on ada"), on_host("bob", monkeypatch, url):
             pass
-        shared.stop()
-        shared.start()
+        shared.restart()
         with on_host("bob", monkeypatch, url), pytest.raises(BusyError, match=r"on bob \(optimize\)"):
             first.check()
     with on_host("bob", monkeypatch, url):
@@ -342,11 +333,9 @@ def test_one_coordinator_a_study_across_hosts(shared: Postgres, monkeypatch: pyt
 
 
 def test_the_search_ends_when_another_host_has_taken_over(shared: Postgres, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(locks, "CHECK_SECONDS", 0.0)
     steps = search(STUDY, Stores(shared.url))
     next(steps)
-    shared.stop()
-    shared.start()
+    shared.restart()
     with on_host("bob", monkeypatch, shared.url, STUDY.name), pytest.raises(BusyError, match="on bob"):
         for _ in steps:
             pass

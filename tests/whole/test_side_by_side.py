@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from support import empty_mlflow_store, write_idx
+from support import prepare
 from support.killing import STORAGES, VARIANTS, Folder, finish, first_step, live, start
 
 from benchmarks.comparing import DELETED, differences
@@ -19,8 +19,7 @@ SOON = 1.0  # seconds in which a refusal comes
 
 def test_a_second_search_is_refused_and_takes_over_when_the_first_is_dead(tmp_path: Path) -> None:
     endless = {"trials": 4, "fixed": {"momentum": 0.9, "epochs": 100_000}}
-    write_idx(tmp_path / "data")
-    (tmp_path / "mlflow.db").write_bytes(empty_mlflow_store())
+    prepare(folder=tmp_path)
     first = start(first_step, tmp_path, endless, "data", "first.json")
     wait_for(tmp_path / "first.json")
 
@@ -54,9 +53,9 @@ def test_studies_side_by_side_in_the_same_new_stores(storage: str, tmp_path: Pat
     alone = Folder(tmp_path / "alone", "balanced", storage)
     assert alone.live()
     together = tmp_path / "together"
-    write_idx(together / "data")
-    if storage == "sqlite":  # for the other, MLflow's tables are made in the middle of it
-        (together / "mlflow.db").write_bytes(empty_mlflow_store())
+    prepare(folder=together)
+    if storage != "sqlite":  # then MLflow's tables are made in the middle of it
+        (together / "mlflow.db").unlink()
     names = [f"small{number}" for number in range(SIDE_BY_SIDE)]
     processes = [
         start(live, together, {**VARIANTS["balanced"], "name": name}, STORAGES[storage], False, None, False)

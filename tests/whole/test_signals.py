@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import functools
 import os
 import pty
 import re
 import select
 import signal
-import subprocess
-import sys
-import tempfile
 import time
 import urllib.request
 from collections.abc import Callable
@@ -19,11 +14,11 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
-from support import STORAGE, prepare, run, search_all, small_study, table
+from support import STORAGE, command, mlflow_runs, prepare, run, search_all, small_study, table
 from support.children import CHILDREN, preload, searchlib
 from support.command import write_study
+from support.faults import uninterrupted
 
-from searchlib.stores.mlflow_store import connect
 from searchlib.stores.stores import Stores
 
 OPTIMIZE = ["optimize", "--study", "asked"]
@@ -72,26 +67,15 @@ def status_of_interrupted(process: BaseProcess, seconds: float = 60.0) -> int | 
     return process.exitcode
 
 
-@functools.cache
-def uninterrupted() -> list[tuple]:
-    """The first eight trials."""
-    study = small_study(name="asked", trials=8)
-    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
-        run(study)
-        return table(study)
-
-
 def assert_saved() -> None:
     """What is recorded is what an uninterrupted search would have; MLflow shows no run at work, and one for each."""
-    done = [row for row in table(small_study(name="asked")) if row[1] != "RUNNING"]
+    study = small_study(name="asked")
+    done = [row for row in table(study) if row[1] != "RUNNING"]
     assert len(done) >= 4
-    client = connect(None)
-    runs = client.search_runs([client.get_experiment_by_name("asked").experiment_id])
-    parents = [found for found in runs if found.data.tags["searchlib.kind"] == "study"]
-    assert [parent.info.status for parent in parents] == ["KILLED"]
-    numbers = sorted(int(found.data.tags["optuna.trial_number"]) for found in runs if found not in parents)
+    assert [parent.info.status for parent in mlflow_runs(study, "study")] == ["KILLED"]
+    numbers = sorted(int(found.data.tags["optuna.trial_number"]) for found in mlflow_runs(study, "trial"))
     assert numbers == [row[0] for row in done]
-    assert [row for row in done if row[0] < 8] == uninterrupted()[: len(done)]
+    assert [row for row in done if row[0] < 12] == uninterrupted()[: len(done)]
 
 
 def test_a_signal_while_the_last_results_are_written() -> None:
@@ -137,8 +121,7 @@ Stores.count_trials = count
 def test_an_interrupt_within_a_library_s_exec_of_a_string_is_one() -> None:
     """Of which Python remembers that nobody handled it, and would end by SIGINT."""
     Path("asked.py").write_text('exec("import os, signal\\nos.kill(os.getpid(), signal.SIGTERM)\\nwhile True: pass")\n')
-    command = [sys.executable, "-m", "searchlib", "optimize", "--study", "asked.py"]
-    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    ended = command.searchlib("optimize", "--study", "asked.py")
     assert (ended.returncode, ended.stderr) == (130, "\nInterrupted: what was recorded is saved\n")
 
 
@@ -205,9 +188,7 @@ def test_a_pipe_whose_reader_has_gone() -> None:
     """As by ``| head -1``: like Ctrl-C. A process of its own, as Python complains of such a pipe at its very end."""
     write_study(("trials=12", "trials=4000"))
     prepare()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "searchlib", *OPTIMIZE], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    process = command.start(*OPTIMIZE)
     assert process.stdout is not None
     assert process.stderr is not None
     assert "trials" in process.stdout.readline()
@@ -246,9 +227,13 @@ def answers(address: str) -> bool:
     return True
 
 
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
-def test_no_server_outlives_the_command_that_started_it(name: str) -> None:
-    process = start(["ui"], trap=QUICK_SERVERS)
+@pytest.mark.parametrize(
+    ("name", "trap"), [("SIGINT", ""), ("SIGTERM", QUICK_SERVERS), ("SIGHUP", QUICK_SERVERS)], ids=lambda one: one[:7]
+)
+def test_no_server_outlives_the_command_that_started_it(name: str, trap: str) -> None:
+    """Once the dashboards themselves, which take seconds; they answer until the signal comes."""
+    run(small_study(name="asked", trials=4))
+    process = start(["ui", "--study", "asked"], trap=trap)
     until(lambda: "Ctrl-C stops both" in said("out"), process)
     addresses = re.findall(r"http://127\.0\.0\.1:\d+", said("out"))
     assert len(addresses) == 2
