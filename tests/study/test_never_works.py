@@ -17,15 +17,15 @@ def study(**changes: Any) -> Study:
 @pytest.mark.parametrize(
     ("condition", "active"),
     [
-        ((16, 8), {"16-8"}),
-        (16, {"16"}),
-        ([(16,), (16, 8)], {"16", "16-8"}),
-        ([16, (16, 8)], {"16", "16-8"}),
-        ("16-8", {"16-8"}),
+        ((16, 8), ["16-8"]),
+        (16, ["16"]),
+        ([(16,), (16, 8)], ["16", "16-8"]),
+        ([16, (16, 8)], ["16", "16-8"]),
+        ("16-8", ["16-8"]),
     ],
     ids=str,
 )
-def test_a_condition_on_widths_reads_as_widths_do(condition: Any, active: set[str]) -> None:
+def test_a_condition_on_widths_reads_as_widths_do(condition: Any, active: list[str]) -> None:
     made = study(
         scientific={"hidden": Choice((16,), (16, 8), (4,))},
         nuisance={"learning_rate": LogUniform(0.1, 1.0).when(hidden=condition)},
