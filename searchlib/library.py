@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from searchlib.analysis import Findings, Status, analyze, study_status
 from searchlib.errors import SearchlibError, StudyError
-from searchlib.stores import StoredStudy, Stores
+from searchlib.stores import StoredStudy, Stores, without_autologging
 from searchlib.study import Study, TestResult, identified, load_study
 
 if TYPE_CHECKING:
@@ -63,7 +63,8 @@ class Result:
     @cached_property
     def findings(self) -> Findings:
         """Cells, comparisons, winner, effects and importances, as frozen dataclasses."""
-        return analyze(self.study, self.stored)
+        with without_autologging():
+            return analyze(self.study, self.stored)
 
     @property
     def complete(self) -> bool:

@@ -6,10 +6,11 @@ from searchlib.analysis.published import PublishedFinding, beside_published, pub
 from searchlib.analysis.race import looks, next_runs
 from searchlib.analysis.standing import best_trial, cells, champion, claimed_or_leading, outcome, possible_champions
 from searchlib.analysis.statistics import proportion_interval, r_squared
-from searchlib.analysis.status import Status, study_status
+from searchlib.analysis.status import FailedCell, Status, study_status
 
 __all__ = [
     "CellFinding",
+    "FailedCell",
     "Findings",
     "PublishedFinding",
     "Status",

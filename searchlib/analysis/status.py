@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -13,9 +13,11 @@ from searchlib.analysis.standing import (
     TrialCounts,
     best_trial,
     cells,
+    outcome,
     outcome_counts,
     race_is_over,
     replicate_values,
+    trials_by_cell,
 )
 from searchlib.study import Ledger, Primitive, Study, TestResult
 
@@ -66,6 +68,16 @@ class CellStatus(Cell):
 
 
 @dataclass(frozen=True, kw_only=True)
+class FailedCell:
+    """A cell of which every finished trial failed. trial: the first of them; reason: why, in one line."""
+
+    scientific: Mapping[str, Primitive]
+    trials: int
+    trial: int
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Status:
     """Trials and replicates by outcome, the best so far, the cells (best first), and the test set.
 
@@ -78,6 +90,7 @@ class Status:
     trials: SearchStatus
     best: BestTrial | None
     cells: tuple[CellStatus, ...]
+    failed_cells: tuple[FailedCell, ...]
     replicates: ReplicateStatus | None
     test_result: TestResult | None = field(metadata={"json": "test"})
     test_ledger: Ledger | None
@@ -106,6 +119,7 @@ def study_status(study: Study, stored: Stored, *, target: int | None = None) -> 
         ),
         best=BestTrial(number=best.number, value=best.values[0], params=best.params) if best and best.values else None,
         cells=tuple(CellStatus(**vars(cell), replicates=tuple(values.get(cell.trial, {}).values())) for cell in found),
+        failed_cells=tuple(_failed_cells(study, stored.trials)),
         replicates=ReplicateStatus(
             target=study.replicates,
             **vars(outcome_counts(stored.replicates)),
@@ -118,6 +132,13 @@ def study_status(study: Study, stored: Stored, *, target: int | None = None) -> 
         test_result=ledger.result if ledger else None,
         test_ledger=ledger,
     )
+
+
+def _failed_cells(study: Study, trials: Sequence[FrozenTrial]) -> Iterator[FailedCell]:
+    for key, members in trials_by_cell(study, trials).items():
+        if all(outcome(trial) == "failed" for trial in members):
+            reason = next(filter(None, (trial.user_attrs.get("error") for trial in members)), "")
+            yield FailedCell(scientific=dict(key), trials=len(members), trial=members[0].number, reason=reason)
 
 
 def _complete(study: Study, sources: Mapping[int, Any], replicates: Sequence[FrozenTrial]) -> int:

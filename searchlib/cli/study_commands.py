@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,9 +11,11 @@ import click
 
 from searchlib.cli.messages import shown
 from searchlib.cli.options import options
-from searchlib.errors import Command, Message, SearchlibError
+from searchlib.errors import Command, Message, SearchlibError, StudyError
+from searchlib.text import describe
 
 if TYPE_CHECKING:
+    from searchlib.analysis import FailedCell
     from searchlib.stores import Stores
     from searchlib.study import Study
 
@@ -84,8 +87,22 @@ def optimize(
     show_summary(result, [(label, shown(Message(Command(name, study.name)))) for label, name in commands.items()])
     if not result.complete:
         click.echo("stopped by --timeout; the same command resumes")
-    elif evaluate and not result.status.best:
+    elif evaluate and not result.status.best and not result.status.failed_cells:
         click.echo("no trial completed, so the test set stays sealed; see the diverged trials in the dashboards")
+    if failed := result.status.failed_cells:
+        raise StudyError(_failures(failed, len(result.status.cells)))
+
+
+def _failures(failed: Sequence[FailedCell], cells: int) -> str:
+    """That cells failed as a whole, and why the first did."""
+    first = failed[0]
+    which = f"of {describe(first.scientific)} " if first.scientific else ""
+    more = f" (so did those of {len(failed) - 1} of the other {cells - 1} cells)" if len(failed) > 1 else ""
+    why = first.reason or "an error that its MLflow run has"
+    return (
+        f"all {first.trials} trials {which}failed{more}, trial {first.trial} with {why}; "
+        "correct it, and save the study under a new name"
+    )
 
 
 @click.command()

@@ -24,10 +24,10 @@ def show_summary(result: Result, commands: Sequence[tuple[str, str]]) -> None:
     console = Output()
     study, status = result.study, result.status
     counts = status.trials
-    diverged = f" ({counts.diverged} diverged)" if counts.diverged else ""
+    lost = ", ".join(f"{count} {name}" for name in ("diverged", "failed") if (count := getattr(counts, name)))
     rows = [
         ("study", f"{study.name}: {study.question}"),
-        ("trials", f"{counts.ended} of {counts.target}{diverged}"),
+        ("trials", f"{counts.ended} of {counts.target}{f' ({lost})' if lost else ''}"),
     ]
     best = status.best
     if best:

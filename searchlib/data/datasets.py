@@ -87,6 +87,12 @@ def _matching(dataset: Dataset, examples: object) -> Examples:
         expected, fits = "torch.int64 (N,)", targets.dtype == torch.int64 and targets.shape == (count,)
     if not fits:
         raise DataError(f"{dataset.name}: targets are {targets.dtype} {tuple(targets.shape)}, expected {expected}")
+    for kind, values in (("input", inputs), ("target", targets)):
+        if values.is_floating_point() and not (finite := values.flatten(1).isfinite().all(dim=1)).all():
+            raise DataError(
+                f"{dataset.name}: {int((~finite).sum()):,} of {count:,} {kind}s have NaN or infinite values, the first "
+                f"is number {int((~finite).nonzero()[0])}; leave these examples out, or fill the values in"
+            )
     if dataset.task == "classification":
         low, high = int(targets.min()), int(targets.max())
         if low < 0 or high >= dataset.outputs:

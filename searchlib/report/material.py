@@ -32,7 +32,7 @@ from searchlib.report.networks import (
     fitted_curves,
     predicted,
 )
-from searchlib.stores import StoredStudy, Stores, Tracker
+from searchlib.stores import StoredStudy, Stores, Tracker, without_autologging
 from searchlib.study import MLP, Choice, IntUniform, LogUniform, Study, encode
 
 if TYPE_CHECKING:
@@ -134,6 +134,7 @@ def opened(study: Study, stores: Stores) -> Iterator[Callable[[], Tracker]]:
         yield functools.cache(lambda: held.enter_context(Tracker(study, stores)))
 
 
+@without_autologging()
 def statistics(study: Study, stores: Stores, stored: StoredStudy | None = None) -> dict[str, Any]:
     """What ``report --json`` prints: the findings and ``published``, a list, as plain JSON."""
     stored = stored or stores.read(study)
@@ -155,6 +156,7 @@ def _published(
     return beside_published(study, findings, stored.replicates, histories, gap)
 
 
+@without_autologging()
 def gather(
     study: Study,
     stores: Stores,

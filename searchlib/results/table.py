@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
     from pandas import DataFrame
 
+NO_LAYERS = "()"  # in CSV, where empty is missing
 FORMATS = ("csv", "json", "parquet")
 
 BEFORE: dict[str, type] = {"study": str, "number": int, "state": str, "outcome": str}
@@ -44,7 +45,8 @@ def export(study: Study, stores: Stores, *, format: str, output: Path | None = N
     The same results give the same bytes: there is no time of writing in them, and floats are written so that they are
     read back exactly. (Parquet names the version of its writer, pyarrow: a new one may write other bytes.)
 
-    csv: RFC 4180, but lines end in ``\\n``; UTF-8; names in the first line; true and false; empty where missing.
+    csv: RFC 4180, but lines end in ``\\n``; UTF-8; names in the first line; true and false; empty where missing
+    or None; ``()`` for no hidden layer.
     json: a list of objects, one a line; null where missing.
     parquet: columns of int64, double, boolean or string, with nulls. A hyperparameter's type is that of its
     dimension, whatever was drawn so far; a Choice among strings and numbers is a column of strings, as in csv.
@@ -137,8 +139,15 @@ def _csv(columns: Sequence[str], rows: Iterable[dict[str, Any]]) -> str:
     lines: list[str] = []
     sink = SimpleNamespace(write=lambda line: lines.append(line.removesuffix("\r\n") + "\n"))
     writer = csv.writer(sink, lineterminator="\r\n")  # Python 3.11 quotes the line ends named here, no others
-    writer.writerows([columns, *(map(_text, row.values()) for row in rows)])
+    named = (
+        [NO_LAYERS if name == "hidden" and value == "" else _text(value) for name, value in row.items()] for row in rows
+    )
+    writer.writerows([columns, *named])
     return "".join(lines)
+
+
+def _field(name: str, value: Any) -> str:
+    return NO_LAYERS if name == "hidden" and value == "" else _text(value)
 
 
 def _text(value: Any) -> str:

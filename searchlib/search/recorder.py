@@ -160,6 +160,7 @@ class Recorder:
             "best_epoch": record.best_epoch,
             **({"evaluations": evaluations} if evaluations else {}),
             "diagnosis": record.diagnosis,
+            **({"error": record.reason} if record.reason else {}),
             **({"diverged_step": record.diverged_step} if record.diverged_step is not None else {}),
             **({"checkpoint_sha256": checkpoint} if checkpoint else {}),
         }

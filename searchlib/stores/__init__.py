@@ -2,6 +2,7 @@
 
 from searchlib.stores.journal import written_together
 from searchlib.stores.locks import LOCK_FOLDER
+from searchlib.stores.mlflow_store import without_autologging
 from searchlib.stores.parent_run import (
     LEDGER_TAG,
     UID_TAG,
@@ -58,6 +59,7 @@ __all__ = [
     "replicates_name",
     "restore_run",
     "run_of",
+    "without_autologging",
     "write_again",
     "written_together",
 ]

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,6 +36,18 @@ def tracking_errors(uri: str | None, what: str) -> Iterator[None]:
             f"MLflow store {mask(uri or 'mlflow.db')!r} {what} ({mask(reason.splitlines()[0])[:300]}); check "
             "--tracking-uri, the server or the disk, then run the same command again: what was recorded stays"
         ) from None
+
+
+@contextlib.contextmanager
+def without_autologging() -> Iterator[None]:
+    """No run of MLflow's for the fits of an analysis, also where a study file or a notebook called mlflow.autolog()."""
+    if "mlflow" not in sys.modules:
+        yield
+        return
+    from mlflow.utils.autologging_utils import disable_autologging
+
+    with disable_autologging():
+        yield
 
 
 def connect(uri: str | None, *, create: bool = True) -> MlflowClient:

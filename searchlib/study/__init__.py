@@ -1,5 +1,6 @@
 """A study: its question, its search space, the configuration of one trial, and the records of its results."""
 
+from searchlib.study.code import own_line
 from searchlib.study.config import TrialConfig, check_field
 from searchlib.study.identity import identified
 from searchlib.study.loading import list_studies, load_study
@@ -49,6 +50,7 @@ __all__ = [
     "identified",
     "list_studies",
     "load_study",
+    "own_line",
     "preview_study",
     "refuse_if_changed",
 ]

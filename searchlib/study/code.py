@@ -8,6 +8,7 @@ import os
 import sys
 import sysconfig
 import tokenize
+import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from importlib.machinery import ModuleSpec, PathFinder
@@ -158,6 +159,16 @@ def _digest(file: Path) -> str:
     """Of a Python file without its comments and layout; of a compiled extension as it is."""
     tree = _tree(file) if file.suffix == ".py" else None
     return hashlib.sha256(file.read_bytes() if tree is None else ast.unparse(tree).encode()).hexdigest()
+
+
+def own_line(error: BaseException) -> str:
+    """The last line of the user's own code that *error* passed through, as ``file.py:12``; "" if there is none."""
+    place = ""
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        file, module = frame.f_code.co_filename, str(frame.f_globals.get("__name__"))
+        if not file.startswith("<") and not is_installed(module, Path(file)):
+            place = f"{file}:{line}"
+    return place
 
 
 def is_installed(module: str, file: Path | None) -> bool:

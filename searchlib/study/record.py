@@ -39,6 +39,7 @@ class TrialRecord:
     train_accuracy and val_accuracy. steps: the same by evaluation, with step instead of epoch and without the learning
     rate, where the study has ``eval_every``. diagnostics: a snapshot at initialization, then one an epoch; diagnosis:
     what they say, in words.
+    error: the traceback of a failed trial; reason: the same in one line.
     diverged_step: the step at which the loss first became infinite or NaN.
     pruner_notes: what the pruner wrote down of the trial, for its later decisions.
     state: the best epoch's weights, for a trial that led the study when it ended.
@@ -51,6 +52,7 @@ class TrialRecord:
     seed: int
     outcome: str
     error: str = ""
+    reason: str = ""
     value: float
     best: float | None
     best_epoch: int

@@ -339,7 +339,8 @@ class Study:
             **({} if self.replicate_race else {"replicate_race": False}),
             **({} if self.eval_every is None else {"eval_every": self.eval_every}),
             **({"code": self.code} if self.code else {}),
-            **({} if self.path is None else {"statements": self.statements, "modules": dict(self.modules)}),
+            "statements": self.statements,
+            "modules": dict(self.modules),
         }
 
     @property
@@ -380,8 +381,8 @@ def _change(key: str, before: Any, after: Any) -> str:
         other = "was not imported" if before == "nothing" else "had other code"
         return f"module {key.removeprefix('modules.')} {'is gone' if after == 'nothing' else other}"
     if key in ("code", "statements"):
-        pairs = itertools.zip_longest(str(before).splitlines(), str(after).splitlines(), fillvalue="nothing")
-        before, after = next(pair for pair in pairs if pair[0] != pair[1])
+        pairs = itertools.zip_longest(str(before).splitlines(), str(after).splitlines(), fillvalue="")
+        before, after = next((pair for pair in pairs if pair[0] != pair[1]), (before, after))
     return f"{key}: {_short(before)} became {_short(after)}"
 
 

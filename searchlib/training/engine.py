@@ -83,6 +83,7 @@ class Engine:
             seed=run.task.seed,
             outcome=run.outcome,
             error=run.error,
+            reason=run.reason,
             value=self.chance if run.outcome == "diverged" or run.best is None else run.best,
             best=run.best,
             best_epoch=run.best_epoch,

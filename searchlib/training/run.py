@@ -22,6 +22,7 @@ IN_SNAPSHOT = (  # the fields of a run that a snapshot holds, beside its weights
     "outcome",
     "diverged_step",
     "error",
+    "reason",
     "halved",
     "notes",
 )
@@ -54,7 +55,8 @@ class Run:
     order_seed: of the order in which it sees the examples. curves: a point an epoch. steps: a point an evaluation,
     where the study has ``eval_every``. diagnostics: one at initialization and one an epoch. state: the weights of the
     best epoch, where ``Keeps`` asked for them. halved: how often its stack was halved for want of memory. notes: what
-    a pruner wrote of it. recorded: whether it ended and its record was made.
+    a pruner wrote of it. error: the traceback of a failed trial; reason: the same in one line. recorded: whether it
+    ended and its record was made.
     """
 
     task: Task
@@ -69,6 +71,7 @@ class Run:
     outcome: str = "completed"
     diverged_step: int | None = None
     error: str = ""
+    reason: str = ""
     halved: int = 0
     notes: dict[str, Any] = field(default_factory=dict)
     recorded: bool = False

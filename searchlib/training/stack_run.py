@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from searchlib.errors import DeviceError, SearchlibError
 from searchlib.seeds import derive_seed
+from searchlib.study import own_line
 from searchlib.training.run import IN_SNAPSHOT, Keeps, Run
 
 if TYPE_CHECKING:
@@ -142,6 +143,7 @@ class StackRun:
         for run in self.runs.values():
             run.restart()
             run.outcome, run.diverged_step, run.error, run.halved, run.notes = "completed", None, "", 0, {}
+            run.reason = ""
 
     def close(self) -> None:
         """Free the memory; the runs and their results stay."""
@@ -303,6 +305,7 @@ class StackRun:
             ) from error
         run.outcome = "failed"
         run.error = "".join(traceback.format_exception(error))
+        run.reason = ": ".join(filter(None, (own_line(error), type(error).__name__, _first_line(error))))
         self.close()
 
     def _halve(self, short: bool) -> None:
@@ -325,7 +328,7 @@ def within(tensors: Mapping[str, torch.Tensor], prefix: str) -> dict[str, torch.
 
 
 def _first_line(error: Exception) -> str:
-    return " ".join(str(error).split("\n")[0].split())[:200] or type(error).__name__
+    return " ".join(str(error).split("\n")[0].split())[:200].rstrip(".") or type(error).__name__
 
 
 def _is_out_of_memory(error: Exception) -> bool:

@@ -159,7 +159,7 @@ def test_csv_of_every_kind_of_value(wide: Study) -> None:
         "wide,0,COMPLETE,completed,größer,sgd,0.30000000000000004,0.9,true,recommended,,1,8,16-8,"
         "0.3333333333333333,4,5,9007199254740991,,a1,,"
     )
-    assert lines[4] == "wide,3,FAIL,failed,normal,adam,0.30000000000000004,,,2,,1,8,,,,,1,,b,,"
+    assert lines[4] == "wide,3,FAIL,failed,normal,adam,0.30000000000000004,,,2,,1,8,(),,,,1,,b,,"
     assert lines[2].endswith(',"87 % of layer 1\'s units saturated, ""at"" epoch 1; größer; vanishing"')
 
 
