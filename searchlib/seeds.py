@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+from collections.abc import Iterator
 
 
 def derive_seed(*parts: int | str) -> int:
@@ -22,3 +24,33 @@ def trial_seed(seed: int, number: int) -> int:
 def replicate_seed(seed: int, replicate: int) -> int:
     """The seed of a replicate's weights, noise and order of examples, the same for every cell. seed: the study's."""
     return derive_seed(seed, "replicate", replicate)
+
+
+@contextlib.contextmanager
+def kept_generators() -> Iterator[None]:
+    """NumPy's and Python's global generators are afterwards as they were before."""
+    import random
+
+    import numpy as np
+
+    python, numpy = random.getstate(), np.random.get_state()
+    try:
+        yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)
+
+
+@contextlib.contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """The global generators of torch (on the CPU), NumPy and Python are seeded, and afterwards as they were before."""
+    import random
+
+    import numpy as np
+    import torch
+
+    with kept_generators(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        random.seed(seed)
+        np.random.seed(seed % 2**32)
+        yield

@@ -1,7 +1,7 @@
 """What networks are made of and how they learn, by name: activations, initializers, optimizers; the theory of them."""
 
 from searchlib.networks.activations import ACTIVATIONS, Activation, Kernel, get_activation
-from searchlib.networks.initializers import BIASES, INITIALIZERS, Layer, get_initializer
+from searchlib.networks.initializers import BIASES, INITIALIZERS, Layer, get_initializer, is_own
 from searchlib.networks.meanfield import gaussian_moments, recommended_gain
 from searchlib.networks.optimizers import OPTIMIZERS, Optimizer
 
@@ -17,5 +17,6 @@ __all__ = [
     "gaussian_moments",
     "get_activation",
     "get_initializer",
+    "is_own",
     "recommended_gain",
 ]

@@ -2,7 +2,7 @@
 
 An initializer fills one layer's weight in place, in ``torch.nn.Linear``'s layout ``[out, in]``, and draws from the
 trial's own generator. To add one: write a function ``(weight, layer) -> None`` and add it to ``INITIALIZERS``; a
-study file may pass such a function directly.
+study file may pass such a function directly, which may also return the weight instead.
 
 One rule for all: ``init_gain`` multiplies the weights that the law below would give. With
 ``init_gain="recommended"`` it is the gain of the activation that follows (``recommended_gain``); the output layer,
@@ -293,8 +293,52 @@ INITIALIZERS: dict[str, Initializer] = {
 BIASES: dict[str, BiasLaw] = {"constant": _constant_bias, "pytorch_default": _pytorch_bias, "zeros": _zero_bias}
 
 
+@dataclass(frozen=True)
+class _OwnLaw:
+    """A function of a study file, which fills the weight in place or returns one of the same shape.
+
+    ValueError where it does neither: no weight is left as memory that nobody filled.
+    """
+
+    function: Callable[..., Any]
+
+    @property
+    def __name__(self) -> str:
+        return self.function.__name__
+
+    def __call__(self, weight: torch.Tensor, layer: Layer) -> None:
+        import torch
+
+        shape = tuple(weight.shape)
+        weight.fill_(math.nan)
+        returned = self.function(weight, layer)
+        if returned is not None and returned is not weight:
+            if not isinstance(returned, torch.Tensor) or tuple(returned.shape) != shape:
+                what = list(returned.shape) if isinstance(returned, torch.Tensor) else type(returned).__name__
+                raise ValueError(
+                    f"initializer {self.__name__!r} returned {what} for a weight of shape {list(shape)}; expected the "
+                    "weight filled in place, or a tensor of its shape"
+                )
+            weight.copy_(returned)
+        if tuple(weight.shape) != shape:
+            raise ValueError(
+                f"initializer {self.__name__!r} changed the weight's shape {list(shape)} to {list(weight.shape)}; "
+                "expected its values to be filled in place"
+            )
+        if wrong := int((~weight.isfinite()).sum()):
+            raise ValueError(
+                f"initializer {self.__name__!r} left {wrong:,} of {weight.numel():,} weights unset, infinite or NaN; "
+                "expected all of them filled in place, or a tensor of their shape returned"
+            )
+
+
+def is_own(name: str | Callable[..., None]) -> bool:
+    """Whether an initializer is a function of a study file."""
+    return not isinstance(name, (str, Initializer))
+
+
 def get_initializer(name: str | Callable[..., None]) -> Initializer:
     """The initializer of that name, or a function of a study file wrapped as one."""
     if isinstance(name, Initializer):
         return name
-    return INITIALIZERS[name] if isinstance(name, str) else Initializer(name, reads_data=True)
+    return INITIALIZERS[name] if isinstance(name, str) else Initializer(_OwnLaw(name), reads_data=True)

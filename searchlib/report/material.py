@@ -266,6 +266,8 @@ def _read_networks(trials: Sequence[FrozenTrial], leader: FrozenTrial, networks:
             f"The initial weights aren't drawn: the initializer looks at training data, which can't be read ({error})."
         )
         material.weights = networks.weights(leader, initial=False)
+    except StudyError as error:
+        material.gaps["weights"] = f"The champion's weights can't be read: {error}."
     direction = networks.study.direction
     if not isinstance(networks.study.model, MLP):
         material.gaps["initial weights"] = "The initial weights of a module of the study's own aren't stored."
@@ -275,8 +277,9 @@ def _read_networks(trials: Sequence[FrozenTrial], leader: FrozenTrial, networks:
         network = leader if cell.trial == champion.trial else best_stored(own, direction)
         if network is None or len(chosen) == MOST_CELLS:
             continue
-        with contextlib.suppress(TrackingError):  # that one is lost
-            material.cell_weights[index] = networks.weights(network, initial=initial)
+        with contextlib.suppress(StudyError, TrackingError):  # that one is lost
+            if weights := networks.weights(network, initial=initial):
+                material.cell_weights[index] = weights
             chosen[index] = network
     dataset = networks.dataset
     try:

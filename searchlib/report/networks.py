@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -122,12 +121,15 @@ class Networks:
             return self._split
         return redraw(self._split, split_seed=self.study.split_seed, replicate=trial.params["replicate"])
 
+    def _network(self, trial: FrozenTrial, *, classify: bool = False) -> torch.nn.Module:
+        content, config = self._content(trial), self._config(trial)
+        return restore(content, self.study.model, config, self.dataset, classify=classify)
+
     def outputs(self, trial: FrozenTrial, inputs: torch.Tensor, *, classify: bool = False) -> torch.Tensor:
         """What the network of the trial's best epoch gives for raw *inputs*; with *classify*, its soft decisions."""
         import torch
 
-        content, config = self._content(trial), self._config(trial)
-        network = restore(content, self.study.model, config, self.dataset, classify=classify)
+        network = self._network(trial, classify=classify)
         with torch.no_grad():
             return torch.cat([network(block) for block in inputs.split(BLOCK)])
 
@@ -139,15 +141,17 @@ class Networks:
         return self._weights[key]
 
     def _histograms(self, trial: FrozenTrial, initial: bool) -> list[LayerWeights]:
-        from safetensors.torch import load
+        import torch
 
-        after = load(self._content(trial))
+        from searchlib.training.filling import matrices
+
+        network = self._network(trial)
+        assert isinstance(network.module, torch.nn.Module)
+        after = matrices(network.module)
         before = self.initial_weights(self._config(trial), trial.user_attrs["seed"], trial) if initial else {}
-        names = [name for name, value in after.items() if name.endswith("weight") and value.dim() > 1]
-        names.sort(key=lambda name: [int(number) for number in re.findall(r"\d+", name)])  # a file keeps no order
         layers = []
-        for number, name in enumerate(names, start=1):
-            label = "output layer" if number == len(names) else f"layer {number}"
+        for number, name in enumerate(after, start=1):
+            label = "output layer" if number == len(after) else f"layer {number}"
             layers.append(histogram(f"{label} ({name})", label, after[name], before.get(name)))
         return layers
 

@@ -50,6 +50,7 @@ def search(
     data), BusyError (another process works on it), DataError (the data set isn't available), DeviceError,
     StorageError and TrackingError.
     """
+    from searchlib.training.dry_run import dry_run
     from searchlib.training.loop import denormals_flushed
 
     deadline = Deadline(timeout)
@@ -63,6 +64,11 @@ def search(
     for precision in study.possible("precision"):
         check_precision(precision, device)
     with denormals_flushed(), stores.storage_errors(), stores.lock(study.name, "optimize") as lock:
+        stored_study = stores.optuna_study(study.name)
+        engine = None
+        if stored_study is None or not stored_study.get_trials(deepcopy=False):
+            engine = Engine(study, stores.examples(study), device)
+            dry_run(engine)
         optuna_study = _open_study(study, stores)
         snapshots = Snapshots(lock.path.with_suffix(".stacks"))
         race = Race(study, optuna_study)
@@ -83,7 +89,7 @@ def search(
             )
         target = max(target, len(stored))
         examples = stores.examples(study, optuna_study.user_attrs)
-        engine = Engine(study, examples, device)
+        engine = engine or Engine(study, examples, device)
         optuna_study.set_user_attr("target", target)
         computed = isinstance(get_dataset(study.dataset).train, FunctionPart)  # its last bits depend on the machine
         if not computed and "data_sha256" not in optuna_study.user_attrs:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from searchlib.data import Dataset
 from searchlib.errors import StudyError
+from searchlib.seeds import seeded
 from searchlib.study import MLP, ModuleFactory, TrialConfig
 from searchlib.training.network import build_module
 
@@ -43,7 +44,8 @@ def restore(
     header_size = int.from_bytes(content[:8], "little")
     metadata = json.loads(content[8 : 8 + header_size])["__metadata__"]
     try:
-        module = build_module(model, config, dataset)
+        with seeded(0):  # whatever the factory draws is overwritten
+            module = build_module(model, config, dataset)
         module.load_state_dict(load(content))
     except Exception as error:  # the factory may raise whatever it likes
         said = " ".join(str(error).split())[:300]

@@ -171,9 +171,14 @@ def check_batches(study: Study, examples: Split) -> None:
             f"batch_size={max(sizes)} is larger than the training split of {count:,} examples "
             f"({get_dataset(study.dataset).name}); choose at most {count}"
         )
-    single = next((size for size in sizes if size == 1 or count % size == 1), None)
-    if single is not None and True in study.possible("batch_norm"):
+    single = size_with_single(study, count)
+    if single is not None and isinstance(study.model, MLP) and True in study.possible("batch_norm"):
         raise StudyError(
             f"batch_size={single} leaves a last batch of one example of {count:,}, and batch_norm needs two; choose "
             "another batch size"
         )
+
+
+def size_with_single(study: Study, count: int) -> int | None:
+    """A batch size of the study that leaves a last batch of one of *count* examples; None where none does."""
+    return next((size for size in study.possible("batch_size") if size == 1 or count % size == 1), None)

@@ -11,12 +11,11 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from searchlib.errors import StudyError
 from searchlib.networks import OPTIMIZERS
-from searchlib.seeds import derive_seed
+from searchlib.seeds import derive_seed, kept_generators, seeded
 from searchlib.study import TrialConfig
+from searchlib.training.filling import fill
 from searchlib.training.losses import count_right, losses, predicted
-from searchlib.training.network import initialize_layer
 from searchlib.training.stack import Member
 from searchlib.training.tally import accumulator_dtype
 
@@ -24,9 +23,8 @@ from searchlib.training.tally import accumulator_dtype
 class ModuleStack:
     """Members with modules of their own, behind the same few methods as ``Stack``.
 
-    build: makes the (CPU) module of a configuration. Whatever it draws comes from the trial's own seed. Linear and
-    convolution layers are then filled by the trial's initializer, unless that is ``pytorch_default`` with the
-    default gain and bias: then they stay as the module made them.
+    build: makes the (CPU) module of a configuration. Whatever it draws from the global generators of torch, NumPy and
+    Python follows from the trial's own seed. The trial's initializer then fills its layers (``filling.fill``).
     """
 
     def __init__(
@@ -50,17 +48,9 @@ class ModuleStack:
         self.noise = [derive_seed(member.seed, "noise") for member in self.members]
 
     def _make(self, member: Member, build: Callable[[TrialConfig], nn.Module]) -> nn.Module:
-        config = member.config
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(member.seed)
-            module = build(config).to(self.dtype)
-        if (config.initializer, config.init_gain, config.bias_init) != ("pytorch_default", 1.0, "default"):
-            generator = torch.Generator().manual_seed(member.seed)
-            layers = [layer for layer in module.modules() if isinstance(layer, (nn.Linear, nn.modules.conv._ConvNd))]
-            if not layers:
-                raise StudyError("model: the module has no linear or convolution layer for the initializer to fill")
-            for index, layer in enumerate(layers):
-                initialize_layer(layer, config, index=index, last=index == len(layers) - 1, generator=generator)
+        with seeded(member.seed):
+            module = build(member.config).to(self.dtype)
+        fill(module, member.config, torch.Generator().manual_seed(member.seed))
         return module.to(self.device)
 
     def step(self, inputs: Tensor, targets: Tensor, learning_rate: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -90,7 +80,8 @@ class ModuleStack:
         for position, module in enumerate(self.modules):
             module.eval()
             for x, y in zip(inputs.split(batch_size), targets.split(batch_size), strict=True):
-                outputs = module(x.clone())  # a module may work in place, and x is a view of the data
+                with kept_generators():
+                    outputs = module(x.clone())  # a module may work in place, and x is a view of the data
                 loss[position] += losses(outputs.T[None], y).sum()
                 if not y.is_floating_point():
                     correct[position] += count_right(outputs.T[None], y)[0]

@@ -6,13 +6,16 @@ parameters too, so one trial's slice of a stack is the state dict of ``build_mlp
 
 from __future__ import annotations
 
+import contextlib
 from collections import OrderedDict
+from contextlib import AbstractContextManager
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from searchlib.data import Dataset
 from searchlib.errors import StudyError
-from searchlib.networks import BIASES, Layer, get_initializer, recommended_gain
+from searchlib.networks import BIASES, Layer, get_initializer, is_own, recommended_gain
+from searchlib.seeds import derive_seed, seeded
 from searchlib.study import MLP, ModuleFactory, TrialConfig
 
 if TYPE_CHECKING:
@@ -38,7 +41,6 @@ def initialize(
     """
     import torch
 
-    fill = get_initializer(config.initializer)
     activation = config.build_activation().eval()
     layers: list[tuple[torch.Tensor, torch.Tensor]] = []
 
@@ -52,53 +54,46 @@ def initialize(
             signal = activation(signal)
         return signal
 
-    with torch.no_grad():
+    with torch.no_grad(), own_draws(config, generator):
         for index, (fan_in, fan_out) in enumerate(pairwise(sizes)):
             last = index == len(sizes) - 2
             layer = Layer(
-                index=index, last=last, config=config, gain=_gain(config, last), generator=generator, inputs=inputs
+                index=index, last=last, config=config, gain=gain_of(config, last), generator=generator, inputs=inputs
             )
-            weight = torch.empty(fan_out, fan_in)
-            fill(weight, layer)
-            bias = torch.empty(fan_out)
-            _fill_bias(bias, fan_in, layer)
-            layers.append((weight, bias))
+            weight = draw_weight(fan_out, fan_in, layer)
+            layers.append((weight, draw_bias(fan_out, fan_in, layer)))
     return [(weight.to(dtype), bias.to(dtype)) for weight, bias in layers]
 
 
-def initialize_layer(
-    module: torch.nn.Linear | torch.nn.modules.conv._ConvNd,
-    config: TrialConfig,
-    *,
-    index: int,
-    last: bool,
-    generator: torch.Generator,
-) -> None:
-    """Fill one layer of a module of the study's own; a convolution's fan_in is channels times kernel size."""
+def draw_weight(rows: int, fan_in: int, layer: Layer) -> torch.Tensor:
+    """A weight ``[rows, fan_in]`` by the trial's initializer."""
     import torch
 
-    def inputs() -> torch.Tensor:
-        raise StudyError(f"initializer {config.initializer!r} looks at data, which works for an MLP only")
-
-    fill = get_initializer(config.initializer)
-    layer = Layer(index=index, last=last, config=config, gain=_gain(config, last), generator=generator, inputs=inputs)
-    with torch.no_grad():
-        weight = torch.empty(module.weight.shape[0], module.weight[0].numel())
-        fill(weight, layer)
-        module.weight.copy_(weight.view(module.weight.shape))
-        if module.bias is not None:
-            bias = torch.empty(weight.shape[0])
-            _fill_bias(bias, weight.shape[1], layer)
-            module.bias.copy_(bias)
+    weight = torch.empty(rows, fan_in)
+    get_initializer(layer.config.initializer)(weight, layer)
+    return weight
 
 
-def _fill_bias(bias: torch.Tensor, fan_in: int, layer: Layer) -> None:
+def draw_bias(size: int, fan_in: int, layer: Layer) -> torch.Tensor:
+    """A bias ``[size]`` by ``bias_init``."""
+    import torch
+
     kind = layer.config.bias_init
     law = get_initializer(layer.config.initializer).bias if kind == "default" else BIASES[kind]
+    bias = torch.empty(size)
     law(bias, fan_in, layer)
+    return bias
 
 
-def _gain(config: TrialConfig, last: bool) -> float:
+def own_draws(config: TrialConfig, generator: torch.Generator) -> AbstractContextManager[None]:
+    """While a network is drawn: what a study's own initializer draws from global generators follows from the trial."""
+    if not is_own(config.initializer):
+        return contextlib.nullcontext()
+    return seeded(derive_seed(generator.initial_seed(), "initializer"))
+
+
+def gain_of(config: TrialConfig, last: bool) -> float:
+    """The multiplier of a layer's weights; last: whether it is the output layer."""
     if config.init_gain != "recommended":
         return float(config.init_gain)
     if last or get_initializer(config.initializer).knows_activation:
@@ -141,4 +136,9 @@ def build_module(model: MLP | ModuleFactory, config: TrialConfig, dataset: Datas
     module = model(config, dataset)
     if not isinstance(module, nn.Module):
         raise StudyError(f"model: the factory returned {type(module).__name__}; expected a torch.nn.Module")
+    if lazy := [name for name, value in module.state_dict().items() if nn.parameter.is_lazy(value)]:
+        raise StudyError(
+            f"model: {lazy[0]} has no shape before the first batch; in the factory, run a batch through the module "
+            "before returning it: module(torch.zeros(2, *dataset.shape))"
+        )
     return module

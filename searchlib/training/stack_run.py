@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from searchlib.errors import DeviceError, SearchlibError
-from searchlib.seeds import derive_seed
+from searchlib.seeds import derive_seed, seeded
 from searchlib.study import own_line
 from searchlib.training.run import IN_SNAPSHOT, Keeps, Run
 
@@ -216,15 +216,12 @@ class StackRun:
 
     @contextlib.contextmanager
     def _own_numbers(self) -> Iterator[None]:
-        """What code of the study's own draws from torch's generator follows from stack and epoch alone."""
+        """What code of the study's own draws from global generators follows from stack and epoch alone."""
         if not self.setup.own_code:
             yield
             return
-        import torch
-
-        with torch.random.fork_rng(devices=[]):
-            orders = sorted({run.order_seed for run in self.runs.values()})
-            torch.manual_seed(derive_seed(*orders, "own code", self._epoch, *self.runs))
+        orders = sorted({run.order_seed for run in self.runs.values()})
+        with seeded(derive_seed(*orders, "own code", self._epoch, *self.runs)):
             yield
 
     def _begin(self) -> None:
@@ -300,12 +297,12 @@ class StackRun:
         if short:
             raise DeviceError(
                 f"trial {run.number}: the memory of device {self.setup.device!r} isn't enough to train it, not even "
-                f"alone ({_first_line(error)}); free some memory, or take a smaller network or batch size in a study "
+                f"alone ({first_line(error)}); free some memory, or take a smaller network or batch size in a study "
                 "of another name"
             ) from error
         run.outcome = "failed"
         run.error = "".join(traceback.format_exception(error))
-        run.reason = ": ".join(filter(None, (own_line(error), type(error).__name__, _first_line(error))))
+        run.reason = ": ".join(filter(None, (own_line(error), type(error).__name__, first_line(error))))
         self.close()
 
     def _halve(self, short: bool) -> None:
@@ -327,7 +324,7 @@ def within(tensors: Mapping[str, torch.Tensor], prefix: str) -> dict[str, torch.
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
     return " ".join(str(error).split("\n")[0].split())[:200].rstrip(".") or type(error).__name__
 
 

@@ -13,6 +13,7 @@ import math
 import torch
 from torch import nn
 
+from searchlib.seeds import kept_generators
 from searchlib.training.loop import Trainable
 from searchlib.training.losses import losses
 from searchlib.training.module import ModuleStack
@@ -71,7 +72,8 @@ class Watch:
             if isinstance(stack, Stack):
                 return self._of_stack(stack, before[0] if before else None, initial)
             if isinstance(stack, ModuleStack):
-                return self._of_modules(stack, before, initial)
+                with kept_generators():
+                    return self._of_modules(stack, before, initial)
         return [{} for _ in stack.members]
 
     def _of_stack(self, stack: Stack, before: list[torch.Tensor] | None, initial: bool) -> list[dict[str, float]]:

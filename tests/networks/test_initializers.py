@@ -14,7 +14,8 @@ from torch import nn
 from searchlib.errors import StudyError
 from searchlib.networks.initializers import INITIALIZERS, Layer, get_initializer
 from searchlib.study.config import TrialConfig
-from searchlib.training.network import build_mlp, initialize, initialize_layer
+from searchlib.training.filling import fill
+from searchlib.training.network import build_mlp, initialize
 
 FAN_IN, FAN_OUT = 600, 400
 PROBE = torch.rand(256, FAN_IN, generator=torch.Generator().manual_seed(9))
@@ -326,12 +327,12 @@ def test_a_float64_network_starts_from_the_same_numbers() -> None:
 def test_a_convolution_counts_its_kernel_as_fan_in() -> None:
     convolution = nn.Conv2d(16, 200, 5)
     config = TrialConfig(initializer="kaiming_normal", bias_init="constant", bias_value=0.25)
-    initialize_layer(convolution, config, index=0, last=False, generator=torch.Generator().manual_seed(0))
+    fill(convolution, config, torch.Generator().manual_seed(0))
     assert_moments(convolution.weight.detach(), 2 / (16 * 25))
     assert (convolution.bias == 0.25).all()
     assert convolution.weight.requires_grad
     with pytest.raises(StudyError, match="'lsuv' looks at data, which works for an MLP only"):
-        initialize_layer(convolution, TrialConfig(initializer="lsuv"), index=0, last=False, generator=torch.Generator())
+        fill(convolution, TrialConfig(initializer="lsuv"), torch.Generator())
 
 
 def test_an_entry_stands_in_a_study_as_a_function_does() -> None:

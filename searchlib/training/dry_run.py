@@ -1,0 +1,217 @@
+"""A trial run of a study's own modules and initializers on a few examples, before anything of the study is stored."""
+
+from __future__ import annotations
+
+import contextlib
+import traceback
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from searchlib.errors import SearchlibError, StudyError
+from searchlib.networks import is_own
+from searchlib.seeds import seeded, trial_seed
+from searchlib.study import MLP, Choice, Primitive, Study, TrialConfig
+from searchlib.training.checkpoints import restore
+from searchlib.training.engine import Engine, size_with_single
+from searchlib.training.module import ModuleStack
+from searchlib.training.network import build_module, initialize, layer_sizes
+from searchlib.training.stack import Member
+from searchlib.training.stack_run import first_line
+
+if TYPE_CHECKING:
+    from searchlib.training.loop import Tensors
+
+EXAMPLES = 5  # of the first batch; the second has three
+OWN = Path(__file__).parents[1]
+
+
+def dry_run(engine: Engine) -> None:
+    """Train the study's own modules for two small batches of different sizes, and draw its own initializers' weights.
+
+    One configuration for each value of each scientific dimension and for each own function. StudyError, with what is
+    wrong and where, for code that raises an exception, whose outputs have another shape than the targets need, that
+    trains nothing, that draws numbers which no seed controls, or that a checkpoint doesn't hold.
+    """
+    study = engine.study
+    if not engine.has_own_code:
+        return
+    for config in configurations(study):
+        if isinstance(study.model, MLP):
+            if callable(config.initializer) and is_own(config.initializer):
+                _test_initializer(engine, config, f"initializer {config.initializer.__name__!r}")
+        else:
+            _ModuleTest(engine, config).run()
+
+
+def configurations(study: Study) -> Iterator[TrialConfig]:
+    """Configurations in which each value of a scientific Choice, and of a Choice of functions, occurs."""
+    listed = {
+        name: dimension.values() or ()
+        for name, dimension in study.dimensions.items()
+        if isinstance(dimension, Choice) and (name in study.scientific or name in ("initializer", "activation"))
+    }
+    for number in range(max(map(len, listed.values()), default=1)):
+        params: dict[str, Primitive] = {}
+        for name, dimension in study.dimensions.items():
+            if dimension.active({**study.fixed, **params}):
+                values = listed.get(name)
+                params[name] = values[number % len(values)] if values else dimension.at(0.0)
+        yield study.config(params)
+
+
+def _test_initializer(engine: Engine, config: TrialConfig, what: str) -> None:
+    sizes = layer_sizes(config, engine.dataset.inputs, engine.dataset.outputs)
+    probe = engine.data(config.input_scaling).probe
+
+    def draw(seed: int) -> dict[str, torch.Tensor]:
+        generator = torch.Generator().manual_seed(seed)
+        layers = initialize(config, sizes, generator=generator, probe=probe, dtype=torch.float32)
+        return {str(index): weight for index, (weight, _) in enumerate(layers)}
+
+    with _told(what):
+        first, again = draw(1), draw(1)
+    _check_same(what, first, again)
+
+
+def _check_same(what: str, first: Mapping[str, torch.Tensor], again: Mapping[str, torch.Tensor]) -> None:
+    """Refuse what one seed makes twice in two ways."""
+    for name, value in first.items():
+        floating = value.is_floating_point()
+        if not (torch.allclose(value, again[name], equal_nan=True) if floating else torch.equal(value, again[name])):
+            raise StudyError(
+                f"{what} gave other weights when it was called again with the same seed; draw from layer.generator, or "
+                "from the global generators of torch, NumPy (np.random.normal, not default_rng()) or random, which "
+                "searchlib seeds for each trial"
+            )
+
+
+class _ModuleTest:
+    """One configuration of a study's own module."""
+
+    def __init__(self, engine: Engine, config: TrialConfig) -> None:
+        self.engine, self.study, self.config = engine, engine.study, config
+        self.data: Tensors = engine.data(config.input_scaling)
+        self.count = min(EXAMPLES, len(self.data.train_inputs))
+        self.what = f"model {getattr(self.study.model, '__name__', 'model')!r}"
+
+    def run(self) -> None:
+        self._check_factory()
+        stack, again = self._build(), self._build()
+        module, other = stack.modules[0], again.modules[0]
+        if {*map(id, module.parameters())} & {*map(id, other.parameters())}:
+            raise StudyError(
+                f"{self.what} returned the same parameters twice, and trials would train each other's network; make a "
+                "new module in each call"
+            )
+        _check_same(self.what, stack.state(0), again.state(0))
+        for training in (True, False):
+            self._check_outputs(other.train(training))
+        with _told(self.what):
+            for count in (self.count, min(self.count, 3)):
+                self._step(stack, count)
+            stack.evaluate(self.data.val_inputs[: self.count], self.data.val_targets[: self.count])
+        self._check_single()
+        self._check_restored(stack)
+
+    def _build(self) -> ModuleStack:
+        member = Member(0, self.config, seed=trial_seed(self.study.seed, 0))
+        with _told(self.what):
+            stack = self.engine.build([member], self.data)
+        assert isinstance(stack, ModuleStack)
+        return stack
+
+    def _step(self, stack: ModuleStack, count: int) -> None:
+        rate = torch.tensor([self.config.learning_rate])
+        stack.step(self.data.train_inputs[:count].clone(), self.data.train_targets[:count], rate)
+
+    def _check_factory(self) -> None:
+        """The factory lets searchlib seed it, and its module has something to train, in float32."""
+        assert not isinstance(self.study.model, MLP)
+        with _told(self.what), seeded(1):
+            module = build_module(self.study.model, self.config, self.engine.dataset)
+            seeds_itself = torch.initial_seed() != 1
+        if seeds_itself:
+            raise StudyError(
+                f"{self.what} calls torch.manual_seed, so that replicates would start from the same weights; remove "
+                "the call: searchlib seeds each trial"
+            )
+        for name, value in module.state_dict(keep_vars=True).items():
+            if (value.is_floating_point() or value.is_complex()) and value.dtype != torch.float32:
+                raise StudyError(
+                    f"{self.what}: {name} is {value.dtype}; modules are trained in torch.float32: make it so"
+                )
+        if not any(value.requires_grad for value in module.parameters()):
+            raise StudyError(f"{self.what}: its module has no parameter to train; expected one that requires_grad")
+
+    def _check_outputs(self, module: torch.nn.Module) -> None:
+        with _told(self.what), torch.no_grad():
+            outputs: Any = module(self.data.train_inputs[: self.count].clone())
+        shape = list(getattr(outputs, "shape", ()))
+        expected = [self.count, self.engine.dataset.outputs]
+        if isinstance(outputs, torch.Tensor) and outputs.is_floating_point() and shape == expected:
+            return
+        kind = f"{outputs.dtype}, shape {shape}" if isinstance(outputs, torch.Tensor) else type(outputs).__name__
+        raise StudyError(
+            f"{self.what}: its module returned {kind} for {self.count} examples in "
+            f"{'training' if module.training else 'evaluation'}; data set {self.engine.dataset.name!r} needs a tensor "
+            f"of real numbers of shape {expected}"
+        )
+
+    def _check_single(self) -> None:
+        """A last batch of one example, which batch normalization can't train on."""
+        count = len(self.data.train_inputs)
+        if (size := size_with_single(self.study, count)) is None:
+            return
+        stack = self._build()
+        try:
+            self._step(stack, 1)
+        except Exception as error:
+            raise StudyError(
+                f"batch_size={size} leaves a last batch of one example of {count:,}, on which {self.what} can't train "
+                f"({first_line(error)}); choose another batch size"
+            ) from error
+
+    def _check_restored(self, stack: ModuleStack) -> None:
+        """A module made anew and loaded from a checkpoint gives the outputs of the trained one."""
+        from safetensors.torch import save
+
+        assert not isinstance(self.study.model, MLP)
+        inputs = self.engine.examples.train.inputs[: self.count]
+        with _told(self.what), torch.no_grad():
+            content = save(
+                {name: value.contiguous() for name, value in stack.state(0).items()},
+                {"factor": repr(self.data.factor), "offset": repr(self.data.offset)},
+            )
+            restored = restore(content, self.study.model, self.config, self.engine.dataset, classify=False)
+            with seeded(0):
+                found = restored(inputs)
+            with seeded(0):
+                trained = stack.modules[0].eval()(self.data.train_inputs[: self.count].clone()).cpu()
+        if not torch.allclose(found, trained, rtol=1e-2, atol=1e-3, equal_nan=True):
+            raise StudyError(
+                f"{self.what}: its module gives other outputs once it is restored from its state dict; keep all "
+                "that it draws or learns in parameters or buffers (self.register_buffer)"
+            )
+
+
+@contextlib.contextmanager
+def _told(what: str) -> Iterator[None]:
+    """An exception of the study's own code as a StudyError that says where it was raised."""
+    try:
+        yield
+    except SearchlibError:
+        raise
+    except Exception as error:
+        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_of_study(frame.filename)]
+        place = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
+        raise StudyError(
+            f"{what} was tried on {EXAMPLES} training examples and raised {type(error).__name__}{place}: "
+            f"{first_line(error)}; nothing was stored: correct the study file"
+        ) from error
+
+
+def _is_of_study(file: str) -> bool:
+    return OWN not in Path(file).parents and "site-packages" not in file and not file.startswith("<")

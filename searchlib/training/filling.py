@@ -1,0 +1,197 @@
+"""The initializer on a module of the study's own: which of its weights are filled, and how each is set.
+
+Filled are the weights of linear maps: ``Linear``, ``Conv1d`` to ``Conv3d``, ``ConvTranspose1d`` to ``ConvTranspose3d``
+and the projections of ``MultiheadAttention``. All other parameters (embeddings, recurrent and bilinear layers,
+normalization), and those that the module froze, stay as the module made them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize, prune
+
+from searchlib.errors import StudyError
+from searchlib.networks import Layer
+from searchlib.study import TrialConfig
+from searchlib.training.network import draw_bias, draw_weight, gain_of, own_draws
+
+POWER_ITERATIONS = 15  # as many as torch's spectral norm makes when it is attached
+
+
+@dataclass(frozen=True)
+class Target:
+    """A tensor of a layer that holds one or more weights.
+
+    name: of the weight, for messages. split: views of a tensor like the weight, one for each linear map, whose first
+    dimensions hold ``rows`` outputs and the rest the fan_in. bias: the attribute with the bias, which is shared by
+    *shares* equal maps, of which the target's first is number *first*.
+    """
+
+    name: str
+    layer: nn.Module
+    weight: str
+    split: Callable[[Tensor], list[Tensor]]
+    rows: int
+    bias: str
+    shares: int = 1
+    first: int = 0
+
+
+def fill(module: nn.Module, config: TrialConfig, generator: torch.Generator) -> None:
+    """Fill the layers of *module* by the trial's initializer, in the order of ``modules()``.
+
+    Nothing is filled where the initializer, its gain and the bias are torch's defaults: torch's own layers have them.
+
+    StudyError where the module has no layer to fill, and where the initializer can't act on one.
+    """
+    if (config.initializer, config.init_gain, config.bias_init) == ("pytorch_default", 1.0, "default"):
+        return
+    found = list(targets(module))
+    if not found:
+        raise StudyError(
+            "model: the module has no linear, convolution or attention layer for the initializer to fill; remove "
+            "initializer, init_gain and bias_init from the study"
+        )
+    with torch.no_grad(), own_draws(config, generator):
+        for index, target in enumerate(found):
+            initialize_layer(target, config, index=index, last=index == len(found) - 1, generator=generator)
+
+
+def targets(module: nn.Module) -> Iterator[Target]:
+    """The weights that an initializer fills, each once, in the order of ``modules()``."""
+    seen: set[int] = set()
+    for name, layer in module.named_modules():
+        for target in _of_layer(name, layer):
+            stored = _stored(layer, target.weight)
+            free = [value for value in stored if value.requires_grad and value.is_floating_point()]
+            if not stored or any(id(value) not in seen for value in free):
+                yield target
+            seen.update(map(id, stored))
+
+
+def _stored(layer: nn.Module, attribute: str) -> list[nn.Parameter]:
+    """The parameters that a layer's weight is, or is computed from by torch's own means."""
+    if parametrize.is_parametrized(layer, attribute):
+        return list(layer.parametrizations[attribute].parameters())  # type: ignore[union-attr, index]
+    names = (attribute, f"{attribute}_g", f"{attribute}_v", f"{attribute}_orig")
+    return [value for name in names if (value := layer._parameters.get(name)) is not None]
+
+
+def _of_layer(name: str, layer: nn.Module) -> Iterator[Target]:
+    def target(weight: str, **changes: Any) -> Target:
+        kept = {"split": lambda value: [value], "bias": "bias", "rows": getattr(layer, weight).shape[0], **changes}
+        return Target(f"{name}.{weight}".lstrip("."), layer, weight, **kept)
+
+    if isinstance(layer, nn.modules.conv._ConvTransposeNd):  # its weight is [in, out / groups, *kernel]
+        groups = layer.groups
+        yield target(
+            "weight",
+            split=lambda value: [value.unflatten(0, (groups, -1)).transpose(1, 2)],
+            rows=layer.out_channels,
+        )
+    elif isinstance(layer, (nn.Linear, nn.modules.conv._ConvNd)):
+        yield target("weight")
+    elif isinstance(layer, nn.MultiheadAttention):
+        own = {"bias": "in_proj_bias", "shares": 3, "rows": layer.embed_dim}
+        if layer.in_proj_weight is not None:
+            yield target("in_proj_weight", split=lambda value: list(value.chunk(3)), **own)
+        else:
+            for first, letter in enumerate("qkv"):
+                yield target(f"{letter}_proj_weight", first=first, **own)
+
+
+def initialize_layer(
+    target: Target, config: TrialConfig, *, index: int, last: bool, generator: torch.Generator
+) -> None:
+    """Fill one layer, each of its weights before its bias. A convolution's fan_in is in_channels / groups times its
+    kernel's area, also for a transposed one."""
+
+    def inputs() -> Tensor:
+        raise StudyError(f"initializer {config.initializer!r} looks at data, which works for an MLP only")
+
+    layer = Layer(index=index, last=last, config=config, gain=gain_of(config, last), generator=generator, inputs=inputs)
+    weight = getattr(target.layer, target.weight).detach().clone()
+    bias = getattr(target.layer, target.bias)
+    trained = any(value.requires_grad for value in _stored(target.layer, target.bias))
+    bias = bias.detach().clone() if bias is not None and trained else None
+    for place, part in enumerate(target.split(weight), start=target.first):
+        drawn = draw_weight(target.rows, part.numel() // target.rows, layer)
+        part.copy_(drawn.view(part.shape))
+        if bias is not None:
+            own = bias.chunk(target.shares)[place]
+            own.copy_(draw_bias(len(own), drawn.shape[1], layer))
+    _assign(target, target.weight, weight)
+    if bias is not None:
+        _assign(target, target.bias, bias)
+
+
+def _assign(target: Target, attribute: str, value: Tensor) -> None:
+    """Make *value* what the layer computes with, also where that is computed from other parameters."""
+    layer = target.layer
+    if attribute in layer._parameters:
+        getattr(layer, attribute).copy_(value)
+        return
+    try:
+        if parametrize.is_parametrized(layer, attribute):
+            setattr(layer, attribute, value)
+        else:
+            _assign_hooked(layer, attribute, value)
+    except Exception as error:
+        raise StudyError(
+            f"model: {target.name} is computed from other parameters, and the initializer can't set it "
+            f"({type(error).__name__}: {' '.join(str(error).split())[:200]}); use a parametrization with a "
+            "right_inverse, or initialize the layer in the model and remove the initializer from the study"
+        ) from error
+    if not bool(used(layer, attribute, iterations=POWER_ITERATIONS).isfinite().all()):
+        raise ValueError(
+            f"model: {target.name} is normalized, and not finite after the initializer, as happens where all weights "
+            "of a unit are 0; take another initializer, or a layer without the normalization"
+        )
+
+
+def _assign_hooked(layer: nn.Module, attribute: str, value: Tensor) -> None:
+    """Set what torch's older hooks compute the weight from: ``weight_norm``, ``spectral_norm``, ``prune``."""
+    own = layer._parameters
+    if (length := own.get(f"{attribute}_g")) is not None and (direction := own.get(f"{attribute}_v")) is not None:
+        direction.copy_(value)
+        over = [d for d in range(length.dim()) if length.shape[d] == 1]
+        length.copy_(value.square().sum(over, keepdim=True).sqrt() if over else value.norm())
+    elif (original := own.get(f"{attribute}_orig")) is not None:
+        original.copy_(value)
+    else:
+        raise ValueError(f"{type(layer).__name__} has no parameter {attribute!r}")
+
+
+def used(layer: nn.Module, attribute: str = "weight", *, iterations: int = 1) -> Tensor:
+    """The weight that the layer computes with now.
+
+    iterations: of spectral norms, whose vectors are brought up to date where this is more than 1.
+    """
+    hooks = [
+        hook
+        for hook in layer._forward_pre_hooks.values()
+        if getattr(hook, "name", getattr(hook, "_tensor_name", None)) == attribute
+        and (hasattr(hook, "compute_weight") or isinstance(hook, prune.BasePruningMethod))
+    ]
+    with torch.no_grad():
+        for _ in range(iterations):
+            for hook in hooks:
+                hook(layer, ())
+            value: Tensor = getattr(layer, attribute)
+    return value.detach()
+
+
+def matrices(module: nn.Module) -> dict[str, Tensor]:
+    """The weights of more than one dimension that the layers compute with, by name, in the order of ``modules()``."""
+    found = {}
+    for name, layer in module.named_modules():
+        own = [attribute for attribute in layer._parameters if attribute.endswith("weight")]
+        for attribute in own or ["weight"]:
+            if isinstance(getattr(layer, attribute, None), Tensor) and (value := used(layer, attribute)).dim() > 1:
+                found[f"{name}.{attribute}".lstrip(".")] = value
+    return found
