@@ -23,7 +23,15 @@ from searchlib.search.samplers import warm_up
 from searchlib.search.trainer import Trainer
 from searchlib.stores import Stores, Tracker, discard_runs, end_parent, environment, recording
 from searchlib.study import Progress, Study, refuse_if_changed
-from searchlib.training import Deadline, Engine, OutOfTimeError, Snapshots, check_precision, resolve_device
+from searchlib.training import (
+    Deadline,
+    Engine,
+    OutOfTimeError,
+    Snapshots,
+    check_activations,
+    check_precision,
+    resolve_device,
+)
 
 if TYPE_CHECKING:
     import optuna
@@ -63,6 +71,9 @@ def search(
     for precision in study.possible("precision"):
         check_precision(precision, device)
     with denormals_flushed(), stores.storage_errors(), stores.lock(study.name, "optimize") as lock:
+        begun = stores.optuna_study(study.name)
+        if begun is None or not begun.get_trials(deepcopy=False):
+            check_activations(study, device)
         optuna_study = _open_study(study, stores)
         snapshots = Snapshots(lock.path.with_suffix(".stacks"))
         race = Race(study, optuna_study)
