@@ -204,6 +204,15 @@ def test_mean_field_says_nothing_of_others() -> None:
     assert all("None" not in line for line in found.lines())
 
 
+def test_weights_that_depend_on_what_a_function_draws() -> None:
+    """LSUV looks at the signals behind the function: the same for a trial alone and in a stack."""
+    members = make_members([functions.noisy] * 3, hidden=(WIDTH, WIDTH), initializer="lsuv")
+    torch.randn(7)
+    alone = make_stack(members[1:2]).state(0)
+    for name, value in make_stack(members).state(1).items():
+        assert torch.equal(value, alone[name])
+
+
 @pytest.mark.parametrize("initializer", sorted(set(INITIALIZERS) - {"critical"}))
 def test_initializers_take_any_function(initializer: str) -> None:
     members = make_members(
