@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import random
 import re
 from collections.abc import Callable
@@ -12,7 +14,8 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from support import functions, prepare, run, search_all, small_study, stored
+from support import functions as activations
+from support import prepare, run, search_all, small_study, stored
 from support.page import Page
 
 from searchlib import MLP, Choice, StudyError
@@ -101,6 +104,19 @@ def helped(x):
     return counting(x)
 
 
+def decorated(function):
+    @functools.wraps(function)
+    def wrapper(x):
+        return function(x)
+
+    return wrapper
+
+
+@decorated
+def wrapped(x):
+    return counting(x)
+
+
 def running(x):
     return NORM(x)
 
@@ -148,6 +164,7 @@ REFUSED = [
     (own_noise, "gives another result for the same input and seed"),
     (counting, "changes COUNT in each call"),
     (helped, "changes COUNT in each call"),
+    (wrapped, "changes COUNT in each call"),
     (running, "changes NORM in each call"),
     (remembering, "changes its defaults in each call"),
     (attributed, "changes (attributed|its attributes) in each call"),
@@ -169,7 +186,7 @@ def assert_refused(study, told: str) -> None:
 
 @pytest.mark.parametrize(("function", "told"), REFUSED, ids=[function.__name__ for function, _ in REFUSED])
 def test_what_a_stack_could_not_train_is_refused(function: Callable[[Any], Any], told: str) -> None:
-    line = function.__code__.co_firstlineno
+    line = inspect.unwrap(function).__code__.co_firstlineno
     place = rf"test_own_activations.py:{line}: activation '{function.__name__}' "
     assert_refused(small_study(scientific={"activation": Choice("tanh", function)}), place + told)
 
@@ -192,7 +209,7 @@ def test_each_width_is_tried() -> None:
     ids=str,
 )
 def test_a_gain_that_does_not_exist_is_refused(changes: dict) -> None:
-    scientific = {"activation": Choice("tanh", functions.gated)}
+    scientific = {"activation": Choice("tanh", activations.gated)}
     assert_refused(
         small_study(scientific=scientific, fixed=changes), r"functions.py:\d+: activation gated isn't element"
     )
@@ -201,17 +218,40 @@ def test_a_gain_that_does_not_exist_is_refused(changes: dict) -> None:
 @pytest.mark.parametrize(
     ("scientific", "fixed"),
     [
-        ({"activation": Choice(functions.gated)}, {"initializer": "lsuv", "init_gain": "recommended"}),
+        ({"activation": Choice(activations.gated)}, {"initializer": "lsuv", "init_gain": "recommended"}),
         (
-            {"activation": Choice("tanh", functions.gated), "init_gain": Choice("recommended").when(activation="tanh")},
+            {
+                "activation": Choice("tanh", activations.gated),
+                "init_gain": Choice("recommended").when(activation="tanh"),
+            },
             {},
         ),
-        ({"activation": Choice("tanh", functions.inplace)}, {"init_gain": "recommended"}),
+        ({"activation": Choice("tanh", activations.inplace)}, {"init_gain": "recommended"}),
     ],
     ids=["an initializer that needs none", "a condition", "an element-wise function"],
 )
 def test_a_gain_that_is_not_needed_is_not_refused(scientific: dict, fixed: dict) -> None:
     study = small_study(scientific=scientific, fixed={**fixed, "epochs": 1}, trials=2)
+    assert {trial.user_attrs["outcome"] for trial in run(study).trials} == {"completed"}
+
+
+def noisy(x):
+    return x.tanh() + 0.1 * torch.randn_like(x)
+
+
+TABLES: dict[Any, Any] = {}
+
+
+def with_a_cache(x):
+    """What it keeps is the same after the first call: no state."""
+    if x.shape not in TABLES:
+        TABLES[x.shape] = torch.linspace(0.5, 1.5, x.shape[1])
+    return x * TABLES[x.shape]
+
+
+@pytest.mark.parametrize("own", [with_a_cache, torch.sin, F.gelu, noisy], ids=lambda own: own.__name__)
+def test_what_is_a_function_is_not_refused(own: Callable[[Any], Any]) -> None:
+    study = small_study(scientific={"activation": Choice("tanh", own)}, trials=2)
     assert {trial.user_attrs["outcome"] for trial in run(study).trials} == {"completed"}
 
 
@@ -240,10 +280,6 @@ def inplace(x):
 
 def normed(x):
     return F.layer_norm(x, (16,))
-
-
-def noisy(x):
-    return x.tanh() + 0.1 * torch.randn_like(x)
 
 
 @pytest.mark.slow

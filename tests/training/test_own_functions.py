@@ -185,6 +185,18 @@ def test_what_a_trial_draws_depends_on_nothing_else(draws: Callable[[Any], Any])
     assert torch.equal(torch.get_rng_state(), before), "torch's own generator is left as it was"
 
 
+def test_those_that_are_left_go_on_as_alone() -> None:
+    members = make_members(
+        [functions.noisy, functions.gated, functions.noisy, "tanh"], hidden=(WIDTH,), batch_size=10, epochs=3
+    )
+    stack = make_stack(members)
+    for epoch in train(stack, DATA):
+        if epoch.epoch == 1:
+            stack.keep([member.number in (1, 2) for member in stack.members])
+    for position, member in enumerate(stack.members):
+        assert epoch.val_loss[position] == pytest.approx(train_plain(member)[1][-1]["val_loss"], rel=1e-9)
+
+
 def test_gains_need_an_elementwise_function() -> None:
     told = "gated isn't element-wise.*give init_gain a number"
     with pytest.raises(StudyError, match=told):
