@@ -13,6 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from searchlib.networks.functions import is_elementwise
+
 if TYPE_CHECKING:
     import torch
 
@@ -31,7 +33,7 @@ class Kernel:
 
 @dataclass(frozen=True)
 class Activation:
-    """An element-wise activation phi.
+    """An activation phi, element-wise unless it is a function of a study's own.
 
     module: the name of a class in ``torch.nn``.
     arguments: its fixed arguments.
@@ -62,6 +64,26 @@ class Activation:
             return _as_module(functools.partial(self.function, **fields) if fields else self.function)
         made: nn.Module = getattr(nn, self.module)(*self.arguments, **fields)
         return made
+
+    def is_elementwise(self, widths: tuple[int, ...] = (), **fields: Any) -> bool:
+        """Whether phi(x) of a number follows from that number alone (``functions.is_elementwise``).
+
+        Others may be called on one network's ``[batch, units]`` only. widths: of the layers in which it stands.
+        """
+        return self.function is None or is_elementwise(self.function, widths, **fields)
+
+    def curve(self, x: torch.Tensor, **fields: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        """(phi(x), phi'(x)) of an element-wise one in evaluation mode, at float64 numbers x of any shape."""
+        import torch
+
+        phi = self.build(**fields).eval().double()
+        with torch.enable_grad():
+            start = x.detach().clone().requires_grad_()
+            y = phi(start)
+            if not y.requires_grad:  # a function of a study's own without a gradient
+                return y, torch.zeros_like(start)
+            (slope,) = torch.autograd.grad(y.sum(), start)
+        return y.detach(), slope
 
     def build_kernel(self) -> Kernel | None:
         """Its kernel, for modules made by ``build``; None where it has none."""
@@ -154,6 +176,6 @@ def _as_module(function: Callable[[torch.Tensor], torch.Tensor]) -> torch.nn.Mod
 
     class Function(nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return function(x)
+            return function(x.clone())  # it may work in place, and x may be a view or a leaf of autograd
 
     return Function()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from searchlib.errors import StudyError
 from searchlib.files import output_errors, write_whole
-from searchlib.networks import gaussian_moments
+from searchlib.networks import gaussian_moments, get_activation
 from searchlib.report.exhibits.plots import COLOURS, FAINT, Panels, literal
 from searchlib.seeds import derive_seed
 from searchlib.study import TrialConfig
@@ -246,15 +246,17 @@ def _mean_field(config: TrialConfig, laws: list[list[tuple[float, ...]]], final:
 
     q_l = sigma_w² E[phi(sqrt(q_(l-1)) z)²] + sigma_b², and the squared gradient of layer l is chi = sigma_w²
     E[phi'(sqrt(q_l) z)²] times that of layer l+1, sigma_w² = fan_in Var[w] being that of layer l+1. The variances are
-    the second moments of the numbers drawn, so that every law is treated alike. Empty with batch normalization, and
-    for a law whose mean isn't 0 or which doesn't vary. The spread of single networks around this grows with the sum
-    of 1/width over the layers (Hanin & Rolnick 2018).
+    the second moments of the numbers drawn, so that every law is treated alike. Empty with batch normalization, for
+    an activation that isn't element-wise, and for a law whose mean isn't 0 or which doesn't vary. The spread of single
+    networks around this grows with the sum of 1/width over the layers (Hanin & Rolnick 2018).
 
     laws: of every network, see ``_laws``. final: the squared gradient of the outputs.
     """
     depth = len(config.widths)
     layers = [[sum(column) / len(laws) for column in zip(*rows, strict=True)] for rows in zip(*laws, strict=True)]
     if config.batch_norm or not depth:
+        return {}
+    if not get_activation(config.activation).is_elementwise(**config.activation_fields):
         return {}
     for fan_out, fan_in, mean, square, bias_mean, bias_square in layers:
         count = len(laws) * fan_out

@@ -175,6 +175,7 @@ def gather(
     stored = stored or stores.read(study)
     findings = analyze(study, stored)
     positions = {tuple(cell.scientific.items()): index for index, cell in enumerate(findings.cells)}
+    curves, without = activation_curves(study, findings.cells)
     material = Material(
         findings=findings,
         published=_published(study, findings, stored, tracker),
@@ -186,8 +187,13 @@ def gather(
         run_id=stored.run_id,
         points=[_point(study, trial, positions) for trial in stored.trials if trial.state.is_finished()],
         replicates=[_point(study, trial, positions) for trial in stored.replicates if trial.state.is_finished()],
-        activations=activation_curves(study, findings.cells),
+        activations=curves,
     )
+    if without:
+        material.gaps["activations"] = (
+            f"No curve, saturated or dead share is given for {', '.join(without)}: what a unit gives there depends on "
+            "other units, other examples or random numbers."
+        )
     if stored.trials:
         _read_runs(study, stored, tracker, material)
     return material

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from searchlib.analysis import CellFinding, r_squared
 from searchlib.data import FunctionPart, Split, get_dataset, picture, redraw
 from searchlib.errors import DataError
-from searchlib.networks import get_initializer
+from searchlib.networks import get_activation, get_initializer
 from searchlib.stores import Tracker
 from searchlib.study import MLP, Study, TrialConfig, encode
 from searchlib.training import initialize, layer_sizes, restore
@@ -129,8 +129,10 @@ class Networks:
         """What the network of the trial's best epoch gives for raw *inputs*; with *classify*, its soft decisions."""
         import torch
 
+        from searchlib.training.elementwise import drawing_in_evaluation
+
         network = self._network(trial, classify=classify)
-        with torch.no_grad():
+        with torch.no_grad(), drawing_in_evaluation():
             return torch.cat([network(block) for block in inputs.split(BLOCK)])
 
     def weights(self, trial: FrozenTrial, *, initial: bool = True) -> list[LayerWeights]:
@@ -283,8 +285,10 @@ def best_stored(trials: Sequence[FrozenTrial], direction: str) -> FrozenTrial | 
     return (max if direction == "maximize" else min)(stored, key=lambda trial: trial.values[0])
 
 
-def activation_curves(study: Study, cells: Sequence[CellFinding]) -> dict[str, ActivationCurve]:
-    """The activations of the study's cells by name (of each cell's best configuration, where they are tuned)."""
+def activation_curves(study: Study, cells: Sequence[CellFinding]) -> tuple[dict[str, ActivationCurve], list[str]]:
+    """The activations of the study's cells by name (of each cell's best configuration, where they are tuned), and the
+    names of those that have no curve, since they aren't element-wise.
+    """
     import torch
 
     configs: dict[str, TrialConfig] = {}
@@ -292,11 +296,13 @@ def activation_curves(study: Study, cells: Sequence[CellFinding]) -> dict[str, A
         config = study.config({**cell.scientific, **cell.nuisance}) if cell.trial is not None else None
         if config is not None and config.widths:
             configs.setdefault(str(encode(config.activation)), config)
-    curves = {}
-    for name in sorted(configs):
-        x = torch.linspace(-4.0, 4.0, 161, dtype=torch.float64).requires_grad_()
-        with torch.enable_grad():
-            y = configs[name].build_activation().eval().double()(x)
-            (slope,) = torch.autograd.grad(y.sum(), x)
-        curves[name] = ActivationCurve(x=x.detach().tolist(), value=y.detach().tolist(), slope=slope.tolist())
-    return curves
+    curves, without = {}, []
+    x = torch.linspace(-4.0, 4.0, 161, dtype=torch.float64)
+    for name, config in sorted(configs.items()):
+        activation = get_activation(config.activation)
+        if activation.is_elementwise(config.widths, **config.activation_fields):
+            y, slope = activation.curve(x, **config.activation_fields)
+            curves[name] = ActivationCurve(x=x.tolist(), value=y.tolist(), slope=slope.tolist())
+        else:
+            without.append(name)
+    return curves, without

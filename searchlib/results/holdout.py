@@ -172,7 +172,9 @@ def _champion(
 def _measure(network: torch.nn.Module, inputs: torch.Tensor, targets: torch.Tensor) -> dict[str, Any]:
     import torch
 
-    with torch.no_grad():
+    from searchlib.training.elementwise import drawing_in_evaluation
+
+    with torch.no_grad(), drawing_in_evaluation():
         outputs = torch.cat([network(block) for block in inputs.split(1000)]).double()
     if targets.is_floating_point():
         loss, r2 = float((outputs - targets).square().mean()), r_squared(outputs, targets)

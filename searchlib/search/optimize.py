@@ -23,7 +23,15 @@ from searchlib.search.samplers import warm_up
 from searchlib.search.trainer import Trainer
 from searchlib.stores import Stores, Tracker, discard_runs, end_parent, environment, recording
 from searchlib.study import Progress, Study, refuse_if_changed
-from searchlib.training import Deadline, Engine, OutOfTimeError, Snapshots, check_precision, resolve_device
+from searchlib.training import (
+    Deadline,
+    Engine,
+    OutOfTimeError,
+    Snapshots,
+    check_activations,
+    check_precision,
+    resolve_device,
+)
 
 if TYPE_CHECKING:
     import optuna
@@ -64,9 +72,9 @@ def search(
     for precision in study.possible("precision"):
         check_precision(precision, device)
     with denormals_flushed(), stores.storage_errors(), stores.lock(study.name, "optimize") as lock:
-        stored_study = stores.optuna_study(study.name)
-        engine = None
-        if stored_study is None or not stored_study.get_trials(deepcopy=False):
+        begun, engine = stores.optuna_study(study.name), None
+        if begun is None or not begun.get_trials(deepcopy=False):
+            check_activations(study, device)
             engine = Engine(study, stores.examples(study), device)
             dry_run(engine)
         optuna_study = _open_study(study, stores)

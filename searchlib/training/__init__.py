@@ -8,6 +8,7 @@ from searchlib.training.checkpoints import restore
 from searchlib.training.deadline import Deadline, OutOfTimeError
 from searchlib.training.engine import Engine
 from searchlib.training.network import initialize, layer_sizes
+from searchlib.training.own_activations import check_activations
 from searchlib.training.precision import check_precision, resolve_device
 from searchlib.training.run import Run, Task
 from searchlib.training.snapshots import Snapshots
@@ -24,6 +25,7 @@ __all__ = [
     "StackRun",
     "Task",
     "Workers",
+    "check_activations",
     "check_precision",
     "diagnose_words",
     "initialize",

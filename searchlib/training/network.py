@@ -46,12 +46,18 @@ def initialize(
 
     @torch.no_grad()
     def inputs() -> torch.Tensor:
+        from searchlib.training.elementwise import drawing_in_evaluation
+
         signal = probe.float()
         for weight, bias in layers:
             signal = signal @ weight.T + bias
             if config.batch_norm:
                 signal = torch.nn.functional.batch_norm(signal, None, None, training=True)
-            signal = activation(signal)
+            if callable(config.activation):  # it may draw random numbers
+                with drawing_in_evaluation():
+                    signal = activation(signal)
+            else:
+                signal = activation(signal)
         return signal
 
     with torch.no_grad(), own_draws(config, generator):

@@ -24,9 +24,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from searchlib.networks import OPTIMIZERS, Activation, get_activation
+from searchlib.networks import OPTIMIZERS, get_activation
 from searchlib.seeds import derive_seed
-from searchlib.training.elementwise import activation_key, dropout, rrelu, shared_activations
+from searchlib.training.elementwise import HiddenActivations, activation_key, dropout
 from searchlib.training.grouping import fusion_key
 from searchlib.training.layers import Activations, ByAutograd, FirstLinear, Linear, Part
 from searchlib.training.losses import count_right, losses, losses_and_gradients, predicted
@@ -61,6 +61,7 @@ class Trace:
     preactivations: the input of each hidden activation (after normalization), ``[K, width, n]`` by layer.
     activations: its output, likewise.
     outputs: ``[K, outputs, n]``.
+    failed: positions of members whose activation can't take this batch: from there on their signals are NaN.
     """
 
     inputs: Tensor
@@ -68,6 +69,7 @@ class Trace:
     preactivations: list[Tensor]
     activations: list[Tensor]
     outputs: Tensor
+    failed: set[int]
 
 
 class Stack:
@@ -147,9 +149,7 @@ class Stack:
         self.orders, groups = list(by_order), torch.tensor(list(by_order.values()), dtype=torch.int64)
         self._order_of = torch.arange(len(groups)).repeat_interleave(groups).to(self.device)
         self._dropout = [config.dropout for config in self._configs]
-        self._slices = list(shared_activations(self._configs))
-        # an own function may define its own gradient, which needn't be linear in the loss
-        self._own_functions = any(activation.function is not None for _, _, activation, _ in self._slices)
+        self.activations = HiddenActivations(self._configs)
         self.gradients = {name: torch.zeros_like(value) for name, value in self.parameters.items()}
         for name, parameter in self.parameters.items():
             parameter.requires_grad_(not name.startswith("linear0."))
@@ -177,7 +177,8 @@ class Stack:
         loss, gradient = losses_and_gradients(outputs, targets)
         right = None if targets.is_floating_point() else predicted(outputs) == targets
         scale = self.optimizer.gradient_scale(learning_rate)
-        early = scale is not None and not self._own_functions
+        # an own function may define its own gradient, which needn't be linear in the loss
+        early = scale is not None and not self.activations.own
         gradient.mul_((scale / batch).view(-1, 1, 1) if scale is not None and early else 1.0 / batch)
         for part in reversed(self.parts):
             gradient = part.backward(gradient)
@@ -190,16 +191,15 @@ class Stack:
 
     def _make_parts(self, groups: Sequence[int]) -> list[Part]:
         """The layers in training mode, first to last. groups: the number of trials of each order."""
-        kernels = [(start, stop, entry.build_kernel(), module) for start, stop, entry, module in self._slices]
-        slices = [(start, stop, kernel, module) for start, stop, kernel, module in kernels if kernel]
-        by_kernel = not self.batch_norm and not self.has_dropout and len(slices) == len(kernels)
+        slices = self.activations.kernels()
+        by_kernel = slices is not None and not self.batch_norm and not self.has_dropout
         parts: list[Part] = []
         for index in range(self.depth + 1):
             names = (f"linear{index}.weight", f"linear{index}.bias")
             tensors = [by_name[name] for by_name in (self.parameters, self.gradients) for name in names]
             parts.append(Linear(*tensors) if index else FirstLinear(*tensors, groups=groups))
             if index < self.depth:
-                parts.append(Activations(slices) if by_kernel else self._by_autograd(index))
+                parts.append(Activations(slices) if slices and by_kernel else self._by_autograd(index))
         return parts
 
     def _by_autograd(self, index: int) -> ByAutograd:
@@ -209,7 +209,7 @@ class Stack:
         def between(signal: Tensor) -> Tensor:
             if stack.batch_norm:
                 signal = stack._normalize(signal, index, stack.buffers, training=True)
-            signal = stack.activate(signal, index, training=True)
+            signal = stack.activate(signal, index, stack.noise, training=True)
             return dropout(signal, stack._dropout, stack.noise) if stack.has_dropout else signal
 
         own = (f"norm{index}.weight", f"norm{index}.bias", f"activation{index}.weight")
@@ -239,27 +239,22 @@ class Stack:
             training=training,
         ).view(signal.shape)
 
-    def activate(self, signal: Tensor, index: int, *, training: bool = False) -> Tensor:
-        """Each member's activation of hidden layer *index* (from 0) on a signal ``[K, any, n]``."""
-        parts = [
-            self._activate(signal[start:stop], slice(start, stop), activation, module, index, training)
-            for start, stop, activation, module in self._slices
-        ]
-        return parts[0] if len(parts) == 1 else torch.cat(parts)
-
-    def _activate(
-        self, signal: Tensor, trials: slice, activation: Activation, module: torch.nn.Module, index: int, training: bool
+    def activate(
+        self,
+        signal: Tensor,
+        index: int,
+        noise: Sequence[torch.Generator],
+        *,
+        training: bool = False,
+        failed: set[int] | None = None,
     ) -> Tensor:
-        if activation.trained:
-            slopes = self.parameters[f"activation{index}.weight"][trials]
-            return F.prelu(signal.transpose(0, 1), slopes.view(-1)).transpose(0, 1)
-        if activation.noisy and training:
-            return rrelu(signal, self.noise[trials])
-        if activation.function is not None:  # it sees a network's units along the last dimension, as it would alone
-            own: Tensor = module(signal.transpose(1, 2)).transpose(1, 2)
-            return own
-        output: Tensor = module(signal)
-        return output
+        """Each member's activation of hidden layer *index* (from 0) on a signal ``[K, width, n]``."""
+        slopes = self.parameters.get(f"activation{index}.weight")
+        return self.activations.apply(signal, slopes, noise, training=training, failed=failed)
+
+    def curves(self, x: Tensor, index: int) -> Tensor:
+        """Each member's phi(x) in hidden layer *index*, at numbers x ``[K, any, n]``; x where it isn't element-wise."""
+        return self.activations.curves(x, self.parameters.get(f"activation{index}.weight"))
 
     def trace(self, inputs: Tensor, *, statistics: dict[str, Tensor] | None = None) -> Trace:
         """The signals of a batch ``[n, inputs]`` in evaluation mode. The stack doesn't change.
@@ -272,6 +267,7 @@ class Stack:
         first = self._first(inputs).requires_grad_()
         signal = first
         preactivations, activations = [], []
+        noise, failed = self.activations.evaluation_noise(self.device), set[int]()
         for index in range(self.depth):
             if self.batch_norm:
                 if f"norm{index}.running_mean" not in buffers:
@@ -279,10 +275,17 @@ class Stack:
                     buffers |= {f"norm{index}.running_mean": mean, f"norm{index}.running_var": variance}
                 signal = self._normalize(signal, index, buffers, training=False)
             preactivations.append(signal)
-            signal = self.activate(signal, index)
+            signal = self.activate(signal, index, noise, failed=failed)
             activations.append(signal)
             signal = self._linear(signal, index + 1)
-        return Trace(inputs=inputs, first=first, preactivations=preactivations, activations=activations, outputs=signal)
+        return Trace(
+            inputs=inputs,
+            first=first,
+            preactivations=preactivations,
+            activations=activations,
+            outputs=signal,
+            failed=failed,
+        )
 
     def weight_gradients(self, trace: Trace, targets: Tensor) -> list[Tensor]:
         """The gradient of each member's mean loss with respect to its weights, ``[K, out, in]`` by layer.
@@ -303,20 +306,21 @@ class Stack:
         """
         loss = torch.zeros(len(self.members), dtype=accumulator_dtype(self.device), device=self.device)
         correct = torch.zeros(len(self.members), dtype=torch.int64, device=self.device)
+        noise = self.activations.evaluation_noise(self.device)
         for x, y in zip(inputs.split(batch_size), targets.split(batch_size), strict=True):
-            outputs = self.outputs(x)
+            outputs = self._outputs(x, noise)
             loss += losses(outputs, y).sum(dim=1)
             if not y.is_floating_point():
                 correct += count_right(outputs, y)
         return loss / len(inputs), None if targets.is_floating_point() else correct
 
-    def outputs(self, inputs: Tensor) -> Tensor:
+    def _outputs(self, inputs: Tensor, noise: Sequence[torch.Generator]) -> Tensor:
         """The networks' outputs in evaluation mode, ``[B, inputs]`` to ``[K, outputs, B]``."""
         signal = self._first(inputs)
         for index in range(self.depth):
             if self.batch_norm:
                 signal = self._normalize(signal, index, self.buffers, training=False)
-            signal = self._linear(self.activate(signal, index), index + 1)
+            signal = self._linear(self.activate(signal, index, noise), index + 1)
         return signal
 
     def keep(self, kept: Sequence[bool]) -> None:

@@ -47,6 +47,9 @@ class Watch:
     - ``jacobian_condition`` (no layer; at initialization): largest over smallest singular value of the input-output
       Jacobian, the median over ``JACOBIAN_EXAMPLES`` examples.
 
+    ``saturated``, ``dead`` and ``jacobian_condition`` are measured where the activation is element-wise. A function of
+    a study's own that can't take the probe batch leaves all of its trial's out.
+
     Networks are in evaluation mode. At initialization batch normalization uses the batch's own statistics, since its
     running ones say nothing yet; either way they count as constants.
     """
@@ -70,7 +73,11 @@ class Watch:
         # an activation or a module of the study's own may draw random numbers
         with torch.random.fork_rng(devices=[]), torch.enable_grad():
             if isinstance(stack, Stack):
-                return self._of_stack(stack, before[0] if before else None, initial)
+                try:
+                    return self._of_stack(stack, before[0] if before else None, initial)
+                except Exception:  # a function of the study's own, whose training doesn't fail for that
+                    if not stack.activations.own:
+                        raise
             if isinstance(stack, ModuleStack):
                 with kept_generators():
                     return self._of_modules(stack, before, initial)
@@ -101,9 +108,9 @@ class Watch:
                 if f"weight_std/layer{layer}" in row:
                     bias = biases[layer - 1][position]
                     row[f"symmetric/layer{layer}"] = _alike(weights[layer - 1][position], bias) if alike else 0.0
-            if initial and math.isfinite(jacobian[position]):
+            if initial and stack.activations.elementwise[position] and math.isfinite(jacobian[position]):
                 row["jacobian_condition"] = jacobian[position]
-        return rows
+        return [{} if position in trace.failed else row for position, row in enumerate(rows)]
 
     def _jacobian_conditions(self, stack: Stack, statistics: dict[str, torch.Tensor] | None) -> list[float]:
         """The condition number of each member's Jacobian, NaN where it isn't defined."""
@@ -236,14 +243,15 @@ def _put_slopes(table: _Table, layer: int, stack: Stack, signal: torch.Tensor, a
     points = 2001
     places = torch.linspace(-10.0, 10.0, points, dtype=stack.dtype, device=stack.device)
     x = places.repeat(len(stack.members), 1, 1).requires_grad_()
-    slope, grid = _slope(activation, signal, retain=True), _slope(stack.activate(x, layer - 1), x)
+    slope, grid = _slope(activation, signal, retain=True), _slope(stack.curves(x, layer - 1), x)
+    known = torch.tensor(stack.activations.elementwise, device=stack.device)
     steepest = grid.amax(dim=(1, 2))
     middle = grid[:, 0, points // 4 : -(points // 4)]
     flat = (middle == 0.0).to(grid.dtype).mean(dim=1) > 0.01  # an interval: GELU's minimum is one point
     share = (slope < SATURATED * steepest[:, None, None]).to(grid.dtype).mean(dim=(1, 2))
-    table.put(f"saturated/layer{layer}", torch.where(steepest > 0.0, share, math.nan))
+    table.put(f"saturated/layer{layer}", torch.where(known & (steepest > 0.0), share, math.nan))
     dead = (slope.amax(dim=2) == 0.0).to(grid.dtype).mean(dim=1)
-    table.put(f"dead/layer{layer}", torch.where(flat, dead, math.nan))
+    table.put(f"dead/layer{layer}", torch.where(known & flat, dead, math.nan))
 
 
 def _maybe_alike(weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:

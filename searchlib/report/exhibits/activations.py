@@ -11,11 +11,12 @@ from searchlib.report.networks import ActivationCurve
 
 
 def draw(material: Material) -> Result:
+    gap = material.gaps.get("activations", "")
     if not material.activations:
-        return Missing("No cell has a completed trial with a hidden layer.")
+        return Missing(gap or "No cell has a completed trial with a hidden layer.")
     return Drawn(
         plot=activation_curves(material.activations),
-        caption="The study's activation functions and their derivatives.",
+        caption=f"The study's activation functions and their derivatives. {gap}".strip(),
     )
 
 

@@ -25,10 +25,11 @@ def draw(material: Material) -> Result:
         if any(history.get("train_loss") for history in histories.values()):
             return Missing("The runs hold no diagnostics by layer.")
         return Missing(material.gaps.get("histories", "No run of a cell's best trial is stored."))
+    gap = material.gaps.get("activations", "")
     return Drawn(
         plot=plot,
         caption="Each cell's best run, layer by layer (the last is the output layer). Dotted: at initialization (for "
-        "the update ratio, after the first epoch). Solid: after the last epoch.",
+        f"the update ratio, after the first epoch). Solid: after the last epoch. {gap}".strip(),
         width=480,
     )
 
