@@ -16,19 +16,24 @@ from typing import TYPE_CHECKING
 
 from searchlib.data import FunctionPart, get_dataset
 from searchlib.errors import StorageError, StudyError
+from searchlib.search.design import Design
 from searchlib.search.race import Race
 from searchlib.search.recorder import Recorder
 from searchlib.search.rounds import Rounds
 from searchlib.search.samplers import warm_up
 from searchlib.search.trainer import Trainer
 from searchlib.stores import Stores, Tracker, discard_runs, end_parent, environment, recording
-from searchlib.study import Progress, Study, refuse_if_changed
+from searchlib.study import MLP, Progress, Study, refuse_if_changed
 from searchlib.training import Deadline, Engine, OutOfTimeError, Snapshots, check_precision, resolve_device
 
 if TYPE_CHECKING:
     import optuna
 
+    from searchlib.data import Split
+
 __all__ = ["search"]
+
+MOST_TRIED = 16  # configurations whose modules are tried before a search
 
 
 def search(
@@ -63,6 +68,8 @@ def search(
     for precision in study.possible("precision"):
         check_precision(precision, device)
     with denormals_flushed(), stores.storage_errors(), stores.lock(study.name, "optimize") as lock:
+        if stores.optuna_study(study.name) is None:  # what can't be trained or evaluated leaves nothing behind
+            _engine(study, stores.examples(study), device)
         optuna_study = _open_study(study, stores)
         snapshots = Snapshots(lock.path.with_suffix(".stacks"))
         race = Race(study, optuna_study)
@@ -83,7 +90,7 @@ def search(
             )
         target = max(target, len(stored))
         examples = stores.examples(study, optuna_study.user_attrs)
-        engine = Engine(study, examples, device)
+        engine = _engine(study, examples, device)
         optuna_study.set_user_attr("target", target)
         computed = isinstance(get_dataset(study.dataset).train, FunctionPart)  # its last bits depend on the machine
         if not computed and "data_sha256" not in optuna_study.user_attrs:
@@ -113,6 +120,16 @@ def search(
                         lock.check()
                         yield progress
                 snapshots.clear()
+
+
+def _engine(study: Study, examples: Split, device: str) -> Engine:
+    """What trains the study. StudyError where its batches, or modules of its own, don't fit the data."""
+    engine = Engine(study, examples, device)
+    if not isinstance(study.model, MLP):
+        design = Design(study)
+        for number in range(min(len(design.cells), MOST_TRIED)):
+            engine.try_module(study.config(design[number]))
+    return engine
 
 
 def _open_study(study: Study, stores: Stores) -> optuna.Study:

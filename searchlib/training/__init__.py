@@ -4,7 +4,7 @@ The modules that import torch when they are imported (``stack``, ``layers``, ``l
 imported by name where they are needed; this face costs nothing.
 """
 
-from searchlib.training.checkpoints import restore
+from searchlib.training.checkpoints import restore, try_network
 from searchlib.training.deadline import Deadline, OutOfTimeError
 from searchlib.training.engine import Engine
 from searchlib.training.network import initialize, layer_sizes
@@ -30,4 +30,5 @@ __all__ = [
     "layer_sizes",
     "resolve_device",
     "restore",
+    "try_network",
 ]

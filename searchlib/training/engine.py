@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 from searchlib.data import Split, get_dataset
 from searchlib.errors import StudyError
 from searchlib.study import MLP, Study, TrialConfig, TrialRecord
+from searchlib.training.checkpoints import predictor, try_network
 from searchlib.training.grouping import group, stack_size
+from searchlib.training.network import build_module
 from searchlib.training.precision import setting_for
 from searchlib.training.run import Keeps, Run, Task
 from searchlib.training.stack_run import Setup, StackRun
@@ -18,6 +20,9 @@ from searchlib.training.workers import Workers, available_cores
 if TYPE_CHECKING:
     from searchlib.training.loop import Tensors, Trainable
     from searchlib.training.stack import Member
+
+
+TRIED = 32  # examples, before a search, for a module of the study's own
 
 
 class Engine:
@@ -99,18 +104,32 @@ class Engine:
             offset=data.offset,
         )
 
+    def try_module(self, config: TrialConfig) -> None:
+        """StudyError where the untrained module of this configuration couldn't be evaluated as the champion."""
+        import torch
+
+        with torch.random.fork_rng(devices=[]):
+            module = build_module(self.study.model, config, self.dataset)
+        data = self.data(config.input_scaling)
+        network = predictor(module, factor=data.factor, offset=data.offset, classify=False)
+        try_network(network, self.examples.train.inputs[:TRIED], self.dataset)
+
     # ---------------------------------------------------------------------------------- what a stack is made of
 
     def build(self, members: list[Member], data: Tensors) -> Trainable:
         """The networks of *members*, before their first step."""
         from searchlib.training.module import ModuleStack
-        from searchlib.training.network import build_module
         from searchlib.training.stack import Stack
 
         model = self.study.model
         if isinstance(model, MLP):
             return Stack(members, outputs=self.dataset.outputs, probe=data.probe, device=self.device)
-        return ModuleStack(members, build=lambda config: build_module(model, config, self.dataset), device=self.device)
+        return ModuleStack(
+            members,
+            build=lambda config: build_module(model, config, self.dataset),
+            outputs=self.dataset.outputs,
+            device=self.device,
+        )
 
     def data(self, scaling: str) -> Tensors:
         """The split on the device, its inputs scaled; made once for each *scaling*."""

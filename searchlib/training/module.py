@@ -16,7 +16,7 @@ from searchlib.networks import OPTIMIZERS
 from searchlib.seeds import derive_seed
 from searchlib.study import TrialConfig
 from searchlib.training.losses import count_right, losses, predicted
-from searchlib.training.network import initialize_layer
+from searchlib.training.network import check_outputs, initialize_layer
 from searchlib.training.stack import Member
 from searchlib.training.tally import accumulator_dtype
 
@@ -26,7 +26,7 @@ class ModuleStack:
 
     build: makes the (CPU) module of a configuration. Whatever it draws comes from the trial's own seed. Linear and
     convolution layers are then filled by the trial's initializer, unless that is ``pytorch_default`` with the
-    default gain and bias: then they stay as the module made them.
+    default gain and bias: then they stay as the module made them. outputs: how many each gives for an example.
     """
 
     def __init__(
@@ -34,6 +34,7 @@ class ModuleStack:
         members: Sequence[Member],
         *,
         build: Callable[[TrialConfig], nn.Module],
+        outputs: int,
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
     ) -> None:
@@ -41,7 +42,7 @@ class ModuleStack:
         self.orders = list({member.order_seed for member in self.members})
         if len(self.orders) > 1:
             raise ValueError("modules of a study's own train on one order of examples, got several")
-        self.device, self.dtype = torch.device(device), dtype
+        self.outputs, self.device, self.dtype = outputs, torch.device(device), dtype
         self.modules = [self._make(member, build) for member in self.members]
         self.optimizers = [
             OPTIMIZERS[member.config.optimizer].build(module.parameters(), member.config)
@@ -73,7 +74,7 @@ class ModuleStack:
             optimizer.zero_grad()
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(self.noise[position])
-                outputs = module(inputs).T[None]
+                outputs = self._outputs(module, inputs)
                 loss = losses(outputs, targets)
                 self.noise[position] += 1
             loss.mean().backward()
@@ -90,11 +91,17 @@ class ModuleStack:
         for position, module in enumerate(self.modules):
             module.eval()
             for x, y in zip(inputs.split(batch_size), targets.split(batch_size), strict=True):
-                outputs = module(x.clone())  # a module may work in place, and x is a view of the data
-                loss[position] += losses(outputs.T[None], y).sum()
+                outputs = self._outputs(module, x.clone())  # a module may work in place, and x is a view of the data
+                loss[position] += losses(outputs, y).sum()
                 if not y.is_floating_point():
-                    correct[position] += count_right(outputs.T[None], y)[0]
+                    correct[position] += count_right(outputs, y)[0]
         return loss / len(inputs), None if targets.is_floating_point() else correct
+
+    def _outputs(self, module: nn.Module, inputs: Tensor) -> Tensor:
+        """What the module gives for *inputs*, ``[1, outputs, B]``."""
+        found: Tensor = module(inputs)
+        check_outputs(found, len(inputs), self.outputs)
+        return found.T[None]
 
     def keep(self, kept: Sequence[bool]) -> None:
         for name in ("members", "modules", "optimizers", "noise"):
