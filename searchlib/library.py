@@ -196,6 +196,8 @@ def optimize(
     target = max(target, before.trials.total)
     found = _result(asked, stores, target)
     if evaluate and found.complete and found.status.best:
+        if found.status.test_result is None:
+            publish(asked, stores)  # a report that can't be written is known before the test set is opened
         evaluate_once(asked, stores, fetch=True)
     page, findings = publish(asked, stores)
     found = _result(asked, stores, target, page)

@@ -140,3 +140,5 @@ def evaluate(study: Study, stores: Stores) -> None:
     result = evaluate_once(study, stores)
     name, value = test_row(result)
     click.echo(f"{name} {value}, trial {result.trial}")
+    if note := stores.read(study).champion_note:
+        click.echo(f"champion {note}")

@@ -56,6 +56,8 @@ def show_summary(result: Result, commands: Sequence[tuple[str, str]]) -> None:
             rows.append(("best over seeds", name + value))
     if status.test_result:
         rows.append(test_row(status.test_result))
+    if note := result.stored.champion_note:
+        rows.append(("champion", note))
     rows += [("answer", result.answer), *_places(result.stores), *commands, ("report", str(result.page))]
     for name, value in rows:
         line = f"{name:20} {value}"

@@ -87,8 +87,10 @@ class Dataset:
         if classify and not len(classes) == outputs > 0:
             raise StudyError(f"{self.name}: {len(classes)} classes and {outputs} outputs; give it one output a class")
         shape = tuple(self.shape)
-        if not all(type(size) is int and size > 0 for size in shape):
-            raise StudyError(f"{self.name}: shape {self.shape!r}; expected whole numbers above 0")
+        if not shape or not all(type(size) is int and size > 0 for size in shape):
+            raise StudyError(
+                f"{self.name}: shape {self.shape!r}; expected whole numbers above 0, (1,) for single numbers"
+            )
         if not is_finite(self.low):
             raise StudyError(f"{self.name}: low {self.low!r}; expected the smallest raw input value")
         if not is_finite(self.scale) or not self.low < self.scale:

@@ -59,7 +59,10 @@ def _load(dataset: Dataset, part: Part, root: Path, *, fetch: bool) -> Examples:
         dataset.fetch(root, (part,))
     try:
         examples = (dataset.train if part == "train" else dataset.test)(root)
-    except (DataError, OSError) as error:
+    except Exception as error:  # the function may be a study's own
+        if not isinstance(error, (DataError, OSError)):
+            said = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+            raise DataError(f"{dataset.name}: its function for the {part} part failed ({said}); correct it") from error
         fetching = Command("data fetch", arguments=(dataset.name,))
         remedy = Message("; get it with `", fetching, f"`, put it there, unpacked or as .gz, or {ELSEWHERE}")
         kind = IntegrityError if isinstance(error, IntegrityError) else DataError

@@ -95,7 +95,8 @@ class Material:
     replicates: those of the replicates. activations: by name.
     histories: of each cell's best search trial, by the position of the cell. weights: of the champion, by layer;
     cell_weights: of each cell's best stored network, by the position of the cell, of MOST_CELLS cells. fits: of a
-    regression. decisions: of a classifier of images. gaps: why something of this is missing, by its name.
+    regression. decisions: of a classifier of images. champion_note: how it is stored, if not as a program. gaps: why
+    something of this is missing, by its name.
     """
 
     findings: Findings
@@ -116,6 +117,7 @@ class Material:
     cell_weights: dict[int, Sequence[LayerWeights]] = field(default_factory=dict)
     fits: FittedCurves | Predictions | None = None
     decisions: Sequence[Decision] = ()
+    champion_note: str = ""
     gaps: dict[str, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
@@ -188,6 +190,7 @@ def gather(
         points=[_point(study, trial, positions) for trial in stored.trials if trial.state.is_finished()],
         replicates=[_point(study, trial, positions) for trial in stored.replicates if trial.state.is_finished()],
         activations=curves,
+        champion_note=stored.champion_note,
     )
     if without:
         material.gaps["activations"] = (

@@ -5,6 +5,8 @@ classification, softmax behind: code and weights, nothing pickled. The model tak
 ``[N, *shape]``. Where these are integers (pixels from 0 to 255), floats are taken as raw values divided by their
 largest (from 0 to 1, as torchvision's ToTensor makes them). It returns float32 ``[N, classes]``, the soft decisions, or
 ``[N, outputs]`` of a regression.
+
+A network that torch.export can't export lies here as ``checkpoint.safetensors`` instead, without its code.
 """
 
 import mlflow
@@ -16,6 +18,11 @@ class Champion(mlflow.pyfunc.PythonModel):
     def load_context(self, context: mlflow.pyfunc.PythonModelContext) -> None:
         self.shape = tuple(context.model_config["shape"])
         self.scale = float(context.model_config["scale"])
+        if "module" not in context.artifacts:
+            raise RuntimeError(
+                "this champion has no exported program (see the tag searchlib.no_program): load it with "
+                "searchlib.result(STUDY).champion"
+            )
         self.module = torch.export.load(context.artifacts["module"]).module()
 
     def predict(

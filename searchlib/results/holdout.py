@@ -3,6 +3,9 @@
 The ledger (a user attribute of the Optuna study, and tags of the MLflow parent run) is claimed before the test
 files are opened and completed after. A crash in between leads to the evaluation of the same checkpoint, and of no
 other; a second call returns the stored result and opens nothing.
+
+Before the claim, all that follows it is done on validation data: the checkpoint is restored and measured, and the
+champion's model is stored. After it, only reading the test files and writing to the stores can fail.
 """
 
 from __future__ import annotations
@@ -12,9 +15,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from searchlib.analysis import champion, claimed_or_leading, proportion_interval, r_squared, study_status
-from searchlib.data import get_dataset, load_test
-from searchlib.errors import Command, DataError, HoldoutError, SearchlibError, TrackingError
-from searchlib.results.champion import register_champion, registered_champion
+from searchlib.data import Examples, get_dataset, load_test, redraw
+from searchlib.errors import Command, DataError, HoldoutError, SearchlibError, StudyError, TrackingError
+from searchlib.results.champion import Candidate, register_champion, registered_champion, store_champion
 from searchlib.stores import (
     LEDGER_TAG,
     StoredStudy,
@@ -27,19 +30,21 @@ from searchlib.stores import (
     remove_tags,
 )
 from searchlib.study import Ledger, Study, TestResult, refuse_if_changed
-from searchlib.training import restore
+from searchlib.training import restore, try_network
 
 if TYPE_CHECKING:
     import optuna
     import torch
+
+COMPARED = 64  # training inputs on which the champion's network and its exported program are tried
 
 
 def evaluate(study: Study, stores: Stores, *, fetch: bool = False) -> TestResult:
     """Evaluate the study's champion on the test set, or return the stored result of an earlier call.
 
     fetch: get missing test files from their sources. Without it they must be there: DataError says what is missing,
-    and a claim made by this call is withdrawn: nothing was seen. HoldoutError where there is no completed trial, or
-    where the checkpoint isn't the one that was claimed.
+    and a claim made by this call is withdrawn: nothing was seen. HoldoutError where there is no completed trial, where
+    the checkpoint isn't the one that was claimed, or where its network can't be evaluated.
     """
     optuna_study = stores.optuna_study(study.name)
     if optuna_study is None:  # the lock would be a file where there is nothing
@@ -56,7 +61,7 @@ def evaluate(study: Study, stores: Stores, *, fetch: bool = False) -> TestResult
             return ledger.result
         with Tracker(study, stores) as tracker:
             if ledger is None or ledger.result is None:
-                ledger = _open_test_set(study, optuna_study, tracker, ledger or _proposal(best), ledger is None, fetch)
+                ledger = _open_test_set(study, stored, tracker, ledger or _proposal(best), fetch)
             result = ledger.result
             assert result is not None
             try:
@@ -103,23 +108,35 @@ def _proposal(best: optuna.trial.FrozenTrial) -> Ledger:
     )
 
 
-def _open_test_set(
-    study: Study, optuna_study: optuna.Study, tracker: Tracker, ledger: Ledger, fresh: bool, fetch: bool
-) -> Ledger:
-    """Claim the test set, measure the champion on it, store the result. fresh: whether nobody has claimed it before."""
+def _open_test_set(study: Study, stored: StoredStudy, tracker: Tracker, ledger: Ledger, fetch: bool) -> Ledger:
+    """Claim the test set, measure the champion on it, store the result."""
+    optuna_study = stored.search
+    assert optuna_study is not None
     refuse_if_changed(study, optuna_study.user_attrs["definition"])
-    network = _champion(study, optuna_study, tracker, ledger, soft=False)
     open_parent(tracker, optuna_study)
+    network, inputs = _try(study, stored, tracker, ledger)
     optuna_study.set_user_attr("test_ledger", ledger.written())
     try:
         log_summary(tracker, {}, tags=_tags(ledger))
         examples = load_test(study.dataset, tracker.stores.data_root, fetch=fetch)
+        if examples.inputs.dtype != inputs.dtype:
+            raise DataError(
+                f"{get_dataset(study.dataset).name}: test inputs are {examples.inputs.dtype}, training inputs "
+                f"{inputs.dtype}; give both parts one type"
+            )
     except (DataError, TrackingError):
-        if fresh:  # under a claim of an earlier call the test set may have been seen: that one stands
+        if stored.ledger is None:  # under a claim of an earlier call the test set may have been seen: that one stands
             remove_tags(tracker, _tags(ledger))  # where that fails, too, the claim stands
             optuna_study.set_user_attr("test_ledger", None)
         raise
-    measured = _measure(network, examples.inputs, examples.targets)
+    try:
+        measured = _measure(network, examples.inputs, examples.targets)
+    except Exception as error:  # it worked on validation data
+        said = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        raise HoldoutError(
+            f"the test set was opened, and the module of trial {ledger.trial} fails on it, as it did not on validation "
+            f"data ({said}); correct it in a study of another name"
+        ) from error
     result = TestResult(
         evaluated_at=now(),
         trial=ledger.trial,
@@ -134,6 +151,59 @@ def _open_test_set(
     return finished
 
 
+def _try(study: Study, stored: StoredStudy, tracker: Tracker, ledger: Ledger) -> tuple[torch.nn.Module, torch.Tensor]:
+    """Do on validation data what follows a claim, and store the champion's model.
+
+    Returns the network, from raw inputs to outputs, and training inputs. HoldoutError where it can't be evaluated.
+    """
+    assert stored.search is not None
+    examples = tracker.stores.examples(study, stored.attributes)
+    inputs = examples.train.inputs[:COMPARED]
+    network = _candidate(study, stored.search, tracker, ledger, soft=False).predictor
+    sealed = f"the test set stays sealed: the checkpoint of trial {ledger.trial} can't be evaluated: "
+    try:
+        try_network(network, inputs, get_dataset(study.dataset))
+        if study.replicate_split and ledger.replicate is not None:
+            examples = redraw(examples, split_seed=study.split_seed, replicate=ledger.replicate)
+        measured = _measure(network, examples.validation.inputs, examples.validation.targets)
+    except StudyError as error:
+        raise HoldoutError(sealed, error.message) from error
+    except Exception as error:
+        said = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        raise HoldoutError(f"{sealed}its module fails on validation data ({said}); correct it") from error
+    _compare(study, stored, ledger, examples.validation, measured)
+    store_champion(tracker, _candidate(study, stored.search, tracker, ledger, soft=True), inputs)
+    return network, inputs
+
+
+def _compare(study: Study, stored: StoredStudy, ledger: Ledger, validation: Examples, measured: dict[str, Any]) -> None:
+    """HoldoutError where the restored network is plainly another one than the search has measured.
+
+    A module may keep what it learns outside its state dict. Round-off of another device and random numbers that it
+    draws are no reason: accuracies may differ by three standard deviations and 0.02, losses by a fifth.
+    """
+    noted = next(
+        (
+            trial.values[0]
+            for trial in (*stored.replicates, *stored.trials)
+            if trial.values and trial.user_attrs.get("checkpoint_sha256") == ledger.checkpoint_sha256
+        ),
+        None,
+    )
+    if noted is None:
+        return
+    name = study.metric.removeprefix("val_")
+    found = measured[name]
+    room = 0.02 + 3 * (0.5 / len(validation)) ** 0.5 if name == "accuracy" else 0.2 * max(noted, found) + 1e-6
+    if not abs(found - noted) <= room:
+        raise HoldoutError(
+            f"the test set stays sealed: restored from its checkpoint, the network of trial {ledger.trial} has "
+            f"validation {name} {found:.4g}, and the search measured {noted:.4g}; its code has changed, or its module "
+            "keeps state outside its state dict: restore the code, or save the study under a new name with that state "
+            "as a buffer (register_buffer)"
+        )
+
+
 def champion_network(study: Study, stores: Stores, stored: StoredStudy) -> torch.nn.Module:
     """The network that the ledger names or, before the claim, that leads.
 
@@ -145,7 +215,7 @@ def champion_network(study: Study, stores: Stores, stored: StoredStudy) -> torch
     if best is None or stored.search is None:
         raise _nothing_to_evaluate(study)
     with Tracker(study, stores) as tracker:
-        return _champion(study, stored.search, tracker, stored.ledger or _proposal(best), soft=True)
+        return _candidate(study, stored.search, tracker, stored.ledger or _proposal(best), soft=True).predictor
 
 
 def _tags(ledger: Ledger) -> dict[str, str]:
@@ -153,9 +223,7 @@ def _tags(ledger: Ledger) -> dict[str, str]:
     return {f"{LEDGER_TAG}{key}": str(value) for key, value in ledger.written().items() if key != "result"}
 
 
-def _champion(
-    study: Study, optuna_study: optuna.Study, tracker: Tracker, ledger: Ledger, *, soft: bool
-) -> torch.nn.Module:
+def _candidate(study: Study, optuna_study: optuna.Study, tracker: Tracker, ledger: Ledger, *, soft: bool) -> Candidate:
     """The claimed network, from raw inputs to its outputs or, with *soft*, to soft decisions (classification)."""
     content = tracker.checkpoint(ledger.run_id)
     if hashlib.sha256(content).hexdigest() != ledger.checkpoint_sha256:
@@ -166,7 +234,12 @@ def _champion(
     params = optuna_study.get_trials(deepcopy=False)[ledger.trial].params
     dataset = get_dataset(study.dataset)
     classify = soft and dataset.task == "classification"
-    return restore(content, study.model, study.config(params), dataset, classify=classify)
+    return Candidate(
+        predictor=restore(content, study.model, study.config(params), dataset, classify=classify),
+        content=content,
+        checkpoint=ledger.checkpoint_sha256,
+        params=params,
+    )
 
 
 def _measure(network: torch.nn.Module, inputs: torch.Tensor, targets: torch.Tensor) -> dict[str, Any]:
@@ -216,17 +289,19 @@ def publish(study: Study, optuna_study: optuna.Study, tracker: Tracker, ledger: 
     metrics, tags = published(ledger)
     log_summary(tracker, metrics, tags=tags)
     registered = registered_champion(tracker)
+    no_program = registered.no_program if registered else ""
     if registered is None or registered.checkpoint != ledger.checkpoint_sha256:
         examples = tracker.stores.examples(study, optuna_study.user_attrs)
-        register_champion(
+        no_program = register_champion(
             tracker,
-            _champion(study, optuna_study, tracker, ledger, soft=True),
-            examples.train.inputs[:4],
+            _candidate(study, optuna_study, tracker, ledger, soft=True),
+            examples.train.inputs[:COMPARED],
             {
-                "searchlib.checkpoint": ledger.checkpoint_sha256,
                 "searchlib.trial": str(ledger.trial),
                 "searchlib.study": study.name,
                 **({"searchlib.replicate": str(ledger.replicate)} if ledger.replicate is not None else {}),
             },
         )
+    if no_program != optuna_study.user_attrs.get("champion_no_program", ""):
+        optuna_study.set_user_attr("champion_no_program", no_program)
     optuna_study.set_user_attr("champion_checkpoint", ledger.checkpoint_sha256)

@@ -76,6 +76,8 @@ def predict(study: Study, stores: Stores, index: int) -> Decision | Estimate:
             )
         inputs, target = validation.inputs[index : index + 1], validation.targets[index]
         outputs = [float(value) for value in champion_decides(tracker, inputs.numpy())[0]]
+    if len(outputs) != dataset.outputs:  # registered before outputs were checked
+        raise StudyError(f"the champion has {len(outputs)} outputs for {dataset.outputs} of the data set")
     if dataset.task == "regression":
         shown = tuple(inputs.flatten().tolist()) if dataset.inputs <= FEW else ()
         return Estimate(index=index, inputs=shown, target=tuple(target.tolist()), prediction=tuple(outputs))

@@ -28,7 +28,6 @@ from searchlib.training import (
     Engine,
     OutOfTimeError,
     Snapshots,
-    check_activations,
     check_precision,
     resolve_device,
 )
@@ -36,7 +35,10 @@ from searchlib.training import (
 if TYPE_CHECKING:
     import optuna
 
+
 __all__ = ["search"]
+
+MOST_TRIED = 16  # configurations whose modules are tried before a search
 
 
 def search(
@@ -74,7 +76,6 @@ def search(
     with denormals_flushed(), stores.storage_errors(), stores.lock(study.name, "optimize") as lock:
         begun, engine = stores.optuna_study(study.name), None
         if begun is None or not begun.get_trials(deepcopy=False):
-            check_activations(study, device)
             engine = Engine(study, stores.examples(study), device)
             dry_run(engine)
         optuna_study = _open_study(study, stores)

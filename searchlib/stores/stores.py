@@ -68,6 +68,12 @@ class StoredStudy:
         return self.attributes.get("target")
 
     @property
+    def champion_note(self) -> str:
+        """Where the registered champion has no exported program: that, and why. "" otherwise."""
+        why = self.attributes.get("champion_no_program")
+        return f"stored as its checkpoint, which searchlib alone can run: {why}" if why else ""
+
+    @property
     def run_id(self) -> str:
         """The study's parent run in MLflow; "" where there is none."""
         return str(self.attributes.get("mlflow_run_id") or "")

@@ -4,11 +4,10 @@ The modules that import torch when they are imported (``stack``, ``layers``, ``l
 imported by name where they are needed; this face costs nothing.
 """
 
-from searchlib.training.checkpoints import restore
+from searchlib.training.checkpoints import restore, try_network
 from searchlib.training.deadline import Deadline, OutOfTimeError
 from searchlib.training.engine import Engine
 from searchlib.training.network import initialize, layer_sizes
-from searchlib.training.own_activations import check_activations
 from searchlib.training.precision import check_precision, resolve_device
 from searchlib.training.run import Run, Task
 from searchlib.training.snapshots import Snapshots
@@ -25,11 +24,11 @@ __all__ = [
     "StackRun",
     "Task",
     "Workers",
-    "check_activations",
     "check_precision",
     "diagnose_words",
     "initialize",
     "layer_sizes",
     "resolve_device",
     "restore",
+    "try_network",
 ]

@@ -9,24 +9,28 @@ from searchlib.data import Dataset
 from searchlib.errors import StudyError
 from searchlib.seeds import seeded
 from searchlib.study import MLP, ModuleFactory, TrialConfig
-from searchlib.training.network import build_module
+from searchlib.training.network import build_module, check_outputs
 
 if TYPE_CHECKING:
     import torch
 
 
 def predictor(module: torch.nn.Module, *, factor: float, offset: float, classify: bool) -> torch.nn.Module:
-    """*module* with its input scaling in front and, with *classify*, softmax behind: raw inputs to soft decisions."""
+    """*module* with its input scaling in front and, with *classify*, softmax behind: raw inputs to soft decisions.
+
+    It computes in float32 on the CPU, whatever type and device the module was made for, as it was trained.
+    """
     import torch
     from torch import nn
 
     class Predictor(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.module = module
+            self.module = module.to("cpu", torch.float32)
 
         def forward(self, inputs: torch.Tensor) -> torch.Tensor:
             outputs: Any = self.module(inputs.float() * factor + offset)
+            outputs = outputs.float() if isinstance(outputs, torch.Tensor) else outputs  # check_outputs refuses others
             return torch.softmax(outputs, dim=-1) if classify else outputs
 
     return Predictor().eval()
@@ -51,3 +55,21 @@ def restore(
         said = " ".join(str(error).split())[:300]
         raise StudyError(f"model: the checkpoint can't be loaded into it ({said}); restore the study file") from error
     return predictor(module, factor=float(metadata["factor"]), offset=float(metadata["offset"]), classify=classify)
+
+
+def try_network(network: torch.nn.Module, inputs: torch.Tensor, dataset: Dataset) -> None:
+    """StudyError unless a ``predictor`` without softmax can be a champion: on the CPU, in evaluation mode, for a batch
+    and for one example. inputs: a few raw ones ``[N, *shape]``. torch's random numbers stay as they are.
+    """
+    import torch
+
+    for batch in (inputs, inputs[:1]):
+        try:
+            with torch.no_grad(), torch.random.fork_rng(devices=[]):
+                check_outputs(network(batch.clone()), len(batch), dataset.outputs)
+        except Exception as error:  # the module is code of the study's own
+            said = " ".join(str(error).split())[:300]
+            raise StudyError(
+                f"model: the module can't be evaluated on the CPU with a batch of {len(batch)} "
+                f"({type(error).__name__}: {said}); correct the module"
+            ) from error

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import traceback
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,11 +11,12 @@ import torch
 from searchlib.errors import SearchlibError, StudyError
 from searchlib.networks import is_own
 from searchlib.seeds import seeded, trial_seed
-from searchlib.study import MLP, Choice, Primitive, Study, TrialConfig
-from searchlib.training.checkpoints import restore
+from searchlib.study import MLP, Choice, Primitive, Study, TrialConfig, own_line
+from searchlib.training.checkpoints import restore, try_network
 from searchlib.training.engine import Engine, size_with_single
 from searchlib.training.module import ModuleStack
 from searchlib.training.network import build_module, initialize, layer_sizes
+from searchlib.training.own_activations import check_activations
 from searchlib.training.stack import Member
 from searchlib.training.stack_run import first_line
 
@@ -25,11 +24,11 @@ if TYPE_CHECKING:
     from searchlib.training.loop import Tensors
 
 EXAMPLES = 5  # of the first batch; the second has three
-OWN = Path(__file__).parents[1]
 
 
 def dry_run(engine: Engine) -> None:
-    """Train the study's own modules for two small batches of different sizes, and draw its own initializers' weights.
+    """Train the study's own modules for two small batches of different sizes, draw its own initializers' weights, and
+    call its own activations.
 
     One configuration for each value of each scientific dimension and for each own function. StudyError, with what is
     wrong and where, for code that raises an exception, whose outputs have another shape than the targets need, that
@@ -38,6 +37,7 @@ def dry_run(engine: Engine) -> None:
     study = engine.study
     if not engine.has_own_code:
         return
+    check_activations(study, engine.device)
     for config in configurations(study):
         if isinstance(study.model, MLP):
             if callable(config.initializer) and is_own(config.initializer):
@@ -186,6 +186,7 @@ class _ModuleTest:
                 {"factor": repr(self.data.factor), "offset": repr(self.data.offset)},
             )
             restored = restore(content, self.study.model, self.config, self.engine.dataset, classify=False)
+            try_network(restored, inputs, self.engine.dataset)
             with seeded(0):
                 found = restored(inputs)
             with seeded(0):
@@ -205,13 +206,8 @@ def _told(what: str) -> Iterator[None]:
     except SearchlibError:
         raise
     except Exception as error:
-        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_of_study(frame.filename)]
-        place = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
+        place = f" at {line}" if (line := own_line(error)) else ""
         raise StudyError(
             f"{what} was tried on {EXAMPLES} training examples and raised {type(error).__name__}{place}: "
             f"{first_line(error)}; nothing was stored: correct the study file"
         ) from error
-
-
-def _is_of_study(file: str) -> bool:
-    return OWN not in Path(file).parents and "site-packages" not in file and not file.startswith("<")

@@ -9,6 +9,7 @@ from searchlib.data import Split, get_dataset
 from searchlib.errors import StudyError
 from searchlib.study import MLP, Study, TrialConfig, TrialRecord
 from searchlib.training.grouping import group, stack_size
+from searchlib.training.network import build_module
 from searchlib.training.precision import setting_for
 from searchlib.training.run import Keeps, Run, Task
 from searchlib.training.stack_run import Setup, StackRun
@@ -105,13 +106,17 @@ class Engine:
     def build(self, members: list[Member], data: Tensors) -> Trainable:
         """The networks of *members*, before their first step."""
         from searchlib.training.module import ModuleStack
-        from searchlib.training.network import build_module
         from searchlib.training.stack import Stack
 
         model = self.study.model
         if isinstance(model, MLP):
             return Stack(members, outputs=self.dataset.outputs, probe=data.probe, device=self.device)
-        return ModuleStack(members, build=lambda config: build_module(model, config, self.dataset), device=self.device)
+        return ModuleStack(
+            members,
+            build=lambda config: build_module(model, config, self.dataset),
+            outputs=self.dataset.outputs,
+            device=self.device,
+        )
 
     def data(self, scaling: str) -> Tensors:
         """The split on the device, its inputs scaled; made once for each *scaling*."""

@@ -16,6 +16,7 @@ from searchlib.seeds import derive_seed, kept_generators, seeded
 from searchlib.study import TrialConfig
 from searchlib.training.filling import fill
 from searchlib.training.losses import count_right, losses, predicted
+from searchlib.training.network import check_outputs
 from searchlib.training.stack import Member
 from searchlib.training.tally import accumulator_dtype
 
@@ -25,6 +26,7 @@ class ModuleStack:
 
     build: makes the (CPU) module of a configuration. Whatever it draws from the global generators of torch, NumPy and
     Python follows from the trial's own seed. The trial's initializer then fills its layers (``filling.fill``).
+    outputs: how many values each module gives for an example.
     """
 
     def __init__(
@@ -32,6 +34,7 @@ class ModuleStack:
         members: Sequence[Member],
         *,
         build: Callable[[TrialConfig], nn.Module],
+        outputs: int,
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
     ) -> None:
@@ -39,7 +42,7 @@ class ModuleStack:
         self.orders = list({member.order_seed for member in self.members})
         if len(self.orders) > 1:
             raise ValueError("modules of a study's own train on one order of examples, got several")
-        self.device, self.dtype = torch.device(device), dtype
+        self.outputs, self.device, self.dtype = outputs, torch.device(device), dtype
         self.modules = [self._make(member, build) for member in self.members]
         self.optimizers = [
             OPTIMIZERS[member.config.optimizer].build(module.parameters(), member.config)
@@ -63,7 +66,7 @@ class ModuleStack:
             optimizer.zero_grad()
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(self.noise[position])
-                outputs = module(inputs).T[None]
+                outputs = self._outputs(module, inputs)
                 loss = losses(outputs, targets)
                 self.noise[position] += 1
             loss.mean().backward()
@@ -80,12 +83,18 @@ class ModuleStack:
         for position, module in enumerate(self.modules):
             module.eval()
             for x, y in zip(inputs.split(batch_size), targets.split(batch_size), strict=True):
-                with kept_generators():
-                    outputs = module(x.clone())  # a module may work in place, and x is a view of the data
-                loss[position] += losses(outputs.T[None], y).sum()
+                with kept_generators():  # a module may work in place, and x is a view of the data
+                    outputs = self._outputs(module, x.clone())
+                loss[position] += losses(outputs, y).sum()
                 if not y.is_floating_point():
-                    correct[position] += count_right(outputs.T[None], y)[0]
+                    correct[position] += count_right(outputs, y)[0]
         return loss / len(inputs), None if targets.is_floating_point() else correct
+
+    def _outputs(self, module: nn.Module, inputs: Tensor) -> Tensor:
+        """What the module gives for *inputs*, ``[1, outputs, B]``."""
+        found: Tensor = module(inputs)
+        check_outputs(found, len(inputs), self.outputs)
+        return found.T[None]
 
     def keep(self, kept: Sequence[bool]) -> None:
         for name in ("members", "modules", "optimizers", "noise"):

@@ -148,3 +148,12 @@ def build_module(model: MLP | ModuleFactory, config: TrialConfig, dataset: Datas
             "before returning it: module(torch.zeros(2, *dataset.shape))"
         )
     return module
+
+
+def check_outputs(outputs: object, count: int, width: int) -> None:
+    """ValueError unless *outputs*, what a module returned for *count* inputs, is a tensor ``[count, width]``."""
+    import torch
+
+    if not isinstance(outputs, torch.Tensor) or outputs.shape != (count, width):
+        found = list(outputs.shape) if isinstance(outputs, torch.Tensor) else type(outputs).__name__
+        raise ValueError(f"it returned {found}, expected a tensor [{count}, {width}]: [examples, outputs]")

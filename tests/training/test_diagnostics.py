@@ -166,7 +166,7 @@ class Own(nn.Module):
 
 def make_modules(data: Tensors) -> ModuleStack:
     members = make_members(["relu"] * 2, learning_rate=0.05, momentum=0.9, batch_size=20, epochs=2)
-    return ModuleStack(members, build=Own, dtype=data.train_inputs.dtype)
+    return ModuleStack(members, build=Own, outputs=CLASSES, dtype=data.train_inputs.dtype)
 
 
 @pytest.mark.parametrize("kind", ["sgd", "adam", "modules"])

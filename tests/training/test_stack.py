@@ -337,7 +337,7 @@ def test_a_module_of_a_study_trains_as_alone() -> None:
     def build(_: TrialConfig) -> nn.Module:
         return nn.Sequential(nn.Linear(INPUTS, 8), nn.Tanh(), nn.Linear(8, CLASSES))
 
-    stack = ModuleStack([member], build=build, dtype=torch.float64)
+    stack = ModuleStack([member], build=build, outputs=CLASSES, dtype=torch.float64)
     network, other = (build(member.config).double() for _ in range(2))
     for one in (network, other):
         one.load_state_dict(stack.state(0))

@@ -21,6 +21,8 @@ def draw_matrix(material: Material) -> Result:
         return None
     if not test.confusion:
         return Missing("The ledger holds no confusion matrix.")
+    if len(test.confusion) != len(material.classes):  # tested before outputs were checked
+        return Missing(f"The network has {len(test.confusion)} outputs for {len(material.classes)} classes.")
     return Drawn(
         plot=confusion_matrix(test.confusion, material.classes),
         caption="Test set: true against predicted classes. Colour is normalized by row; the numbers are counts.",
@@ -30,7 +32,7 @@ def draw_matrix(material: Material) -> Result:
 
 def draw_classes(material: Material) -> Result:
     test = material.findings.test_result
-    if test is None or not test.confusion or not material.classes:
+    if test is None or not test.confusion or len(test.confusion) != len(material.classes):
         return None
     return Drawn(
         plot=class_accuracy(by_class(test.confusion, material.classes)),
@@ -54,8 +56,13 @@ class ClassAccuracy:
 
 
 def by_class(confusion: Sequence[Sequence[int]], classes: Sequence[str]) -> list[ClassAccuracy]:
-    """The accuracy on each class that occurs. confusion: counts, [true class][predicted class]."""
-    rows = []
+    """The accuracy on each class that occurs; nothing where *confusion* is of another number of classes.
+
+    confusion: counts, [true class][predicted class].
+    """
+    rows: list[ClassAccuracy] = []
+    if len(confusion) != len(classes):
+        return rows
     for position, (row, name) in enumerate(zip(confusion, classes, strict=True)):
         if total := sum(row):
             low, high = proportion_interval(row[position], total)
