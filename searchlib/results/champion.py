@@ -40,15 +40,9 @@ def register_champion(tracker: Tracker, predictor: torch.nn.Module, example: tor
 
 def _version_made_from(tracker: Tracker, checkpoint: str) -> str | None:
     for found in tracker.client.search_model_versions(f"name = '{tracker.study.name}'"):
-        if found.tags.get(CHECKPOINT_TAG) == checkpoint and _has_files(tracker, found.source):
+        if found.tags.get(CHECKPOINT_TAG) == checkpoint and tracker.artifacts.names(found.source):
             return str(found.version)
     return None
-
-
-def _has_files(tracker: Tracker, place: str) -> bool:
-    import mlflow
-
-    return bool(mlflow.artifacts.list_artifacts(artifact_uri=place, tracking_uri=tracker.client.tracking_uri))
 
 
 def _model_made_from(tracker: Tracker, checkpoint: str) -> LoggedModel | None:
@@ -58,7 +52,7 @@ def _model_made_from(tracker: Tracker, checkpoint: str) -> LoggedModel | None:
     whole = None
     for model in tracker.client.search_logged_models([tracker.experiment]):
         if model.source_run_id == tracker.parent and model.tags.get(CHECKPOINT_TAG) == checkpoint:
-            if model.status == LoggedModelStatus.READY and _has_files(tracker, model.artifact_location):
+            if model.status == LoggedModelStatus.READY and tracker.artifacts.names(model.artifact_location):
                 whole = model
             elif model.status == LoggedModelStatus.PENDING:
                 tracker.client.delete_logged_model(model.model_id)
@@ -105,7 +99,7 @@ def _store(
                 model_id=logged.model_id,
             ),
         )
-        tracker.client.log_model_artifacts(logged.model_id, str(folder / "model"))
+        tracker.artifacts.repository(logged.artifact_location).log_artifacts(str(folder / "model"))
     except BaseException:
         tracker.client.finalize_logged_model(logged.model_id, "FAILED")
         raise
@@ -164,7 +158,7 @@ def registered_champion(tracker: Tracker) -> RegisteredChampion | None:
             replicate=int(replicate) if replicate else None,
             source=version.source,
         )
-        return champion if _has_files(tracker, champion.source) else None
+        return champion if tracker.artifacts.names(champion.source) else None
 
 
 def predict(tracker: Tracker, inputs: Any) -> Any:
@@ -176,9 +170,6 @@ def predict(tracker: Tracker, inputs: Any) -> Any:
         raise TrackingError(
             f"MLflow has no champion of study {tracker.study.name!r}; run ", Command("evaluate", tracker.study.name)
         )
-    with tracker.errors("can't read the champion"), tempfile.TemporaryDirectory() as folder:
-        # load_model by a registry URI has no argument for the store; a local copy of the files needs none
-        path = mlflow.artifacts.download_artifacts(
-            artifact_uri=champion.source, dst_path=folder, tracking_uri=tracker.client.tracking_uri
-        )
-        return mlflow.pyfunc.load_model(path).predict(inputs)
+    with tracker.errors("can't read the champion"), tracker.artifacts.opened(champion.source) as folder:
+        # load_model by a registry URI has no argument for the store; the files' own folder needs none
+        return mlflow.pyfunc.load_model(str(folder)).predict(inputs)

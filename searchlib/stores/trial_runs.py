@@ -151,7 +151,7 @@ def _log_content(tracker: Tracker, run_id: str, name: str, content: bytes) -> No
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / name
         path.write_bytes(content)
-        tracker.client.log_artifact(run_id, str(path))
+        tracker.log_artifact(run_id, path)
 
 
 def discard_runs(tracker: Tracker, home: str, numbers: Iterable[int]) -> None:
