@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from searchlib.data import get_dataset
 from searchlib.errors import Command, TrackingError
+from searchlib.files import temporary_folder
 from searchlib.stores import Tracker
 
 if TYPE_CHECKING:
@@ -31,8 +31,8 @@ def register_champion(tracker: Tracker, predictor: torch.nn.Module, example: tor
         if version is None:
             model = _model_made_from(tracker, checkpoint)
             if model is None:
-                with tempfile.TemporaryDirectory() as folder:
-                    model = _store(tracker, predictor, example, checkpoint, Path(folder))
+                with temporary_folder() as folder:
+                    model = _store(tracker, predictor, example, checkpoint, folder)
             version = _register(tracker, model, tags)
         tracker.client.set_registered_model_alias(tracker.study.name, "champion", version)
         return version

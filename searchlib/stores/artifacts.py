@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from searchlib.files import temporary_folder
 from searchlib.stores.places import sqlite_file
 from searchlib.stores.sqlite_runs import store_of
 
@@ -68,7 +68,7 @@ class Artifacts:
         path = self.path(address)
         if path is not None:
             return (path / name).read_bytes()
-        with tempfile.TemporaryDirectory() as folder:
+        with temporary_folder() as folder:
             return Path(self.repository(address).download_artifacts(name, dst_path=folder)).read_bytes()
 
     @contextlib.contextmanager
@@ -81,7 +81,7 @@ class Artifacts:
         if path is not None and "%" not in str(path):
             yield path
             return
-        with tempfile.TemporaryDirectory() as folder:
+        with temporary_folder() as folder:
             yield Path(self.repository(address).download_artifacts("", dst_path=folder))
 
     def readdress(self) -> None:

@@ -9,7 +9,6 @@ import os
 import shlex
 import shutil
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +16,7 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from searchlib.errors import SearchlibError, TrackingError
+from searchlib.files import temporary_folder
 from searchlib.stores.places import LOCK_FOLDER, open_lock, real_address, real_path, sqlite_file
 from searchlib.text import ESCAPE, mask, misread
 
@@ -82,19 +82,12 @@ def store_address(uri: str | None, folder: Path) -> str:
     named = uri or _named()
     if misread(named):
         raise TrackingError(f"MLflow store {mask(named)!r} can't be opened: {ESCAPE}")
-    database = real_path("mlflow.db", folder)
     if not named:
-        if not database.exists():
-            _refuse_files(folder / "mlruns")
-        named = f"sqlite:///{DEFAULT}"
+        files = folder / "mlruns"  # MLflow's default, where there are some
+        named = str(files) if _has_files(files) and not (folder / DEFAULT).exists() else f"sqlite:///{DEFAULT}"
     if ("://" not in named and named != "databricks") or named.startswith("file:"):
         parts = urlsplit(named)
-        place = real_path(url2pathname(parts.path) if parts.scheme == "file" else named, folder)
-        _refuse_files(place)
-        raise TrackingError(
-            f"MLflow store {mask(named)!r} is no address of a store; expected one such as sqlite:///mlflow.db or "
-            "http://host:5000"
-        )
+        return _folder_of_files(named, real_path(url2pathname(parts.path) if parts.scheme == "file" else named, folder))
     file = sqlite_file(named)
     if file is None:
         return named
@@ -120,16 +113,25 @@ def _named() -> str:
     return os.environ.get("MLFLOW_TRACKING_URI", "")
 
 
-def _refuse_files(place: Path) -> None:
-    """TrackingError for a folder that is a store of older versions of MLflow, which kept runs as files."""
-    if not any(place.glob("[0-9]*/meta.yaml")):
-        return
-    database = place.with_name("mlflow.db")
+def _has_files(folder: Path) -> bool:
+    """Whether a folder is a store of older versions of MLflow, which kept runs as files."""
+    return any(folder.glob("[0-9]*/meta.yaml"))
+
+
+def _folder_of_files(named: str, place: Path) -> str:
+    """The address of a store of files, for whom MLflow was told to allow it; TrackingError for others."""
+    if os.environ.get("MLFLOW_ALLOW_FILE_STORE", "").lower() in ("true", "1"):
+        return place.as_uri()
+    if not _has_files(place):
+        raise TrackingError(
+            f"MLflow store {mask(named)!r} is no address of a store; expected one such as sqlite:///mlflow.db or "
+            "http://host:5000"
+        )
     command = f"cd {shlex.quote(str(place.parent))} && mlflow migrate-filestore --source {shlex.quote(place.name)}"
     raise TrackingError(
         f"MLflow store {str(place)!r} is a folder of files, as older versions of MLflow wrote it; convert it to a "
         f"database ({command} --target sqlite:///mlflow.db), then give its address with --tracking-uri, "
-        f"or run in {str(database.parent)!r}"
+        f"or run in {str(place.parent)!r}"
     )
 
 
@@ -137,7 +139,8 @@ def _reach_this_machine_directly() -> None:
     """Have requests to this machine go to it, not to the proxy that variables name."""
     named = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
     known = [name.strip() for name in named.split(",")]
-    if any(name.lower().endswith("_proxy") and value for name, value in os.environ.items()) and "*" not in known:
+    proxies = [name for name, value in os.environ.items() if value and name.lower().endswith("_proxy")]
+    if {*map(str.lower, proxies)} - {"no_proxy"} and "*" not in known:
         direct = ",".join(dict.fromkeys(filter(None, [*known, "localhost", "127.0.0.1", "127.0.0.0/8", "::1"])))
         os.environ.update(no_proxy=direct, NO_PROXY=direct)
 
@@ -156,9 +159,9 @@ def _make_database(path: Path) -> None:
     """
     from mlflow import MlflowClient
 
-    with tempfile.TemporaryDirectory() as folder:
-        made = Path(folder) / DEFAULT
-        MlflowClient(tracking_uri=store_address(f"sqlite:///{DEFAULT}", Path(folder))).search_experiments(max_results=1)
+    with temporary_folder() as folder:
+        made = folder / DEFAULT
+        MlflowClient(tracking_uri=store_address(f"sqlite:///{DEFAULT}", folder)).search_experiments(max_results=1)
         beside = path.with_name(f".{path.name}.{os.getpid()}")
         try:
             shutil.copyfile(made, beside)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from searchlib.data import Examples, Split, get_dataset
 from searchlib.errors import HoldoutError
+from searchlib.files import temporary_folder
 from searchlib.stores.provenance import git_state
 from searchlib.stores.tracking import Tracker
 
@@ -177,8 +177,8 @@ def log_definition(tracker: Tracker) -> None:
         "identity": study.identity,
         **study.definition(),
     }
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "study.json"
+    with temporary_folder() as folder:
+        path = folder / "study.json"
         path.write_text(json.dumps(resolved, indent=2) + "\n")
         tracker.log_artifact(tracker.parent, path, "study")
     if study.path:

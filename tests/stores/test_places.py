@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import grp
 import json
 import os
@@ -12,10 +13,12 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import tempfile
 import textwrap
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.parse import quote
 
 import optuna
@@ -27,6 +30,7 @@ from support.command import told, write_study
 from searchlib import LogUniform
 from searchlib.cli import servers
 from searchlib.errors import BusyError, SearchlibError, StorageError, TrackingError
+from searchlib.files import temporary_folder
 from searchlib.library import optimize, result
 from searchlib.report.page import publish
 from searchlib.results import export, predict, repair, verify
@@ -548,3 +552,28 @@ def test_a_report_that_cannot_be_written(output: str) -> None:
     Path("file").write_text("")
     with pytest.raises(SearchlibError, match="give another path with --output"):
         publish(STUDY, Stores(), output=Path(output))
+
+
+def test_a_folder_for_temporary_files_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    prepare()
+    monkeypatch.setattr(tempfile, "tempdir", "/nowhere")
+    with pytest.raises(SearchlibError, match=r"temporary files, '/nowhere', can't be written .*TMPDIR"):
+        search_all(STUDY)
+
+
+def test_a_folder_for_temporary_files_that_is_full(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: SimpleNamespace(free=0))
+    with (
+        pytest.raises(SearchlibError, match=r"temporary files, .* can't be written \(No space left"),
+        temporary_folder(),
+    ):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: SimpleNamespace(free=2**30))
+    with pytest.raises(OSError, match="No space left"), temporary_folder():
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # of another disk
+
+
+def test_a_store_of_files_that_mlflow_was_told_to_allow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    old_store(Path("mlruns"))
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    assert store_address(None, Path()) == store_address("file:mlruns", Path()) == (tmp_path / "mlruns").as_uri()
