@@ -200,7 +200,7 @@ def _mlflow_answers(folder: Path) -> float:
 def _answers(folder: Path, start: Callable[[], Any], path: str, query: bytes | None = None) -> float:
     """Seconds from the start of a server, as ``searchlib ui`` starts it, until what a study's page asks is there."""
     from searchlib.cli import servers
-    from searchlib.stores.locks import LOCK_FOLDER
+    from searchlib.stores.places import LOCK_FOLDER
 
     with contextlib.chdir(folder), ExitStack() as left:
         LOCK_FOLDER.mkdir(exist_ok=True)

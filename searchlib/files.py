@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import shutil
+import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -49,4 +52,21 @@ def output_errors(path: Path, what: str = "output") -> Iterator[None]:
     except OSError as error:
         raise SearchlibError(
             f"{what} {str(path)!r} can't be written ({error.strerror or error}); give another path with --output"
+        ) from None
+
+
+@contextlib.contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """A folder for files that are needed for a moment. SearchlibError where it can't be made, or its disk is full."""
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            yield Path(folder)
+    except OSError as error:
+        place = tempfile.tempdir or "no folder"
+        lacking = str(error.filename).startswith(place) or tempfile.tempdir is None
+        if not lacking and (error.errno != errno.ENOSPC or shutil.disk_usage(place).free > 2**20):
+            raise
+        raise SearchlibError(
+            f"the folder for temporary files, {place!r}, can't be written ({error.strerror}); free some space there, "
+            "or name another folder with TMPDIR"
         ) from None

@@ -176,6 +176,21 @@ def optimize(
 
     Raises SearchlibErrors. KeyboardInterrupt, as by Ctrl-C or a notebook's stop button, says what is saved.
     """
+    asked, stores = _opened(study, storage, tracking_uri, data_root, studies)
+    return answered(asked, stores, trials=trials, timeout=timeout, device=device, evaluate=evaluate, progress=progress)
+
+
+def answered(
+    asked: Study,
+    stores: Stores,
+    *,
+    trials: int | None = None,
+    timeout: float | None = None,
+    device: str = "auto",
+    evaluate: bool = True,
+    progress: bool = True,
+) -> Result:
+    """What ``optimize`` does, with the study and its stores at hand."""
     from searchlib.report import publish
     from searchlib.report.progress import show_progress
     from searchlib.results import evaluate as evaluate_once
@@ -185,7 +200,6 @@ def optimize(
         raise SearchlibError(f"trials={trials!r}: expected a whole number of 1 or more, or None")
     if timeout is not None and not (isinstance(timeout, (int, float)) and timeout > 0):
         raise SearchlibError(f"timeout={timeout!r}: expected seconds, above 0, or None")
-    asked, stores = _opened(study, storage, tracking_uri, data_root, studies)
     target = asked.trials if trials is None else trials
     before = study_status(asked, stores.read(asked), target=target)
     steps = search(asked, stores, trials=trials, timeout=timeout, device=device)
@@ -240,7 +254,8 @@ def _opened(
         return identified(study), stores
     if not isinstance(study, (str, os.PathLike)):
         raise StudyError(f"study {study!r}: expected a name, the path of a study file, or a Study")
-    return load_study(os.fspath(study), Path(studies or os.environ.get("SEARCHLIB_STUDIES") or "studies")), stores
+    folder = Path(studies or os.environ.get("SEARCHLIB_STUDIES") or "studies").expanduser()
+    return load_study(os.path.expanduser(study), folder), stores
 
 
 def _result(study: Study, stores: Stores, target: int | None = None, page: Path | None = None) -> Result:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -76,6 +77,12 @@ OPTIONS: dict[str, Callable[[Any], Any]] = {
 }
 
 
+def _from_here(path: Path, folder: Path) -> Path:
+    """A path as it was meant in *folder*, relative while that is the working folder."""
+    path = path.expanduser()
+    return path if folder == Path.cwd() else folder / path
+
+
 def options(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Add shared options, and --debug, to a command.
 
@@ -86,16 +93,21 @@ def options(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]
     def add(function: Callable[..., None]) -> Callable[..., None]:
         @functools.wraps(function)
         def command(**values: Any) -> None:
+            began = Path.cwd()  # a study file may change it
             if places := {name: values.pop(name) for name in PLACES if name in values}:
                 from searchlib.stores import Stores
 
                 values["stores"] = Stores(**places)
+            if "studies" in values:
+                values["studies"] = values["studies"].expanduser()
             if "study" in values:
                 folder = values.pop("studies")
                 if values["study"] is not None:
                     from searchlib.study import load_study
 
-                    values["study"] = load_study(values["study"], folder)
+                    values["study"] = load_study(os.path.expanduser(values["study"]), folder)
+            if values.get("output") is not None:
+                values["output"] = _from_here(values["output"], began)
             function(**values)
 
         for name in reversed((*names, "debug")):

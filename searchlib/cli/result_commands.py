@@ -72,7 +72,7 @@ def predict(study: Study, stores: Stores, index: int) -> None:
 def report(study: Study, stores: Stores, output: Path | None, as_json: bool) -> None:
     """The answer on one page: a self-contained HTML file that opens offline.
 
-    It is logged to MLflow too, and its note and figures go to the Optuna Dashboard.
+    It is logged to MLflow too, and its note and figures go to the Optuna Dashboard, where these may be written.
 
     Example: searchlib report --study init_vs_act
     """
@@ -85,6 +85,8 @@ def report(study: Study, stores: Stores, output: Path | None, as_json: bool) -> 
     page, findings = publish(study, stores, output=output)
     click.echo(findings.answer)
     click.echo(f"written to {page}")
+    if stores.read_only:
+        click.echo("the stores may only be read: the report was not added to MLflow and the Optuna Dashboard", err=True)
 
 
 @click.command()

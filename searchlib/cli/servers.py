@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from searchlib.errors import SearchlibError
-from searchlib.stores import LOCK_FOLDER, Stores, Tracker, is_url
+from searchlib.stores import LOCK_FOLDER, Stores, Tracker
 from searchlib.text import mask
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def dashboards(
 
     optuna_port, mlflow_port: a free one unless said.
     """
-    LOCK_FOLDER.mkdir(exist_ok=True)
+    (stores.folder / LOCK_FOLDER).mkdir(exist_ok=True)
     running: list[Server] = []
     try:
         if optuna_port is not None and optuna_port == mlflow_port:
@@ -93,22 +93,20 @@ def watch(servers: Sequence[Server]) -> None:
 
 def _start_optuna(stores: Stores, host: str = HOST, port: int | None = None) -> Server:
     port = port or _free_port(host)
-    place = stores.storage if is_url(stores.storage) else os.path.abspath(stores.storage)
     command = ["-c", DASHBOARD, "--host", host, "--port", str(port), "--server", "wsgiref"]
-    return _start("Optuna Dashboard", command, host, port, {"SEARCHLIB_STORAGE": place})
+    return _start("Optuna Dashboard", command, host, port, stores.folder, {"SEARCHLIB_STORAGE": stores.place})
 
 
 def _start_mlflow(stores: Stores, host: str = HOST, port: int | None = None) -> Server:
-    uri = stores.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI", "")
+    uri = stores.tracking_address
     if uri.startswith(("http://", "https://")):
         if port is not None:
             raise SearchlibError(f"--mlflow-port {port}: MLflow runs already, at {mask(uri)}; leave the option out")
         return Server(name="MLflow", address=mask(uri), process=None, log=None)
     port = port or _free_port(host)
-    store = uri or f"sqlite:///{os.path.abspath('mlflow.db')}"
     environment = {
-        "MLFLOW_BACKEND_STORE_URI": store,
-        "MLFLOW_REGISTRY_STORE_URI": store,
+        "MLFLOW_BACKEND_STORE_URI": uri,
+        "MLFLOW_REGISTRY_STORE_URI": uri,
         # MLflow's job runner would start a dozen processes that only its GenAI features use
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -122,7 +120,7 @@ def _start_mlflow(stores: Stores, host: str = HOST, port: int | None = None) -> 
             os.environ.get("MLFLOW_SERVER_CORS_ALLOWED_ORIGINS") or origins
         )
     command = ["-m", "mlflow", "ui", "--host", host, "--port", str(port), "--workers", "1"]
-    return _start("MLflow", command, host, port, environment)
+    return _start("MLflow", command, host, port, stores.folder, environment)
 
 
 def _names(host: str) -> list[str]:
@@ -135,12 +133,15 @@ def _names(host: str) -> list[str]:
     return [socket.gethostname(), *(address.address for address in found if address.family == socket.AF_INET)]
 
 
-def _start(name: str, arguments: Sequence[str], host: str, port: int, settings: Mapping[str, str]) -> Server:
+def _start(
+    name: str, arguments: Sequence[str], host: str, port: int, folder: Path, settings: Mapping[str, str]
+) -> Server:
     """Start a server. Its settings are environment variables, as everybody on the machine can read arguments."""
-    log = LOCK_FOLDER / f"ui-{name.split()[0].lower()}.log"
+    log = folder / LOCK_FOLDER / f"ui-{name.split()[0].lower()}.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, *arguments],
+            cwd=folder,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -180,10 +181,11 @@ def _refuse_if_taken(host: str, port: int, option: str) -> None:
 
 
 def _wait(server: Server, path: str) -> None:
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # it is on this machine
     deadline = time.monotonic() + START_SECONDS
     while server.process is not None:
         try:
-            with urllib.request.urlopen(server.address + path, timeout=5):
+            with direct.open(server.address + path, timeout=5):
                 return
         except (OSError, urllib.error.URLError):
             pass

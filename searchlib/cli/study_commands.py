@@ -71,18 +71,9 @@ def optimize(
     Example: searchlib optimize --study init_vs_act
     """
     from searchlib.cli.terminal import show_summary
-    from searchlib.library import optimize as answer
+    from searchlib.library import answered
 
-    result = answer(
-        study,
-        trials=trials,
-        timeout=timeout,
-        device=device,
-        evaluate=evaluate,
-        storage=stores.storage,
-        tracking_uri=stores.tracking_uri,
-        data_root=stores.data_root,
-    )
+    result = answered(study, stores, trials=trials, timeout=timeout, device=device, evaluate=evaluate)
     commands = {"status": "status", "browse": "ui"}
     show_summary(result, [(label, shown(Message(Command(name, study.name)))) for label, name in commands.items()])
     if not result.complete:

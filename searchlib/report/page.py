@@ -71,16 +71,18 @@ SECTIONS = (
 def publish(study: Study, stores: Stores, *, output: Path | None = None) -> tuple[Path, Findings]:
     """Write the report, log it to the MLflow parent run, put note and figures into the Optuna Dashboard.
 
-    output: by default ``NAME.html`` in the working folder. Returns its path and the findings. StorageError for a
-    study that has not begun.
+    output: by default ``NAME.html`` in the working folder. Returns its path and the findings. Where the stores may only
+    be read, the page alone is written. StorageError for a study that has not begun.
     """
     stored = stores.begun(study)
-    path = output or Path(f"{study.name}.html")
+    path = output or stores.output(f"{study.name}.html")
     with opened(study, stores) as tracker:
         material = gather(study, stores, stored, tracker)
         shown = draw(material)
         with output_errors(path, "report"):
             write_whole(path, render(material, shown).encode())
+        if stores.read_only:
+            return path, material.findings
         with stores.storage_errors():
             dashboard.show(stored, material.findings, shown)
         if material.run_id:

@@ -26,7 +26,19 @@ from searchlib.stores import (
 )
 from searchlib.study import Study
 
-KINDS = ("parent run", "trial", "run", "extra run", "parameters", "curve", "status", "checkpoint", "champion", "ledger")
+KINDS = (
+    "place",
+    "parent run",
+    "trial",
+    "run",
+    "extra run",
+    "parameters",
+    "curve",
+    "status",
+    "checkpoint",
+    "champion",
+    "ledger",
+)
 RENAME = "save the study under a new name and run that"
 FIXED = f"this can't be repaired, as Optuna changes no finished trial; restore the storage from a backup, or {RENAME}"
 
@@ -144,6 +156,14 @@ def _without_others(runs: dict[str, StoredRun], uid: str | None) -> dict[str, St
         for run_id, run in runs.items()
         if run_id not in others and run.tags.get("mlflow.parentRunId") not in others
     }
+
+
+def check_place(audit: Audit) -> None:
+    """Whether MLflow's addresses of the runs' files are those of the place where these lie."""
+    files = audit.tracker.artifacts
+    if files.before is not None:
+        problem = f"MLflow notes the files of its runs in {str(files.before)!r}, and they lie in {str(files.home)!r}"
+        audit.differs("place", problem, "writes the addresses of the files there", audit.tracker.readdress)
 
 
 def check_parent(audit: Audit) -> None:

@@ -11,7 +11,6 @@ import hashlib
 import io
 import json
 import logging
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from searchlib.data import get_dataset
 from searchlib.errors import Command, StudyError, TrackingError
+from searchlib.files import temporary_folder
 from searchlib.stores import Tracker
 from searchlib.training import restore
 
@@ -60,8 +60,8 @@ def store_champion(tracker: Tracker, candidate: Candidate, inputs: torch.Tensor)
     with tracker.errors("can't store the champion"):
         model = _model_made_from(tracker, candidate.checkpoint)
         if model is None:
-            with tempfile.TemporaryDirectory() as folder:
-                model = _store(tracker, candidate, inputs, Path(folder))
+            with temporary_folder() as folder:
+                model = _store(tracker, candidate, inputs, folder)
         _name(tracker)
         return model
 
@@ -84,15 +84,9 @@ def register_champion(tracker: Tracker, candidate: Candidate, inputs: torch.Tens
 
 def _version_made_from(tracker: Tracker, checkpoint: str) -> ModelVersion | None:
     for found in tracker.client.search_model_versions(f"name = '{tracker.study.name}'"):
-        if found.tags.get(CHECKPOINT_TAG) == checkpoint and _has_files(tracker, found.source):
+        if found.tags.get(CHECKPOINT_TAG) == checkpoint and tracker.artifacts.names(found.source):
             return found
     return None
-
-
-def _has_files(tracker: Tracker, place: str) -> bool:
-    import mlflow
-
-    return bool(mlflow.artifacts.list_artifacts(artifact_uri=place, tracking_uri=tracker.client.tracking_uri))
 
 
 def _model_made_from(tracker: Tracker, checkpoint: str) -> LoggedModel | None:
@@ -102,7 +96,7 @@ def _model_made_from(tracker: Tracker, checkpoint: str) -> LoggedModel | None:
     whole = None
     for model in tracker.client.search_logged_models([tracker.experiment]):
         if model.source_run_id == tracker.parent and model.tags.get(CHECKPOINT_TAG) == checkpoint:
-            if model.status == LoggedModelStatus.READY and _has_files(tracker, model.artifact_location):
+            if model.status == LoggedModelStatus.READY and tracker.artifacts.names(model.artifact_location):
                 whole = model
             elif model.status == LoggedModelStatus.PENDING:
                 tracker.client.delete_logged_model(model.model_id)
@@ -154,7 +148,7 @@ def _store(tracker: Tracker, candidate: Candidate, inputs: torch.Tensor, folder:
                 model_id=logged.model_id,
             ),
         )
-        tracker.client.log_model_artifacts(logged.model_id, str(folder / "model"))
+        tracker.artifacts.repository(logged.artifact_location).log_artifacts(str(folder / "model"))
     except BaseException:
         tracker.client.finalize_logged_model(logged.model_id, "FAILED")
         raise
@@ -269,7 +263,7 @@ def registered_champion(tracker: Tracker) -> RegisteredChampion | None:
             source=version.source,
             no_program=version.tags.get(PROGRAM_TAG, ""),
         )
-        return champion if _has_files(tracker, champion.source) else None
+        return champion if tracker.artifacts.names(champion.source) else None
 
 
 def predict(tracker: Tracker, inputs: Any) -> Any:
@@ -281,14 +275,11 @@ def predict(tracker: Tracker, inputs: Any) -> Any:
         raise TrackingError(
             f"MLflow has no champion of study {tracker.study.name!r}; run ", Command("evaluate", tracker.study.name)
         )
-    with tracker.errors("can't read the champion"), tempfile.TemporaryDirectory() as folder:
-        # load_model by a registry URI has no argument for the store; a local copy of the files needs none
-        path = mlflow.artifacts.download_artifacts(
-            artifact_uri=champion.source, dst_path=folder, tracking_uri=tracker.client.tracking_uri
-        )
+    with tracker.errors("can't read the champion"), tracker.artifacts.opened(champion.source) as folder:
         if champion.no_program:
-            return _run(tracker.study, Path(path) / "artifacts", champion.checkpoint, inputs)
-        return mlflow.pyfunc.load_model(path).predict(inputs)
+            return _run(tracker.study, folder / "artifacts", champion.checkpoint, inputs)
+        # load_model by a registry URI has no argument for the store; the files' own folder needs none
+        return mlflow.pyfunc.load_model(str(folder)).predict(inputs)
 
 
 def _run(study: Study, folder: Path, checkpoint: str, inputs: Any) -> Any:

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from searchlib.errors import Command, Message, TrackingError
-from searchlib.results.audit import Audit, Difference, check_parent, counted
+from searchlib.results.audit import Audit, Difference, check_parent, check_place, counted
 from searchlib.results.audit_champion import check_champion
 from searchlib.results.audit_runs import check_runs
 from searchlib.results.audit_trials import check_extra_runs, check_trials
@@ -71,7 +71,7 @@ def verify(study: Study, stores: Stores) -> Verification:
     Raises StorageError for a study that has not begun, StudyError for one whose file has changed since, BusyError
     while another process is at work on it.
     """
-    with _opened(study, stores) as tracker:
+    with _opened(study, stores, shared=True) as tracker:
         return _result(_audit(study, stores, tracker))
 
 
@@ -83,10 +83,10 @@ def repair(study: Study, stores: Stores, *, anew: bool = False) -> Verification:
     raises, and the error of a store that can't be written; what was repaired before it stays so.
     """
     repaired: list[Difference] = []
-    with _opened(study, stores, anew) as tracker:
+    with _opened(study, stores, anew=anew) as tracker:
         audit = _audit(study, stores, tracker)
         if not anew and not audit.runs and audit.repairs():
-            uri = mask(tracker.client.tracking_uri)
+            uri = mask(stores.tracking_uri or stores.tracking_address)
             raise TrackingError(
                 f"MLflow store {uri!r} has no run of study {study.name!r}; give the one that has them with "
                 "--tracking-uri, or name this one to have them written again there: ",
@@ -104,11 +104,11 @@ def repair(study: Study, stores: Stores, *, anew: bool = False) -> Verification:
 
 
 @contextlib.contextmanager
-def _opened(study: Study, stores: Stores, anew: bool = False) -> Iterator[Tracker]:
+def _opened(study: Study, stores: Stores, *, anew: bool = False, shared: bool = False) -> Iterator[Tracker]:
     stores.begun(study)
     with (
         stores.storage_errors(),
-        stores.lock(study.name, "verify"),
+        stores.lock(study.name, "verify", shared=shared),
         Tracker(study, stores, create=anew) as tracker,
     ):
         yield tracker
@@ -116,6 +116,7 @@ def _opened(study: Study, stores: Stores, anew: bool = False) -> Iterator[Tracke
 
 def _audit(study: Study, stores: Stores, tracker: Tracker) -> Audit:
     audit = Audit(study, stores.read(study), tracker)
+    check_place(audit)
     check_parent(audit)
     recorded = [each for home in audit.homes for each in check_trials(audit, home)]
     check_extra_runs(audit)

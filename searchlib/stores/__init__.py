@@ -1,7 +1,6 @@
 """Where studies are kept: Optuna's storage with its locks, MLflow, the data; each is opened once, by Stores."""
 
 from searchlib.stores.journal import written_together
-from searchlib.stores.locks import LOCK_FOLDER
 from searchlib.stores.mlflow_store import without_autologging
 from searchlib.stores.parent_run import (
     LEDGER_TAG,
@@ -13,6 +12,7 @@ from searchlib.stores.parent_run import (
     recording,
     remove_tags,
 )
+from searchlib.stores.places import LOCK_FOLDER
 from searchlib.stores.provenance import code_version, environment, now
 from searchlib.stores.repair import (
     REPAIRED,
@@ -24,7 +24,7 @@ from searchlib.stores.repair import (
     write_again,
 )
 from searchlib.stores.sqlite_runs import FinishedRun
-from searchlib.stores.storage import is_url, replicates_name
+from searchlib.stores.storage import replicates_name
 from searchlib.stores.stores import StoredStudy, Stores
 from searchlib.stores.tracking import StoredRun, Tracker
 from searchlib.stores.trial_runs import FIGURES, discard_runs, log_trials, run_of
@@ -47,7 +47,6 @@ __all__ = [
     "discard_runs",
     "end_parent",
     "environment",
-    "is_url",
     "log_file",
     "log_summary",
     "log_trials",

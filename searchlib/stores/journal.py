@@ -26,21 +26,19 @@ FOREIGN_LOCK_SECONDS = 30.0  # Optuna's own patience with a lock that nobody rel
 
 
 def open_journal(path: Path) -> BaseStorage:
-    """Optuna's storage in a journal file, which is created where it is missing; StorageError for anything else."""
+    """Optuna's storage in a journal file, which is created where it is missing; StorageError for anything else.
+
+    A journal that is there is only read until something is stored.
+    """
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend
 
-    place = os.path.abspath(path)  # a relative path with a folder makes Optuna's lock spin on a dangling link
+    place = os.path.realpath(path)
     check_journal(path)
-    lock = JournalLock(place)
     try:
-        if path.exists():
-            lock.acquire()  # repairs the end of the file before Optuna reads it
-            try:
-                _check_last_line(place)
-            finally:
-                lock.release()
-        backend = JournalFileBackend(place, lock_obj=cast("BaseJournalFileLock", lock))
+        if os.path.exists(place):
+            _check_last_line(place)
+        backend = JournalFileBackend(place, lock_obj=cast("BaseJournalFileLock", JournalLock(place)))
         return JournalStorage(cast("BaseJournalBackend", _Journal(backend)))
     except Exception as error:  # a line that is no record of Optuna's makes it raise nearly anything
         reason = " ".join(str(error).split()) or type(error).__name__
@@ -51,7 +49,7 @@ def open_journal(path: Path) -> BaseStorage:
 
 
 def _check_last_line(place: str) -> None:
-    """ValueError for a last line that is complete and isn't JSON.
+    """ValueError for the last of the complete lines, if it isn't JSON.
 
     Optuna ignores it, as if another process were still writing it; once a line follows it, Optuna can't read the file.
     """
@@ -137,23 +135,22 @@ class JournalLock:
     """A lock for a journal that costs no wait after its owner was killed.
 
     Optuna's lock is a symbolic link beside the file; one left behind by a killed process makes the next writer wait
-    for 30 s. Here a kernel lock, which the kernel releases when its owner ends, comes first; whoever holds it may
-    remove a link with our mark at once. The link itself keeps out processes with Optuna's own lock, such as
-    optuna-dashboard.
+    for 30 s. Here a kernel lock on the journal itself, which the kernel releases when its owner ends, comes first;
+    whoever holds it may remove a link with our mark at once. The link itself keeps out processes with Optuna's own
+    lock, such as optuna-dashboard. It lies beside the real file, and so is the same under all symbolic links to it.
 
     Taking the lock also cuts off an incomplete last line, which a kill or a full disk left and which nobody relies on:
     Optuna would append to it, and could never read the file again.
     """
 
     def __init__(self, place: str) -> None:
-        self.place = place
-        self.kernel_lock = place + ".flock"
-        self.link = place + ".lock"
-        self.mark = "./././" + os.path.basename(place)  # resolves to the journal, as Optuna expects of a link
+        self.place = os.path.realpath(place)
+        self.link = self.place + ".lock"
+        self.mark = "./././" + os.path.basename(self.place)  # resolves to the journal, as Optuna expects of a link
         self.descriptor: int | None = None
 
     def acquire(self) -> bool:
-        descriptor = os.open(self.kernel_lock, os.O_RDWR | os.O_CREAT, 0o644)
+        descriptor = os.open(self.place, os.O_RDWR)  # writing is needed by a network's file system
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             self._link()
@@ -188,8 +185,6 @@ class JournalLock:
             pause = min(pause * 2, 0.05)
 
     def _cut_torn_line(self) -> None:
-        if not os.path.exists(self.place):
-            return
         with open(self.place, "r+b") as file:
             end = position = file.seek(0, os.SEEK_END)
             while position:

@@ -17,34 +17,38 @@ from typing import TYPE_CHECKING, Any
 
 from searchlib.errors import BusyError, StorageError
 from searchlib.stores.journal import check_journal
-from searchlib.stores.storage import file_of, is_url, opening_errors, refuse_if_misread, storage_errors
+from searchlib.stores.places import LOCK_FOLDER, file_of, is_url, open_lock, refuse_hard_links
+from searchlib.stores.storage import opening_errors, refuse_if_misread, storage_errors
 from searchlib.text import mask
 
 if TYPE_CHECKING:
     from searchlib.stores.databases import AdvisoryLock
 
-LOCK_FOLDER = Path(".searchlib")
 CHECK_SECONDS = 5.0  # between two checks of a lock that a server keeps
 
 
 class StudyLock:
     """Whoever holds the lock of a study may create, resume and finish its trials, or open its test set.
 
-    It is a kernel lock on a file in ``.searchlib`` beside the storage (for a server: in the working folder). The kernel
+    It is a kernel lock on a file in ``.searchlib`` beside the storage (for a server: in *folder*). The kernel
     releases it when its owner ends, in whatever way. The file says who holds it. It guards one host, and of a server's
     database one working folder. A PostgreSQL server keeps a second lock, which guards all hosts until the connection of
     its owner is gone. A server that is restarted forgets it: ``check`` then takes it again, or finds that another host
     was faster.
+
+    shared: for those that only read, together, while nobody writes; nothing is written, the lock's file neither.
     """
 
     # flock itself: filelock has no shared lock, with which ``at_work`` looks, and before version 4 it empties the file
 
-    def __init__(self, storage: str, study: str, purpose: str) -> None:
-        file = file_of(storage)
-        place = mask(storage) if file is None else os.path.realpath(file)
-        self.storage, self.study, self.purpose = storage, study, purpose
-        folder = LOCK_FOLDER if file is None else Path(place).parent / LOCK_FOLDER
-        self.path = folder / f"{study}-{hashlib.sha256(os.fsencode(place)).hexdigest()[:8]}.lock"
+    def __init__(self, storage: str, study: str, purpose: str, *, shared: bool = False, folder: Path = Path()) -> None:
+        self.file = file_of(storage)
+        name = mask(storage)
+        if self.file is not None:  # its name alone, so that a folder may be moved
+            folder, name = Path(os.path.realpath(self.file)).parent, os.path.basename(os.path.realpath(self.file))
+        self.storage, self.study, self.purpose, self.shared = storage, study, purpose, shared
+        digest = hashlib.sha256(os.fsencode(name)).hexdigest()[:8]
+        self.path = folder / LOCK_FOLDER / f"{study}-{digest}.lock"
         self.descriptor: int | None = None
         self.server: AdvisoryLock | None = None
         self.next_check = 0.0
@@ -55,14 +59,7 @@ class StudyLock:
             refuse_if_misread(self.storage)
         else:
             check_journal(Path(self.storage))
-        try:
-            self.path.parent.mkdir(exist_ok=True)
-            self.descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
-        except OSError as error:
-            raise StorageError(
-                f"storage {mask(self.storage)!r}: its folder can't be written ({error.strerror}: {self.path}); give "
-                "another --storage"
-            ) from None
+        self._open()
         owner: dict[str, Any] = {
             "purpose": self.purpose,
             "pid": os.getpid(),
@@ -70,10 +67,12 @@ class StudyLock:
             "host": socket.gethostname(),
         }
         try:
-            self._take(self._try_file)
-            with contextlib.suppress(OSError):  # the name is for others: a full disk doesn't hinder the holder
-                os.ftruncate(self.descriptor, 0)
-                os.pwrite(self.descriptor, json.dumps(owner).encode(), 0)
+            if self.descriptor is not None:
+                self._take(self._try_file)
+            if self.descriptor is not None and not self.shared:
+                with contextlib.suppress(OSError):  # the name is for others: a full disk doesn't hinder the holder
+                    os.ftruncate(self.descriptor, 0)
+                    os.pwrite(self.descriptor, json.dumps(owner).encode(), 0)
             if self.storage.split("://")[0].split("+")[0] == "postgresql":
                 self._take(lambda: self._try_server(owner))
         except BaseException:
@@ -82,10 +81,26 @@ class StudyLock:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        if self.descriptor is not None:
+        if self.descriptor is not None and not self.shared:
             with contextlib.suppress(OSError):
                 os.ftruncate(self.descriptor, 0)
         self._leave()
+
+    def _open(self) -> None:
+        """Open the lock's file. Who shares the lock writes nothing: without a file nobody is at work."""
+        if self.shared:
+            with contextlib.suppress(OSError):
+                self.descriptor = os.open(self.path, os.O_RDONLY)
+            return
+        try:
+            if self.file is not None:
+                refuse_hard_links(self.file, "storage", StorageError)
+            self.descriptor = open_lock(self.path, self.file)
+        except OSError as error:
+            raise StorageError(
+                f"storage {mask(self.storage)!r}: its folder can't be written ({error.strerror}: {self.path}); give "
+                "another --storage"
+            ) from None
 
     def _leave(self) -> None:
         server, self.server = self.server, None
@@ -131,7 +146,7 @@ class StudyLock:
     def _try_file(self) -> dict[str, Any] | None:
         assert self.descriptor is not None
         try:
-            fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(self.descriptor, (fcntl.LOCK_SH if self.shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
             return None
         except BlockingIOError:
             pass
@@ -150,6 +165,8 @@ class StudyLock:
         return None if holder is None else _owner(holder)
 
     def _busy(self, holder: Mapping[str, Any]) -> BusyError:
+        if not holder:
+            return BusyError(f"study {self.study!r} is being read by another process, such as verify; wait for it")
         return BusyError(
             f"study {self.study!r} has been locked by process {holder.get('pid', '?')} on {holder.get('host', '?')} "
             f"({holder.get('purpose', '?')}) since {holder.get('since', '?')}; wait for it, or end it first"
@@ -161,13 +178,13 @@ def _owner(text: str) -> dict[str, Any]:
     return dict(zip(("purpose", "pid", "since", "host"), text.split(" ", 3), strict=False)) if text else {}
 
 
-def at_work(storage: str, study: str) -> bool | None:
+def at_work(storage: str, study: str, folder: Path = Path()) -> bool | None:
     """Whether a search is at work on the study; None where that can't be known. Creates nothing.
 
     Of a server's database only the searches of this working folder are seen.
     """
     try:
-        with StudyLock(storage, study, "status").path.open() as file:
+        with StudyLock(storage, study, "status", folder=folder).path.open() as file:
             if json.loads(file.read() or "{}").get("purpose") == "optimize":
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # succeeds where the owner was killed
     except BlockingIOError:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from searchlib.data import Examples, Split, get_dataset
 from searchlib.errors import HoldoutError
+from searchlib.files import temporary_folder
 from searchlib.stores.provenance import git_state
 from searchlib.stores.tracking import Tracker
 
@@ -34,7 +34,10 @@ def open_parent(tracker: Tracker, optuna_study: optuna.Study) -> str:
     study = tracker.study
     known, uid = (optuna_study.user_attrs.get(name) for name in ("mlflow_run_id", "uid"))
     with tracker.errors("can't be written"):
-        tracker.experiment = tracker.experiment or tracker.client.create_experiment(study.name, tags=EXPERIMENT_TAGS)
+        if tracker.experiment:
+            tracker.readdress()
+        else:
+            tracker.create_experiment(EXPERIMENT_TAGS)
         if not (known and tracker.is_active(known)):
             known = tracker.find(f"tags.`searchlib.kind` = 'study' and tags.`{UID_TAG}` = '{uid}'")
         if not optuna_study.user_attrs.get("test_ledger"):
@@ -174,12 +177,12 @@ def log_definition(tracker: Tracker) -> None:
         "identity": study.identity,
         **study.definition(),
     }
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "study.json"
+    with temporary_folder() as folder:
+        path = folder / "study.json"
         path.write_text(json.dumps(resolved, indent=2) + "\n")
-        tracker.client.log_artifact(tracker.parent, str(path), "study")
+        tracker.log_artifact(tracker.parent, path, "study")
     if study.path:
-        tracker.client.log_artifact(tracker.parent, str(study.path), "study")
+        tracker.log_artifact(tracker.parent, study.path, "study")
 
 
 def end_parent(tracker: Tracker, run_id: str) -> None:
@@ -218,4 +221,4 @@ def remove_tags(tracker: Tracker, names: Iterable[str]) -> None:
 def log_file(tracker: Tracker, run_id: str, path: Path) -> None:
     """Add a file to the artifacts of a run, in the place of one of the same name."""
     with tracker.errors("can't be written"):
-        tracker.client.log_artifact(run_id, str(path))
+        tracker.log_artifact(run_id, path)

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import sqlite3
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import unquote
+
+from searchlib.stores.places import sqlite_file
 
 PATIENCE = 20.0  # seconds to wait for another writer: MLflow's own patience
 OWN = ("run_uuid", "name", "status", "start_time", "end_time", "artifact_uri")  # of a run; the rest is its parent's
@@ -25,6 +27,13 @@ COLUMNS = {
     "metrics": ("key", "value", "timestamp", "step", "run_uuid", "is_nan"),
     "latest_metrics": ("key", "value", "timestamp", "step", "run_uuid", "is_nan"),
 }
+ADDRESSES = (  # of files: whatever MLflow notes of their places
+    ("experiments", "artifact_location"),
+    ("runs", "artifact_uri"),
+    ("logged_models", "artifact_location"),
+    ("model_versions", "source"),
+    ("model_versions", "storage_location"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +76,15 @@ class SqliteRuns:
                 _insert(connection, table, COLUMNS[table], rows)
         return ids
 
+    def readdress(self, address: Callable[[str], str]) -> None:
+        """Replace each address of files by what *address* makes of it, all or none."""
+        with contextlib.closing(sqlite3.connect(self.path, timeout=PATIENCE)) as connection, connection:
+            connection.execute("BEGIN IMMEDIATE")
+            for table, column in ADDRESSES:
+                noted = connection.execute(f"SELECT rowid, {column} FROM {table} WHERE {column} IS NOT NULL").fetchall()
+                changed = [(new, row) for row, old in noted if (new := address(old)) != old]
+                connection.executemany(f"UPDATE {table} SET {column} = ? WHERE rowid = ?", changed)
+
     def histories(
         self, run_ids: Sequence[str], names: Sequence[str] = ()
     ) -> dict[str, dict[str, list[tuple[int, float]]]]:
@@ -91,10 +109,10 @@ class SqliteRuns:
 
 def store_of(uri: str) -> SqliteRuns | None:
     """MLflow's store at *uri*, if it is an SQLite file with the tables known here."""
-    place, _, options = uri.removeprefix("sqlite:///").partition("?")
-    path = Path(unquote(place))
-    if not uri.startswith("sqlite:///") or options or not path.is_file():
+    file = None if "?" in uri else sqlite_file(uri)
+    if file is None or not os.path.isfile(file):
         return None
+    path = Path(file)
     with contextlib.closing(sqlite3.connect(path, timeout=PATIENCE)) as connection:
 
         def columns(table: str) -> set[str]:

@@ -10,22 +10,12 @@ from typing import TYPE_CHECKING
 
 from searchlib.errors import SearchlibError, StorageError
 from searchlib.stores.journal import check_journal, count_in_journal, open_journal
+from searchlib.stores.places import file_of, is_url
 from searchlib.study import Study
 from searchlib.text import ESCAPE, mask, misread
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
-
-
-def is_url(storage: str) -> bool:
-    return "://" in storage
-
-
-def file_of(storage: str) -> str | None:
-    """The file behind a storage, of a journal or of an SQLite database; None for a server."""
-    if not is_url(storage):
-        return storage
-    return storage.split("?")[0].split("///", 1)[-1] if storage.startswith("sqlite") else None
 
 
 def storage_exists(storage: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -13,6 +14,7 @@ from searchlib.data import Split, load_train, split
 from searchlib.errors import Command, DataError, StorageError, TrackingError
 from searchlib.stores.journal import DEFAULT_STORAGE
 from searchlib.stores.locks import StudyLock, at_work
+from searchlib.stores.places import file_of, real_address, real_path, sqlite_file
 from searchlib.stores.storage import count_trials, open_storage, replicates_name, storage_errors, storage_exists
 from searchlib.study import Ledger, Study, refuse_if_changed
 from searchlib.text import mask
@@ -88,47 +90,77 @@ class Stores:
     storage: the path of a journal file, or a database URL of Optuna's.
     tracking_uri: None is MLflow's own default, ``mlflow.db`` and ``mlruns/`` in the working folder.
     data_root: the folder of data sets, in torchvision's layout.
+    folder: the working folder, in which relative paths begin; later changes of it are of no consequence.
+    place: the storage as the absolute path, or the address, that its file really has.
     """
 
     storage: str = DEFAULT_STORAGE
     tracking_uri: str | None = None
     data_root: Path = Path("data")
+    folder: Path = field(default_factory=Path.cwd, init=False, repr=False, compare=False)
+    place: str = field(default="", init=False, repr=False, compare=False)
     _optuna: _Once[BaseStorage] = field(default_factory=_Once, init=False, repr=False, compare=False)
     _mlflow: _Once[MlflowClient] = field(default_factory=_Once, init=False, repr=False, compare=False)
     _split: _Once[Split] = field(default_factory=_Once, init=False, repr=False, compare=False)
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "place", real_address(self.storage, self.folder))
+        object.__setattr__(self, "data_root", real_path(self.data_root, self.folder))
+
     @property
     def optuna_storage(self) -> BaseStorage:
         """Optuna's storage, created where it is missing. StorageError where it can't be opened."""
-        return self._optuna(lambda: open_storage(self.storage))
+        return self._optuna(lambda: open_storage(self.place))
 
     @property
     def shown(self) -> str:
         """The storage as it may be shown: without a password."""
         return mask(self.storage)
 
+    @property
+    def tracking_address(self) -> str:
+        """The address of MLflow's store, the same from every folder. TrackingError where it is none."""
+        from searchlib.stores.mlflow_store import store_address
+
+        return store_address(self.tracking_uri, self.folder)
+
+    @property
+    def read_only(self) -> bool:
+        """Whether this user may only read the storage's file, or that of MLflow's store; False where they aren't."""
+        files = (file_of(self.place), sqlite_file(self.tracking_address))
+        return not all(
+            os.access(place, os.W_OK)
+            for file in files
+            if file and os.path.exists(file)
+            for place in (file, os.path.dirname(file))
+        )
+
+    def output(self, name: str) -> Path:
+        """The path of an output file in the working folder, relative while that is the process's own, too."""
+        return Path(name) if Path.cwd() == self.folder else self.folder / name
+
     def storage_errors(self) -> AbstractContextManager[None]:
         """What the file system, a database or Optuna raise while the storage is in use, as a StorageError."""
         return storage_errors(self.storage)
 
-    def lock(self, study: str, purpose: str) -> StudyLock:
+    def lock(self, study: str, purpose: str, *, shared: bool = False) -> StudyLock:
         """The lock of a study, to hold while its trials or its test set are worked on; see ``StudyLock``.
 
-        purpose: ``optimize``, ``evaluate`` or ``verify``, which a second process is shown.
+        purpose: ``optimize``, ``evaluate`` or ``verify``, which a second process is shown. shared: only to read.
         """
-        return StudyLock(self.storage, study, purpose)
+        return StudyLock(self.place, study, purpose, shared=shared, folder=self.folder)
 
     def at_work(self, study: str) -> bool | None:
         """Whether a search is at work on the study; None where that can't be known. Creates nothing."""
-        return at_work(self.storage, study)
+        return at_work(self.place, study, self.folder)
 
     def count_trials(self) -> dict[str, int]:
         """The number of finished trials of each study in the storage, by its name. Creates nothing."""
-        return count_trials(self.storage)
+        return count_trials(self.place)
 
     def optuna_study(self, name: str) -> optuna.Study | None:
         """The Optuna study of that name, or None where it (or the storage) doesn't exist. Creates nothing."""
-        if not storage_exists(self.storage):
+        if not storage_exists(self.place):
             return None
         import optuna
 
@@ -179,14 +211,14 @@ class Stores:
 
         def opening() -> MlflowClient:
             with tracking_errors(self.tracking_uri, "can't be opened"):
-                if not create and (missing := missing_file(self.tracking_uri)):
-                    uri = mask(self.tracking_uri or f"sqlite:///{missing}")
+                if not create and (missing := missing_file(self.tracking_address)):
+                    uri = mask(self.tracking_uri or self.tracking_address)
                     raise TrackingError(
                         f"MLflow store {mask(str(missing))!r} isn't there; give the one that holds study "
                         f"{study.name!r} with --tracking-uri or, if it is lost, have the runs written again: ",
                         Command("verify", study.name, ("--repair", "--tracking-uri", uri)),
                     )
-                return connect(self.tracking_uri, create=create)
+                return connect(self.tracking_uri, create=create, folder=self.folder)
 
         return self._mlflow(opening)
 

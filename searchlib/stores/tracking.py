@@ -8,20 +8,22 @@ to what is opened here.
 from __future__ import annotations
 
 import hashlib
-import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from searchlib.errors import TrackingError
-from searchlib.stores.mlflow_store import check_uri, tracking_errors
+from searchlib.stores.artifacts import Artifacts, artifacts_of, place_beside
+from searchlib.stores.mlflow_store import tracking_errors
+from searchlib.stores.places import refuse_hard_links, sqlite_file
 from searchlib.stores.sqlite_runs import SqliteRuns, store_of
 from searchlib.stores.stores import Stores
 from searchlib.study import Study
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from mlflow import MlflowClient
 
 CHECKPOINT = "checkpoint.safetensors"
@@ -51,16 +53,20 @@ class Tracker:
     create: make the store's file where it isn't there, which is a TrackingError otherwise.
 
     client: MLflow's, on the store. experiment: the id of the study's experiment, "" before its first run. parent: the
-    id of its parent run, once that is open. sqlite: the store as an SQLite file, if it is one. away: whether a server
-    was away at the last attempt to write. left: whether the context was left; then nobody waits for a server any more.
+    id of its parent run, once that is open. sqlite: the store as an SQLite file, if it is one. artifacts: the files of
+    its runs and models. away: whether a server was away at the last attempt to write. left: whether the context was
+    left; then nobody waits for a server any more.
     """
 
     client: MlflowClient
     experiment: str
     sqlite: SqliteRuns | None
+    artifacts: Artifacts
 
     def __init__(self, study: Study, stores: Stores, *, create: bool = False) -> None:
-        check_uri(stores.tracking_uri)
+        address = stores.tracking_address  # what can be seen to be wrong is said before any training
+        if create and (file := sqlite_file(address)):
+            refuse_hard_links(file, "MLflow store", TrackingError)
         self.study, self.stores, self.create = study, stores, create
         self.parent = ""
         self.away = self.left = False
@@ -70,6 +76,7 @@ class Tracker:
         with self.errors("can't be opened"):
             self.experiment = self._experiment()
             self.sqlite = store_of(self.client.tracking_uri)
+            self.artifacts = artifacts_of(self.client, self.experiment)
         self.left = False
         return self
 
@@ -90,6 +97,16 @@ class Tracker:
                 f"--experiment-id {found.experiment_id}) or rename the study"
             )
         return str(found.experiment_id)
+
+    def create_experiment(self, tags: Mapping[str, str]) -> None:
+        """Create the study's experiment; its files are to lie beside an SQLite store."""
+        self.experiment = self.client.create_experiment(self.study.name, tags=dict(tags))
+        place_beside(self.client, self.client.get_experiment(self.experiment))
+
+    def readdress(self) -> None:
+        """Make MLflow's addresses of files that were moved with the store those of their place."""
+        self.artifacts.readdress()
+        self.artifacts = artifacts_of(self.client, self.experiment)
 
     def is_active(self, run_id: str) -> bool:
         """Whether there is such a run, and it wasn't deleted."""
@@ -162,24 +179,15 @@ class Tracker:
     def checkpoint(self, run_id: str) -> bytes:
         """The checkpoint of a trial's run."""
         with self.errors("has no checkpoint of the champion"):
-            return self._checkpoint(self.client.get_run(run_id).info.artifact_uri)
+            return self.artifacts.read(self.client.get_run(run_id).info.artifact_uri, CHECKPOINT)
+
+    def log_artifact(self, run_id: str, path: Path, folder: str | None = None) -> None:
+        """Add a file to the artifacts of a run, in *folder* of them."""
+        self.artifacts.repository(self.client.get_run(run_id).info.artifact_uri).log_artifact(str(path), folder)
 
     def checkpoint_hash(self, run: StoredRun) -> str | None:
         """The SHA-256 of the checkpoint that a run has, None where it has none."""
         with self.errors("can't be read"):
-            import mlflow
-
-            files = mlflow.artifacts.list_artifacts(artifact_uri=run.artifacts, tracking_uri=self.client.tracking_uri)
-            if all(Path(file.path).name != CHECKPOINT for file in files):
+            if CHECKPOINT not in self.artifacts.names(run.artifacts):
                 return None
-            return hashlib.sha256(self._checkpoint(run.artifacts)).hexdigest()
-
-    def _checkpoint(self, artifacts: str) -> bytes:
-        """The checkpoint among the artifacts at that address; by a run's id MLflow would read the run twice."""
-        import mlflow
-
-        with tempfile.TemporaryDirectory() as folder:
-            path = mlflow.artifacts.download_artifacts(
-                artifact_uri=f"{artifacts}/{CHECKPOINT}", dst_path=folder, tracking_uri=self.client.tracking_uri
-            )
-            return Path(path).read_bytes()
+            return hashlib.sha256(self.artifacts.read(run.artifacts, CHECKPOINT)).hexdigest()

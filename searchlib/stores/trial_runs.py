@@ -5,11 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import tempfile
 import time
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
+from searchlib.files import temporary_folder
 from searchlib.stores.mlflow_store import is_gone
 from searchlib.stores.sqlite_runs import FinishedRun
 from searchlib.stores.tracking import CHECKPOINT, Tracker
@@ -148,10 +147,10 @@ def _save_checkpoint(tracker: Tracker, run_id: str, record: TrialRecord) -> str:
 
 def _log_content(tracker: Tracker, run_id: str, name: str, content: bytes) -> None:
     """Add a file to the artifacts of a run."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / name
+    with temporary_folder() as folder:
+        path = folder / name
         path.write_bytes(content)
-        tracker.client.log_artifact(run_id, str(path))
+        tracker.log_artifact(run_id, path)
 
 
 def discard_runs(tracker: Tracker, home: str, numbers: Iterable[int]) -> None:

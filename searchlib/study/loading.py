@@ -82,7 +82,7 @@ def read_source(path: Path) -> str:
 
 def load_study_file(path: Path) -> Study:
     """Run one study file and return its STUDY, named after the file."""
-    source = read_source(path)
+    source, place = read_source(path), Path(os.path.abspath(path))  # the file may change the working folder
     module = types.ModuleType(f"searchlib_study_{path.stem}")
     module.__file__ = str(path)
     sys.modules[module.__name__] = module  # dataclasses and inspect look the module of a class up there
@@ -93,11 +93,11 @@ def load_study_file(path: Path) -> Study:
             exec(compile(source, str(path), "exec"), module.__dict__)
         study = getattr(module, "STUDY", None)
         if isinstance(study, Study):
-            code = read_code(source, path)
+            code = read_code(source, place)
             return dataclasses.replace(
                 study,
                 name=path.stem,
-                path=path,
+                path=place,
                 code=code.definitions,
                 statements=code.statements,
                 modules=code.modules,
