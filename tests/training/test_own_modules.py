@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from support import mlflow_runs, prepare, run, search_all, small_study
-from support.alone import DATA
+from support.alone import CLASSES, DATA
 from support.modules import MODULES, Through
 from support.stacks import curves, digits_study, finish, one_stack, some_data
 from torch import nn
@@ -33,7 +33,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")
 
 
 def make_stack(make: Callable[[], nn.Module], config: TrialConfig, seed: int = 3) -> ModuleStack:
-    return ModuleStack([Member(0, config, seed=seed)], build=lambda _: make(), dtype=torch.float64)
+    return ModuleStack([Member(0, config, seed=seed)], build=lambda _: make(), outputs=CLASSES, dtype=torch.float64)
 
 
 def train_plainly(module: nn.Module, config: TrialConfig, seed: int) -> list[tuple[float, float]]:
