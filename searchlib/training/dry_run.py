@@ -101,12 +101,12 @@ class _ModuleTest:
 
     def run(self, *, thorough: bool) -> None:
         """thorough: also make the module several times, to see that a seed and a checkpoint give it again."""
-        module = self._make()
+        module = self._make().to(self.engine.device)
+        for training in (True, False):
+            self._check_outputs(module.train(training))
         stack = self._build()
         if thorough or is_own(self.config.initializer):
             self._check_repeated(stack, self._build())
-        for training in (True, False):
-            self._check_outputs(module.to(self.engine.device).train(training))
         with _told(self.what):
             for count in (self.count, min(self.count, 3)):
                 self._step(stack, count)
