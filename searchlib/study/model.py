@@ -13,6 +13,11 @@ if TYPE_CHECKING:
     import torch
 
 ModuleFactory = Callable[["TrialConfig", "Dataset"], "torch.nn.Module"]
+"""Makes a new module for each trial: scaled inputs ``[batch, *shape]`` to ``[batch, outputs]``, in float32.
+
+The trial's initializer fills its linear, convolution and attention layers (``training.filling``); docs/studies.md says
+what that means for each kind of layer, and what is refused.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,6 +12,7 @@ from searchlib.errors import SearchlibError, StudyError
 from searchlib.networks import is_own
 from searchlib.seeds import seeded, trial_seed
 from searchlib.study import MLP, Choice, Primitive, Study, TrialConfig, own_line
+from searchlib.text import encode_for_message
 from searchlib.training.checkpoints import restore, try_network
 from searchlib.training.engine import Engine, size_with_single
 from searchlib.training.module import ModuleStack
@@ -38,12 +39,12 @@ def dry_run(engine: Engine) -> None:
     if not engine.has_own_code:
         return
     check_activations(study, engine.device)
-    for config in configurations(study):
+    for number, config in enumerate(configurations(study)):
         if isinstance(study.model, MLP):
-            if callable(config.initializer) and is_own(config.initializer):
-                _test_initializer(engine, config, f"initializer {config.initializer.__name__!r}")
+            if is_own(config.initializer):
+                _test_initializer(engine, config)
         else:
-            _ModuleTest(engine, config).run()
+            _ModuleTest(engine, config).run(thorough=number == 0)
 
 
 def configurations(study: Study) -> Iterator[TrialConfig]:
@@ -62,17 +63,18 @@ def configurations(study: Study) -> Iterator[TrialConfig]:
         yield study.config(params)
 
 
-def _test_initializer(engine: Engine, config: TrialConfig, what: str) -> None:
+def _test_initializer(engine: Engine, config: TrialConfig) -> None:
+    what = f"initializer {encode_for_message(config.initializer)}"
     sizes = layer_sizes(config, engine.dataset.inputs, engine.dataset.outputs)
     probe = engine.data(config.input_scaling).probe
 
-    def draw(seed: int) -> dict[str, torch.Tensor]:
-        generator = torch.Generator().manual_seed(seed)
+    def draw() -> dict[str, torch.Tensor]:
+        generator = torch.Generator().manual_seed(trial_seed(engine.study.seed, 0))
         layers = initialize(config, sizes, generator=generator, probe=probe, dtype=torch.float32)
         return {str(index): weight for index, (weight, _) in enumerate(layers)}
 
     with _told(what):
-        first, again = draw(1), draw(1)
+        first, again = draw(), draw()
     _check_same(what, first, again)
 
 
@@ -97,38 +99,37 @@ class _ModuleTest:
         self.count = min(EXAMPLES, len(self.data.train_inputs))
         self.what = f"model {getattr(self.study.model, '__name__', 'model')!r}"
 
-    def run(self) -> None:
-        self._check_factory()
-        stack, again = self._build(), self._build()
-        module, other = stack.modules[0], again.modules[0]
-        if {*map(id, module.parameters())} & {*map(id, other.parameters())}:
-            raise StudyError(
-                f"{self.what} returned the same parameters twice, and trials would train each other's network; make a "
-                "new module in each call"
-            )
-        _check_same(self.what, stack.state(0), again.state(0))
+    def run(self, *, thorough: bool) -> None:
+        """thorough: also make the module several times, to see that a seed and a checkpoint give it again."""
+        module = self._make().to(self.engine.device)
         for training in (True, False):
-            self._check_outputs(other.train(training))
+            self._check_outputs(module.train(training))
+        stack = self._build()
+        if thorough or is_own(self.config.initializer):
+            self._check_repeated(stack, self._build())
         with _told(self.what):
             for count in (self.count, min(self.count, 3)):
                 self._step(stack, count)
             stack.evaluate(self.data.val_inputs[: self.count], self.data.val_targets[: self.count])
         self._check_single()
-        self._check_restored(stack)
+        if thorough:
+            self._check_restored(stack)
 
-    def _build(self) -> ModuleStack:
-        member = Member(0, self.config, seed=trial_seed(self.study.seed, 0))
-        with _told(self.what):
-            stack = self.engine.build([member], self.data)
-        assert isinstance(stack, ModuleStack)
-        return stack
+    def _check_repeated(self, stack: ModuleStack, again: ModuleStack) -> None:
+        """A second call gives equal parameters, but not the same."""
+        first, second = (
+            {*map(id, module.buffers()), *(id(value) for value in module.parameters() if value.requires_grad)}
+            for module in (*stack.modules, *again.modules)
+        )
+        if first & second:
+            raise StudyError(
+                f"{self.what} returned the same parameters twice, and trials would train each other's network; make a "
+                "new module in each call"
+            )
+        _check_same(self.what, stack.state(0), again.state(0))
 
-    def _step(self, stack: ModuleStack, count: int) -> None:
-        rate = torch.tensor([self.config.learning_rate])
-        stack.step(self.data.train_inputs[:count].clone(), self.data.train_targets[:count], rate)
-
-    def _check_factory(self) -> None:
-        """The factory lets searchlib seed it, and its module has something to train, in float32."""
+    def _make(self) -> torch.nn.Module:
+        """What the factory makes: it lets searchlib seed it, and has something to train, in float32."""
         assert not isinstance(self.study.model, MLP)
         with _told(self.what), seeded(1):
             module = build_module(self.study.model, self.config, self.engine.dataset)
@@ -145,6 +146,18 @@ class _ModuleTest:
                 )
         if not any(value.requires_grad for value in module.parameters()):
             raise StudyError(f"{self.what}: its module has no parameter to train; expected one that requires_grad")
+        return module
+
+    def _build(self) -> ModuleStack:
+        member = Member(0, self.config, seed=trial_seed(self.study.seed, 0))
+        with _told(self.what):
+            stack = self.engine.build([member], self.data)
+        assert isinstance(stack, ModuleStack)
+        return stack
+
+    def _step(self, stack: ModuleStack, count: int) -> None:
+        rate = torch.tensor([self.config.learning_rate])
+        stack.step(self.data.train_inputs[:count].clone(), self.data.train_targets[:count], rate)
 
     def _check_outputs(self, module: torch.nn.Module) -> None:
         with _told(self.what), torch.no_grad():

@@ -10,8 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from support import mlflow_runs, prepare, run, search_all, small_study
-from support.alone import CLASSES, DATA
+from support.alone import CLASSES, DATA, INPUTS
 from support.modules import MODULES, Through
 from support.stacks import curves, digits_study, finish, one_stack, some_data
 from torch import nn
@@ -92,6 +94,45 @@ def test_seeds_differ_and_each_is_reproducible(name: str) -> None:
     assert torch.equal(first, again)
     assert not torch.allclose(first, other)
     assert first.isfinite().all()
+
+
+LAYERS: dict[str, Callable[[int], nn.Module]] = {
+    "linear": lambda width: nn.Linear(width, width),
+    "weight_norm": lambda width: parametrizations.weight_norm(nn.Linear(width, width)),
+    "spectral_norm": lambda width: parametrizations.spectral_norm(nn.Linear(width, width)),
+    "frozen": lambda width: nn.Linear(width, width).requires_grad_(False),
+    "batch_norm": nn.BatchNorm1d,
+    "layer_norm": nn.LayerNorm,
+    "dropout": lambda width: nn.Dropout(0.3),
+    "relu": lambda width: nn.ReLU(),
+    "gelu": lambda width: nn.GELU(),
+}
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    layers=st.lists(st.sampled_from(sorted(LAYERS)), max_size=5),
+    initializer=st.sampled_from(["kaiming_normal", "orthogonal", "pytorch_default", "xavier_uniform"]),
+    optimizer=st.sampled_from(["adamw", "sgd"]),
+    batch_size=st.sampled_from([6, 12, 25]),
+    seed=st.integers(0, 99),
+)
+def test_any_module_trains_as_in_plain_torch(
+    layers: list[str], initializer: str, optimizer: str, batch_size: int, seed: int
+) -> None:
+    def make() -> nn.Module:
+        return nn.Sequential(*(LAYERS[name](INPUTS) for name in layers), nn.Linear(INPUTS, CLASSES))
+
+    # a gradient that is 0 but for round-off, as of a bias before a normalization, is what Adam divides by its own size
+    config = TrialConfig(
+        initializer=initializer, optimizer=optimizer, learning_rate=1e-3, batch_size=batch_size, epochs=2
+    )
+    stack, alone = make_stack(make, config, seed), make().double()
+    alone.load_state_dict(stack.state(0))
+    found = [(epoch.val_loss[0], epoch.val_accuracy[0]) for epoch in train(stack, DATA)]
+    assert np.allclose(found, train_plainly(alone, config, seed), rtol=1e-5)
+    for key, value in alone.state_dict().items():
+        torch.testing.assert_close(stack.state(0)[key], value, rtol=1e-5, atol=1e-5)
 
 
 # ------------------------------------------------------------------------------------------- what is refused
@@ -234,6 +275,20 @@ def test_every_scientific_value_is_tried() -> None:
     assert [config.activation for config in configurations(study)] == ["relu", "gelu", "tanh"]
     with pytest.raises(StudyError, match=r"shape \[5, 9\]"):
         try_out(study)
+
+
+def test_a_frozen_part_may_be_shared() -> None:
+    backbone = nn.Linear(64, 8).requires_grad_(False)
+    try_out(own_study(lambda: nn.Sequential(backbone, nn.Linear(8, 10)), scientific={}, sampler="random"))
+
+
+def test_each_own_initializer_is_tried_with_the_module() -> None:
+    def from_the_system(weight, layer):
+        return torch.from_numpy(np.random.default_rng().normal(size=tuple(weight.shape)))
+
+    initializers = Choice("xavier_normal", "normal", from_the_system)
+    with pytest.raises(StudyError, match="other weights when it was called again"):
+        try_out(own_study(lambda: nn.Linear(64, 10), scientific={"initializer": initializers}))
 
 
 def test_a_study_that_has_begun_is_not_tried_again() -> None:
