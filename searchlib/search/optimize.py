@@ -15,7 +15,7 @@ from collections.abc import Generator
 from typing import TYPE_CHECKING
 
 from searchlib.data import FunctionPart, get_dataset
-from searchlib.errors import StorageError, StudyError
+from searchlib.errors import SearchlibError, StorageError, StudyError
 from searchlib.search.design import Design
 from searchlib.search.race import Race
 from searchlib.search.recorder import Recorder
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = ["search"]
 
-MOST_TRIED = 16  # configurations whose modules are tried before a search
+MOST_TRIED = 16  # cells whose modules are tried before a search, until one works
 
 
 def search(
@@ -123,13 +123,20 @@ def search(
 
 
 def _engine(study: Study, examples: Split, device: str) -> Engine:
-    """What trains the study. StudyError where its batches, or modules of its own, don't fit the data."""
+    """What trains the study. StudyError where its batches, or the modules of all its cells, don't fit the data."""
     engine = Engine(study, examples, device)
-    if not isinstance(study.model, MLP):
-        design = Design(study)
-        for number in range(min(len(design.cells), MOST_TRIED)):
+    if isinstance(study.model, MLP):
+        return engine
+    design, failures = Design(study), []
+    for number in range(min(len(design.cells), MOST_TRIED)):
+        try:
             engine.try_module(study.config(design[number]))
-    return engine
+            return engine
+        except SearchlibError:
+            raise
+        except Exception as error:  # the factory may raise whatever it likes; a trial fails alone
+            failures.append(error)
+    raise StudyError(f"model: {' '.join(str(failures[0]).split())}; correct the module") from failures[0]
 
 
 def _open_study(study: Study, stores: Stores) -> optuna.Study:

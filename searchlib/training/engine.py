@@ -105,7 +105,7 @@ class Engine:
         )
 
     def try_module(self, config: TrialConfig) -> None:
-        """StudyError where the untrained module of this configuration couldn't be evaluated as the champion."""
+        """ValueError where the untrained module of this configuration couldn't be evaluated as the champion."""
         import torch
 
         with torch.random.fork_rng(devices=[]):
@@ -124,6 +124,8 @@ class Engine:
         model = self.study.model
         if isinstance(model, MLP):
             return Stack(members, outputs=self.dataset.outputs, probe=data.probe, device=self.device)
+        for member in members:
+            self.try_module(member.config)
         return ModuleStack(
             members,
             build=lambda config: build_module(model, config, self.dataset),

@@ -19,13 +19,11 @@ from searchlib import Choice, Dataset, Examples, LogUniform, Study
 from searchlib.errors import DataError, HoldoutError, SearchlibError, StudyError, TrackingError
 from searchlib.report import page
 from searchlib.results import champion, champion_network, holdout, predict, verify
-from searchlib.search.design import Design
 from searchlib.stores.mlflow_store import connect
 from searchlib.stores.stores import Stores
 from searchlib.training import Engine
 
 CLASSES = 3
-CELLS = {"optimizer": Choice("sgd", "adam")}
 
 
 class Net(nn.Module):
@@ -138,26 +136,14 @@ def test_a_study_that_was_refused_begins_when_it_is_corrected() -> None:
     assert len(run(study_of(factory(Net), code="without")).trials) == 1
 
 
-def test_outputs_that_depend_on_the_configuration_fail_their_trial_alone() -> None:
-    """Each cell is tried before the search, at one point; the others by their first step."""
-    tried = Design(study_of(factory(Net)))[0]["learning_rate"]
-
+@pytest.mark.parametrize("kind", [Many, Squeezed])
+def test_a_configuration_that_cannot_be_evaluated_fails_its_trial_alone(kind: type[Net]) -> None:
     def make(config: Any, dataset: Any) -> nn.Module:
-        return Net() if config.learning_rate == tried else Many()
+        return kind() if config.optimizer == "sgd" else Net()
 
-    study = study_of(make, trials=2)
-    assert [trial.state.name for trial in run(study).trials] == ["COMPLETE", "FAIL"]
-    assert evaluate(study).trial == 0
-
-
-def test_every_cell_is_tried_before_the_search() -> None:
-    def make(config: Any, dataset: Any) -> nn.Module:
-        return Many() if config.optimizer == "adam" else Net()
-
-    prepare()
-    with pytest.raises(StudyError, match=r"it returned \[32, 5\]"):
-        search_all(study_of(make, scientific=CELLS, trials=2))
-    assert not Path(STORAGE).exists()
+    study = study_of(make, scientific={"optimizer": Choice("sgd", "adam")}, trials=2)
+    assert [trial.state.name for trial in run(study).trials] == ["FAIL", "COMPLETE"]
+    assert evaluate(study).trial == 1
 
 
 def test_trying_a_module_draws_no_random_numbers() -> None:
@@ -429,7 +415,9 @@ def test_odd_class_names_and_shapes_come_through(shape: tuple[int, ...]) -> None
 
 def test_inputs_without_a_dimension_are_refused_at_once() -> None:
     with pytest.raises(StudyError, match=r"shape \(\); expected whole numbers above 0, \(1,\) for single numbers"):
-        Dataset(name="numbers", shape=(), scale=1.0, train=lambda root: numbers(), test=lambda root: numbers())
+        Dataset(
+            name="numbers", shape=(), outputs=3, scale=1.0, train=lambda root: numbers(), test=lambda root: numbers()
+        )
 
 
 def test_a_regression_of_several_outputs_comes_through() -> None:
