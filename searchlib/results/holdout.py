@@ -167,7 +167,7 @@ def _try(study: Study, stored: StoredStudy, tracker: Tracker, ledger: Ledger) ->
         measured = _measure(network, examples.validation.inputs, examples.validation.targets)
     except Exception as error:  # the module is code of the study's own
         raise HoldoutError(
-            f"the test set stays sealed: the checkpoint of trial {ledger.trial} can't be evaluated "
+            f"the test set isn't opened: the checkpoint of trial {ledger.trial} can't be evaluated "
             f"({type(error).__name__}: {' '.join(str(error).split())[:300]}); save the study under a new name with a "
             "module that can, or restore what the module needs"
         ) from error
@@ -197,7 +197,7 @@ def _compare(study: Study, stored: StoredStudy, ledger: Ledger, validation: Exam
     room = 0.02 + 3 * (0.5 / len(validation)) ** 0.5 if name == "accuracy" else 0.2 * max(noted, found) + 1e-6
     if not abs(found - noted) <= room:
         raise HoldoutError(
-            f"the test set stays sealed: restored from its checkpoint, the network of trial {ledger.trial} has "
+            f"the test set isn't opened: restored from its checkpoint, the network of trial {ledger.trial} has "
             f"validation {name} {found:.4g}, and the search measured {noted:.4g}; its code has changed, or its module "
             "keeps state outside its state dict: restore the code, or save the study under a new name with that state "
             "as a buffer (register_buffer)"

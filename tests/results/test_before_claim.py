@@ -292,7 +292,7 @@ class Broken(Net):
 def test_a_network_that_is_another_one_than_was_measured_is_not_tested() -> None:
     study = study_of(factory(Remembering), fixed={"epochs": 5})
     run(study)
-    with pytest.raises(HoldoutError, match=r"stays sealed: .* validation accuracy .*register_buffer"):
+    with pytest.raises(HoldoutError, match=r"isn't opened: .* validation accuracy .*register_buffer"):
         evaluate(study)
     assert claim(study) is None
 
@@ -313,7 +313,7 @@ class Negative(Net):
     ("later", "error", "said"),
     [
         (Wide, StudyError, "the checkpoint can't be loaded into it .*size mismatch.*restore the study file"),
-        (Negative, HoldoutError, "stays sealed: .* validation accuracy .*its code has changed"),
+        (Negative, HoldoutError, "isn't opened: .* validation accuracy .*its code has changed"),
     ],
 )
 def test_a_factory_that_makes_another_module_by_now_is_not_tested(
@@ -333,7 +333,7 @@ def test_a_network_that_does_not_run_any_more_is_not_tested(monkeypatch: pytest.
     study = study_of(factory(Broken))
     run(study)
     monkeypatch.setattr(Broken, "gone", True)
-    with pytest.raises(HoldoutError, match="stays sealed: .*RuntimeError: the table isn't there"):
+    with pytest.raises(HoldoutError, match="isn't opened: .*RuntimeError: the table isn't there"):
         evaluate(study)
     assert claim(study) is None
 
