@@ -8,7 +8,7 @@
     │   └── BusyError       another process is at work on the same study
     ├── TrackingError       MLflow can't be reached or written
     ├── DeviceError         the device asked for is not there
-    └── HoldoutError        the test set can't be opened: no trial, or not the claimed checkpoint
+    └── HoldoutError        the test set can't be opened: no trial, or its checkpoint is another or fails
 
 Each message is one line: what was given, what was expected, what to do. The command line prints it and exits
 with status 1; a library user can catch ``SearchlibError``.
@@ -125,4 +125,4 @@ class DeviceError(SearchlibError):
 
 
 class HoldoutError(SearchlibError):
-    """The test set can't be opened: no completed trial, or the checkpoint isn't the claimed one."""
+    """The test set can't be opened: no completed trial, not the claimed checkpoint, or one that can't be evaluated."""

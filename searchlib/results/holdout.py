@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from searchlib.analysis import champion, claimed_or_leading, proportion_interval, r_squared, study_status
 from searchlib.data import Examples, get_dataset, load_test, redraw
-from searchlib.errors import Command, DataError, HoldoutError, SearchlibError, StudyError, TrackingError
+from searchlib.errors import Command, DataError, HoldoutError, SearchlibError, TrackingError
 from searchlib.results.champion import Candidate, register_champion, registered_champion, store_champion
 from searchlib.stores import (
     LEDGER_TAG,
@@ -160,17 +160,17 @@ def _try(study: Study, stored: StoredStudy, tracker: Tracker, ledger: Ledger) ->
     examples = tracker.stores.examples(study, stored.attributes)
     inputs = examples.train.inputs[:COMPARED]
     network = _candidate(study, stored.search, tracker, ledger, soft=False).predictor
-    sealed = f"the test set stays sealed: the checkpoint of trial {ledger.trial} can't be evaluated: "
     try:
         try_network(network, inputs, get_dataset(study.dataset))
         if study.replicate_split and ledger.replicate is not None:
             examples = redraw(examples, split_seed=study.split_seed, replicate=ledger.replicate)
         measured = _measure(network, examples.validation.inputs, examples.validation.targets)
-    except StudyError as error:
-        raise HoldoutError(sealed, error.message) from error
-    except Exception as error:
-        said = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-        raise HoldoutError(f"{sealed}its module fails on validation data ({said}); correct it") from error
+    except Exception as error:  # the module is code of the study's own
+        raise HoldoutError(
+            f"the test set isn't opened: the checkpoint of trial {ledger.trial} can't be evaluated "
+            f"({type(error).__name__}: {' '.join(str(error).split())[:300]}); save the study under a new name with a "
+            "module that can, or restore what the module needs"
+        ) from error
     _compare(study, stored, ledger, examples.validation, measured)
     store_champion(tracker, _candidate(study, stored.search, tracker, ledger, soft=True), inputs)
     return network, inputs
@@ -197,7 +197,7 @@ def _compare(study: Study, stored: StoredStudy, ledger: Ledger, validation: Exam
     room = 0.02 + 3 * (0.5 / len(validation)) ** 0.5 if name == "accuracy" else 0.2 * max(noted, found) + 1e-6
     if not abs(found - noted) <= room:
         raise HoldoutError(
-            f"the test set stays sealed: restored from its checkpoint, the network of trial {ledger.trial} has "
+            f"the test set isn't opened: restored from its checkpoint, the network of trial {ledger.trial} has "
             f"validation {name} {found:.4g}, and the search measured {noted:.4g}; its code has changed, or its module "
             "keeps state outside its state dict: restore the code, or save the study under a new name with that state "
             "as a buffer (register_buffer)"

@@ -38,8 +38,6 @@ if TYPE_CHECKING:
 
 __all__ = ["search"]
 
-MOST_TRIED = 16  # configurations whose modules are tried before a search
-
 
 def search(
     study: Study,

@@ -58,7 +58,7 @@ def restore(
 
 
 def try_network(network: torch.nn.Module, inputs: torch.Tensor, dataset: Dataset) -> None:
-    """StudyError unless a ``predictor`` without softmax can be a champion: on the CPU, in evaluation mode, for a batch
+    """ValueError unless a ``predictor`` without softmax can be a champion: on the CPU, in evaluation mode, for a batch
     and for one example. inputs: a few raw ones ``[N, *shape]``. torch's random numbers stay as they are.
     """
     import torch
@@ -68,8 +68,7 @@ def try_network(network: torch.nn.Module, inputs: torch.Tensor, dataset: Dataset
             with torch.no_grad(), torch.random.fork_rng(devices=[]):
                 check_outputs(network(batch.clone()), len(batch), dataset.outputs)
         except Exception as error:  # the module is code of the study's own
-            said = " ".join(str(error).split())[:300]
-            raise StudyError(
-                f"model: the module can't be evaluated on the CPU with a batch of {len(batch)} "
-                f"({type(error).__name__}: {said}); correct the module"
+            said = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+            raise ValueError(
+                f"the module can't be evaluated on the CPU with a batch of {len(batch)} ({said})"
             ) from error

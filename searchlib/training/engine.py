@@ -111,6 +111,8 @@ class Engine:
         model = self.study.model
         if isinstance(model, MLP):
             return Stack(members, outputs=self.dataset.outputs, probe=data.probe, device=self.device)
+        for member in members:
+            self.try_module(member.config)
         return ModuleStack(
             members,
             build=lambda config: build_module(model, config, self.dataset),

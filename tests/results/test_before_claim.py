@@ -19,13 +19,11 @@ from searchlib import Choice, Dataset, Examples, LogUniform, Study
 from searchlib.errors import DataError, HoldoutError, SearchlibError, StudyError, TrackingError
 from searchlib.report import page
 from searchlib.results import champion, champion_network, holdout, predict, verify
-from searchlib.search.design import Design
 from searchlib.stores.mlflow_store import connect
 from searchlib.stores.stores import Stores
 from searchlib.training import Engine
 
 CLASSES = 3
-CELLS = {"optimizer": Choice("sgd", "adam")}
 
 
 class Net(nn.Module):
@@ -138,26 +136,14 @@ def test_a_study_that_was_refused_begins_when_it_is_corrected() -> None:
     assert len(run(study_of(factory(Net), code="without")).trials) == 1
 
 
-def test_outputs_that_depend_on_the_configuration_fail_their_trial_alone() -> None:
-    """Each cell is tried before the search, at one point; the others by their first step."""
-    tried = Design(study_of(factory(Net)))[0]["learning_rate"]
-
+@pytest.mark.parametrize("kind", [Many, Squeezed])
+def test_a_configuration_that_cannot_be_evaluated_fails_its_trial_alone(kind: type[Net]) -> None:
     def make(config: Any, dataset: Any) -> nn.Module:
-        return Net() if config.learning_rate == tried else Many()
+        return kind() if config.optimizer == "sgd" else Net()
 
-    study = study_of(make, trials=2)
-    assert [trial.state.name for trial in run(study).trials] == ["COMPLETE", "FAIL"]
-    assert evaluate(study).trial == 0
-
-
-def test_every_cell_is_tried_before_the_search() -> None:
-    def make(config: Any, dataset: Any) -> nn.Module:
-        return Many() if config.optimizer == "adam" else Net()
-
-    prepare()
-    with pytest.raises(StudyError, match=r"it returned \[32, 5\]"):
-        search_all(study_of(make, scientific=CELLS, trials=2))
-    assert not Path(STORAGE).exists()
+    study = study_of(make, scientific={"optimizer": Choice("sgd", "adam")}, trials=2)
+    assert [trial.state.name for trial in run(study).trials] == ["FAIL", "COMPLETE"]
+    assert evaluate(study).trial == 1
 
 
 def test_trying_a_module_draws_no_random_numbers() -> None:
@@ -306,7 +292,7 @@ class Broken(Net):
 def test_a_network_that_is_another_one_than_was_measured_is_not_tested() -> None:
     study = study_of(factory(Remembering), fixed={"epochs": 5})
     run(study)
-    with pytest.raises(HoldoutError, match=r"stays sealed: .* validation accuracy .*register_buffer"):
+    with pytest.raises(HoldoutError, match=r"isn't opened: .* validation accuracy .*register_buffer"):
         evaluate(study)
     assert claim(study) is None
 
@@ -327,7 +313,7 @@ class Negative(Net):
     ("later", "error", "said"),
     [
         (Wide, StudyError, "the checkpoint can't be loaded into it .*size mismatch.*restore the study file"),
-        (Negative, HoldoutError, "stays sealed: .* validation accuracy .*its code has changed"),
+        (Negative, HoldoutError, "isn't opened: .* validation accuracy .*its code has changed"),
     ],
 )
 def test_a_factory_that_makes_another_module_by_now_is_not_tested(
@@ -347,7 +333,7 @@ def test_a_network_that_does_not_run_any_more_is_not_tested(monkeypatch: pytest.
     study = study_of(factory(Broken))
     run(study)
     monkeypatch.setattr(Broken, "gone", True)
-    with pytest.raises(HoldoutError, match="stays sealed: .*RuntimeError: the table isn't there"):
+    with pytest.raises(HoldoutError, match="isn't opened: .*RuntimeError: the table isn't there"):
         evaluate(study)
     assert claim(study) is None
 
@@ -429,7 +415,9 @@ def test_odd_class_names_and_shapes_come_through(shape: tuple[int, ...]) -> None
 
 def test_inputs_without_a_dimension_are_refused_at_once() -> None:
     with pytest.raises(StudyError, match=r"shape \(\); expected whole numbers above 0, \(1,\) for single numbers"):
-        Dataset(name="numbers", shape=(), scale=1.0, train=lambda root: numbers(), test=lambda root: numbers())
+        Dataset(
+            name="numbers", shape=(), outputs=3, scale=1.0, train=lambda root: numbers(), test=lambda root: numbers()
+        )
 
 
 def test_a_regression_of_several_outputs_comes_through() -> None:
