@@ -58,14 +58,14 @@ def output_errors(path: Path, what: str = "output") -> Iterator[None]:
 @contextlib.contextmanager
 def temporary_folder() -> Iterator[Path]:
     """A folder for files that are needed for a moment. SearchlibError where it can't be made, or its disk is full."""
+    made = ""
     try:
-        with tempfile.TemporaryDirectory() as folder:
-            yield Path(folder)
+        with tempfile.TemporaryDirectory() as made:
+            yield Path(made)
     except OSError as error:
-        place = tempfile.tempdir or "no folder"
-        lacking = str(error.filename).startswith(place) or tempfile.tempdir is None
-        if not lacking and (error.errno != errno.ENOSPC or shutil.disk_usage(place).free > 2**20):
-            raise
+        place = tempfile.tempdir or "that of the system"
+        if made and (error.errno != errno.ENOSPC or shutil.disk_usage(place).free > 2**20):
+            raise  # of another place
         raise SearchlibError(
             f"the folder for temporary files, {place!r}, can't be written ({error.strerror}); free some space there, "
             "or name another folder with TMPDIR"

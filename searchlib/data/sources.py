@@ -295,7 +295,8 @@ def _locked(folder: Path) -> Iterator[None]:
 
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / ".lock", timeout=LOCK_SECONDS):
+        shared = folder.stat().st_mode & 0o666  # whoever may write the folder may take its lock
+        with FileLock(folder / ".lock", timeout=LOCK_SECONDS, mode=shared):
             for stale in folder.glob(f"{_SCRATCH}*"):  # of a process that was killed: the lock is ours
                 shutil.rmtree(stale, ignore_errors=True)
             for stale in folder.glob(f".*{UNFINISHED}"):

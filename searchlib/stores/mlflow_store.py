@@ -107,7 +107,7 @@ def store_address(uri: str | None, folder: Path) -> str:
     place = real_path(file, folder)
     if not place.parent.is_dir():
         raise TrackingError(
-            f"MLflow store {mask(named)!r}: the folder {mask(str(place.parent))!r} isn't there; create it first"
+            f"MLflow store {mask(named)!r}: the folder {mask(str(Path(file).parent))!r} isn't there; create it first"
         )
     if place.is_dir():
         raise TrackingError(f"MLflow store {mask(named)!r} is a folder; expected a file, such as mlflow.db")

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import textwrap
+import threading
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -29,6 +30,7 @@ from support.command import told, write_study
 
 from searchlib import LogUniform
 from searchlib.cli import servers
+from searchlib.data import sources
 from searchlib.errors import BusyError, SearchlibError, StorageError, TrackingError
 from searchlib.files import temporary_folder
 from searchlib.library import optimize, result
@@ -36,6 +38,7 @@ from searchlib.report.page import publish
 from searchlib.results import export, predict, repair, verify
 from searchlib.results.holdout import evaluate
 from searchlib.stores import mlflow_store
+from searchlib.stores.journal import JournalLock
 from searchlib.stores.mlflow_store import connect, store_address
 from searchlib.stores.stores import Stores
 
@@ -219,6 +222,23 @@ def test_a_snapshot_is_found_in_another_place(tmp_path: Path) -> None:
 
 # ------------------------------------------------------------------------------------------------------- names of files
 
+
+@pytest.mark.parametrize("link", [os.symlink, os.link], ids=["symbolic", "hard"])
+def test_a_journal_with_two_names_has_one_lock(link: Callable[[str, str], None]) -> None:
+    optuna.create_study(study_name="s", storage=Stores().optuna_storage)
+    link("optuna.journal", "link.journal")
+    first, second = JournalLock("optuna.journal"), JournalLock("link.journal")
+    first.acquire()
+    done = threading.Event()
+    thread = threading.Thread(target=lambda: (second.acquire(), done.set()))
+    thread.start()
+    assert not done.wait(0.4)
+    first.release()
+    assert done.wait(5.0)
+    second.release()
+    thread.join()
+
+
 WRITER = """
     import sys, optuna
     from searchlib.stores import Stores
@@ -310,6 +330,14 @@ def test_locks_have_the_permissions_of_the_storage() -> None:
         os.chmod("optuna.journal", 0o600)
         with stores.lock("s", "optimize") as lock:
             assert mode(lock.path) == 0o600
+
+
+def test_the_lock_of_a_data_folder_has_its_permissions() -> None:
+    folder = Path("data")
+    folder.mkdir()
+    folder.chmod(0o2775)
+    with mask_of(0o022), sources._locked(folder):
+        assert mode(folder / ".lock") == 0o664
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user for a while")

@@ -24,7 +24,7 @@ def write(text: str, name: str = "asked") -> Path:
 def test_a_good_study() -> None:
     path = write_study()
     loaded = load_study("asked")
-    assert (loaded.name, loaded.path, loaded.question, loaded.trials) == ("asked", path, "Which of two?", 12)
+    assert (loaded.name, loaded.path, loaded.question, loaded.trials) == ("asked", path.absolute(), "Which of two?", 12)
     assert list(loaded.dimensions) == ["initializer", "activation", "learning_rate", "batch_size"]
     assert loaded.cells == [
         {"initializer": initializer, "activation": activation}

@@ -211,11 +211,11 @@ http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
 """
 QUICK_SERVERS = f"""
 from searchlib.cli import servers
-def start(name, host):
+def start(name, stores, host):
     port = servers._free_port(host)
-    return servers._start(name, ["-c", {SERVER!r}, str(port)], host, port, {{}})
-servers._start_optuna = lambda stores, host, port: start("Optuna Dashboard", host)
-servers._start_mlflow = lambda stores, host, port: start("MLflow", host)
+    return servers._start(name, ["-c", {SERVER!r}, str(port)], host, port, stores.folder, {{}})
+servers._start_optuna = lambda stores, host, port: start("Optuna Dashboard", stores, host)
+servers._start_mlflow = lambda stores, host, port: start("MLflow", stores, host)
 """
 
 

@@ -27,7 +27,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from support.command import told
+
+from searchlib.cli.main import cli
 
 STORED = Path(__file__).parent / "stored"
 ADDRESSES = (  # where MLflow's database has the folder that it was made in; nothing else has it
@@ -46,14 +49,14 @@ TWO_IMAGES = 2 / 250 + 1e-9
 WORDS = ("answer", "notes")  # which may be put better
 
 
-def unpack(name: str) -> None:
+def unpack(name: str, *, readdress: bool = True) -> None:
     """Put a stored working folder into this one, and let MLflow's database know where its files are now."""
     with tarfile.open(STORED / f"{name}.tar.xz") as archive:
         archive.extractall(filter="data")
     with closing(sqlite3.connect("mlflow.db")) as connection, connection:
         (place,) = connection.execute("SELECT artifact_location FROM experiments WHERE experiment_id = 0").fetchone()
         before = place.removesuffix("/mlruns/0")
-        for table, column in ADDRESSES:
+        for table, column in ADDRESSES if readdress else ():
             connection.execute(f"UPDATE {table} SET {column} = replace({column}, ?, ?)", (before, os.getcwd()))
         made_by = "SELECT value FROM tags WHERE key = 'searchlib.version.mlflow'"
         (mlflow,) = connection.execute(made_by).fetchone()
@@ -61,6 +64,15 @@ def unpack(name: str) -> None:
         subprocess.run(
             [sys.executable, "-m", "mlflow", "db", "upgrade", "sqlite:///mlflow.db"], check=True, capture_output=True
         )
+
+
+def test_a_finished_study_was_moved() -> None:
+    unpack("finished", readdress=False)
+    report = json.loads(told("report", "--study", "old", "--json"))
+    assert as_before(report, expected("report.json")), report
+    assert "place: " in CliRunner().invoke(cli, ["verify", "--study", "old"]).stdout
+    assert "repaired: place: " in told("verify", "--study", "old", "--repair")
+    told("verify", "--study", "old")
 
 
 def expected(name: str) -> Any:
