@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 from searchlib.analysis import champion, claimed_or_leading, proportion_interval, r_squared, study_status
 from searchlib.data import get_dataset, load_test
 from searchlib.errors import Command, DataError, HoldoutError, SearchlibError, TrackingError
-from searchlib.results.champion import register_champion, registered_champion
+from searchlib.results.champion import refuse_foreign, register_champion
 from searchlib.stores import (
     LEDGER_TAG,
+    UID_TAG,
     StoredStudy,
     Stores,
     Tracker,
@@ -24,6 +25,7 @@ from searchlib.stores import (
     log_summary,
     now,
     open_parent,
+    own_trials,
     remove_tags,
 )
 from searchlib.study import Ledger, Study, TestResult, refuse_if_changed
@@ -110,6 +112,7 @@ def _open_test_set(
     refuse_if_changed(study, optuna_study.user_attrs["definition"])
     network = _champion(study, optuna_study, tracker, ledger, soft=False)
     open_parent(tracker, optuna_study)
+    refuse_foreign(tracker)
     optuna_study.set_user_attr("test_ledger", ledger.written())
     try:
         log_summary(tracker, {}, tags=_tags(ledger))
@@ -163,7 +166,9 @@ def _champion(
             f"the checkpoint of trial {ledger.trial} (MLflow run {ledger.run_id}) was altered since the search; "
             "restore the file: the test set is not opened for another network"
         )
-    params = optuna_study.get_trials(deepcopy=False)[ledger.trial].params
+    params = next((trial.params for trial in own_trials(optuna_study) if trial.number == ledger.trial), None)
+    if params is None:
+        raise HoldoutError(f"Optuna's storage has lost trial {ledger.trial}; restore it from a backup")
     dataset = get_dataset(study.dataset)
     classify = soft and dataset.task == "classification"
     return restore(content, study.model, study.config(params), dataset, classify=classify)
@@ -213,7 +218,7 @@ def publish(study: Study, optuna_study: optuna.Study, tracker: Tracker, ledger: 
     open_parent(tracker, optuna_study)
     metrics, tags = published(ledger)
     log_summary(tracker, metrics, tags=tags)
-    registered = registered_champion(tracker)
+    registered = refuse_foreign(tracker)
     if registered is None or registered.checkpoint != ledger.checkpoint_sha256:
         examples = tracker.stores.examples(study, optuna_study.user_attrs)
         register_champion(
@@ -224,6 +229,7 @@ def publish(study: Study, optuna_study: optuna.Study, tracker: Tracker, ledger: 
                 "searchlib.checkpoint": ledger.checkpoint_sha256,
                 "searchlib.trial": str(ledger.trial),
                 "searchlib.study": study.name,
+                UID_TAG: str(tracker.uid),
                 **({"searchlib.replicate": str(ledger.replicate)} if ledger.replicate is not None else {}),
             },
         )

@@ -1,6 +1,7 @@
 """A study: its question, its search space, the configuration of one trial, and the records of its results."""
 
 from searchlib.study.config import TrialConfig, check_field
+from searchlib.study.enqueued import check_enqueued
 from searchlib.study.identity import identified
 from searchlib.study.loading import list_studies, load_study
 from searchlib.study.model import MLP, ModuleFactory
@@ -41,6 +42,7 @@ __all__ = [
     "TrialConfig",
     "TrialRecord",
     "Uniform",
+    "check_enqueued",
     "check_field",
     "encode",
     "enumerate_points",
