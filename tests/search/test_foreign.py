@@ -268,9 +268,14 @@ WHOLE = {"initializer": "normal", "activation": "relu", "learning_rate": 0.123, 
 PART = {"activation": "tanh", "learning_rate": 1}
 
 
-@pytest.mark.parametrize("place", [STORAGE, "sqlite:///optuna.db"])
-@pytest.mark.parametrize("sampler", [*SAMPLERS, "random", "gp", "qmc"])
-@pytest.mark.parametrize("begun", [False, True])
+@pytest.mark.parametrize(
+    ("sampler", "begun", "place"),
+    [
+        *((sampler, begun, STORAGE) for sampler in SAMPLERS for begun in (False, True)),
+        *((sampler, True, "sqlite:///optuna.db") for sampler in SAMPLERS),
+        *((sampler, True, STORAGE) for sampler in ("random", "gp", "qmc")),
+    ],
+)
 def test_an_enqueued_configuration_becomes_a_trial(sampler: str, begun: bool, place: str) -> None:
     """With its own seed; what it lacks is filled in."""
     study, stores = small_study(sampler=sampler, trials=8), Stores(place)
