@@ -19,7 +19,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from searchlib.analysis import Findings, Status, analyze, study_status
+from searchlib.analysis import Findings, Status, analyze, study_status, trials_wanted
 from searchlib.errors import SearchlibError, StudyError
 from searchlib.stores import StoredStudy, Stores, without_autologging
 from searchlib.study import Study, TestResult, identified, load_study
@@ -200,14 +200,14 @@ def answered(
         raise SearchlibError(f"trials={trials!r}: expected a whole number of 1 or more, or None")
     if timeout is not None and not (isinstance(timeout, (int, float)) and timeout > 0):
         raise SearchlibError(f"timeout={timeout!r}: expected seconds, above 0, or None")
-    target = asked.trials if trials is None else trials
-    before = study_status(asked, stores.read(asked), target=target)
+    stored = stores.read(asked)
+    target = trials_wanted(asked, asked.trials if trials is None else trials, stored.trials)
+    before = study_status(asked, stored, target=target)
     steps = search(asked, stores, trials=trials, timeout=timeout, device=device)
     try:
         show_progress(asked, steps, before, silent=not progress)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(_saved(asked, stores, target)) from None
-    target = max(target, before.trials.total)
     found = _result(asked, stores, target)
     if evaluate and found.complete and found.status.best:
         if found.status.test_result is None:

@@ -4,11 +4,22 @@ from searchlib.analysis.analysis import analyze
 from searchlib.analysis.findings import CellFinding, Findings
 from searchlib.analysis.published import PublishedFinding, beside_published, published_runs
 from searchlib.analysis.race import looks, next_runs
-from searchlib.analysis.standing import best_trial, cells, champion, claimed_or_leading, outcome, possible_champions
+from searchlib.analysis.standing import (
+    ENQUEUED,
+    best_trial,
+    cells,
+    champion,
+    claimed_or_leading,
+    is_enqueued,
+    outcome,
+    possible_champions,
+    trials_wanted,
+)
 from searchlib.analysis.statistics import proportion_interval, r_squared
 from searchlib.analysis.status import FailedCell, Status, study_status
 
 __all__ = [
+    "ENQUEUED",
     "CellFinding",
     "FailedCell",
     "Findings",
@@ -20,6 +31,7 @@ __all__ = [
     "cells",
     "champion",
     "claimed_or_leading",
+    "is_enqueued",
     "looks",
     "next_runs",
     "outcome",
@@ -28,4 +40,5 @@ __all__ = [
     "published_runs",
     "r_squared",
     "study_status",
+    "trials_wanted",
 ]

@@ -88,6 +88,10 @@ def analyze(study: Study, stored: Stored) -> Findings:
         notes=(),
     )
     findings = replace(findings, notes=_notes(study, findings, [why_no_effects, why_no_importances]))
+    if stored.foreign:
+        numbers = ", ".join(map(str, stored.foreign))
+        ignored = f"trials {numbers} of the Optuna study are ignored: another program made them"
+        findings = replace(findings, notes=(*findings.notes, ignored))
     return replace(findings, answer=answer(findings))
 
 

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from searchlib.analysis.comparison import leader
 from searchlib.analysis.race import looks
-from searchlib.study import Ledger, Primitive, Study
+from searchlib.study import Ledger, Primitive, Study, get_sampler
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
+ENQUEUED = "enqueued"  # user attribute of a trial that searchlib took from Optuna's queue
 CellKey = tuple[tuple[str, Primitive], ...]  # the scientific values of a cell
 
 
@@ -31,6 +32,8 @@ class Stored(Protocol):
     def ledger(self) -> Ledger | None: ...
     @property
     def target(self) -> int | None: ...
+    @property
+    def foreign(self) -> Sequence[int]: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +79,20 @@ def outcome(trial: FrozenTrial) -> str:
     if not trial.state.is_finished():
         return "running"
     return str(trial.user_attrs.get("outcome", "failed"))
+
+
+def is_enqueued(trial: FrozenTrial) -> bool:
+    """Whether the trial waits in Optuna's queue (``enqueue_trial``), or came from there."""
+    return trial.state.name == "WAITING" or ENQUEUED in trial.user_attrs
+
+
+def trials_wanted(study: Study, target: int, trials: Sequence[FrozenTrial]) -> int:
+    """How many trials a search for *target* ends with, beside those of *trials* that it has.
+
+    Enqueued ones count, but not in a design, of which they are no part: its cells stay balanced.
+    """
+    extra = sum(map(is_enqueued, trials)) if get_sampler(study.sampler).is_design else 0
+    return max(target + extra, len(trials))
 
 
 def best_trial(study: Study, trials: Sequence[FrozenTrial]) -> FrozenTrial | None:

@@ -81,7 +81,8 @@ class FailedCell:
 class Status:
     """Trials and replicates by outcome, the best so far, the cells (best first), and the test set.
 
-    replicates: None for a study without. test_result (``test`` in JSON): None before the test. test_ledger: None before
+    replicates: None for a study without. foreign: numbers of trials in its Optuna study that another program made, and
+    that are ignored. test_result (``test`` in JSON): None before the test. test_ledger: None before
     the claim.
     """
 
@@ -94,10 +95,11 @@ class Status:
     replicates: ReplicateStatus | None
     test_result: TestResult | None = field(metadata={"json": "test"})
     test_ledger: Ledger | None
+    foreign: tuple[int, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """The object that ``status --json`` prints."""
-        return dict(plain(self))
+        """The object that ``status --json`` prints; ``foreign`` is in it where there are such trials."""
+        return {name: value for name, value in plain(self).items() if name != "foreign" or value}
 
 
 def study_status(study: Study, stored: Stored, *, target: int | None = None) -> Status:
@@ -131,6 +133,7 @@ def study_status(study: Study, stored: Stored, *, target: int | None = None) -> 
         else None,
         test_result=ledger.result if ledger else None,
         test_ledger=ledger,
+        foreign=tuple(stored.foreign),
     )
 
 

@@ -49,7 +49,7 @@ def verify(study: Study, stores: Stores, repair: bool, as_json: bool) -> None:
 
 
 @click.command()
-@options("study", "studies", "tracking_uri", "data_root")
+@options("study", "studies", "storage", "tracking_uri", "data_root")
 @click.option("--index", required=True, type=click.IntRange(min=0), help="Which example of the validation split.")
 def predict(study: Study, stores: Stores, index: int) -> None:
     """The champion on one example of the validation split: its class and the soft decisions; for a

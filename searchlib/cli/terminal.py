@@ -100,6 +100,8 @@ def show_status(study: Study, status: Status, at_work: bool | None) -> None:
         + (f"; {counts.running} {begun}" if counts.running else ""),
         highlight=False,
     )
+    if status.foreign:
+        console.say(f"ignored, as another program made them: trials {', '.join(map(str, status.foreign))}")
     if best := status.best:
         value = number(best.value, study.metric)
         console.say(f"best {study.metric} {value}, trial {best.number}: {describe(best.params)}")

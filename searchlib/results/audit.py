@@ -75,9 +75,9 @@ class Difference:
 class Audit:
     """What the stores hold at one moment, under the study's lock, and the differences found so far.
 
-    repeats: the name of the replicates' Optuna study. runs: MLflow's of this study, by id. parent: the parent run, if
-    it is there. owned: ids of the runs that are a trial's. intact: hashes of the checkpoints that are what was noted of
-    them.
+    repeats: the name of the replicates' Optuna study. foreign: the numbers of other programs' trials in each. runs:
+    MLflow's of this study, by id. parent: the parent run, if it is there. owned: ids of the runs that are a trial's.
+    intact: hashes of the checkpoints that are what was noted of them.
     """
 
     def __init__(self, study: Study, stored: StoredStudy, tracker: Tracker) -> None:
@@ -85,6 +85,7 @@ class Audit:
         self.study, self.stored, self.search, self.tracker = study, stored, stored.search, tracker
         self.repeats = replicates_name(study)
         self.homes = {study.name: stored.trials, self.repeats: stored.replicates}
+        self.foreign = {study.name: stored.foreign, self.repeats: stored.foreign_replicates}
         self.runs = _without_others(tracker.runs(), stored.attributes.get("uid"))
         self.parent = self.runs.get(stored.run_id)
         self.owned: set[str] = set()
@@ -122,8 +123,12 @@ class Audit:
         return [each for each in todo if each[0].what == "parent run"] or todo
 
     def notes(self) -> list[Message]:
-        """What is unfinished, which is no difference."""
+        """What is unfinished or ignored, which is no difference."""
         notes = []
+        for home, foreign in self.foreign.items():
+            if foreign:
+                count = counted(len(foreign), "trial")
+                notes.append(Message(f"{count} of {home} ignored, as another program made them ({listed(foreign)})"))
         for home, trials in self.homes.items():
             numbers = [trial.number for trial in trials if not trial.state.is_finished()]
             if numbers:

@@ -10,7 +10,7 @@ from searchlib.analysis import possible_champions
 from searchlib.errors import Command, Message
 from searchlib.results.audit import RENAME, Audit
 from searchlib.results.audit_trials import Recorded
-from searchlib.results.champion import RegisteredChampion, registered_champion
+from searchlib.results.champion import FOREIGN, RegisteredChampion, registered_champion
 from searchlib.results.holdout import publish, published
 from searchlib.stores import LEDGER_TAG
 from searchlib.study import Ledger
@@ -75,6 +75,10 @@ def _check_ledger(
         remedy = Message(Command("evaluate", audit.study.name), " finishes it, with the same checkpoint")
         differs("ledger", problem, remedy)
         return
+    if registered is not None and registered.foreign:
+        problem = f"the registered model {audit.study.name!r} has a champion that isn't of this study"
+        differs("champion", problem, f"this can't be repaired: {FOREIGN}")
+        return
     checkpoint = registered.checkpoint if registered else None
     possible = checkpoint == claimed or claimed in audit.intact
     again = partial(publish, audit.study, audit.search, audit.tracker, ledger) if possible else None
@@ -111,4 +115,7 @@ def _check_sealed(audit: Audit, registered: RegisteredChampion | None) -> None:
     if registered is not None:
         problem = "MLflow has a registered champion, and Optuna's ledger knows of no test"
         remedy = Message(Command("evaluate", audit.study.name), " registers the study's own")
+        if registered.foreign:
+            problem = "MLflow has a registered champion of this name that isn't of this study"
+            remedy = Message(FOREIGN)
         audit.differs("champion", problem, remedy)

@@ -12,7 +12,18 @@ from searchlib.analysis import outcome
 from searchlib.errors import StudyError
 from searchlib.results.audit import FIXED, Audit, Repair, counted, listed
 from searchlib.seeds import replicate_seed, trial_seed
-from searchlib.stores import REPAIRED, REPLACES, FinishedRun, StoredRun, amend_run, restore_run, run_of, write_again
+from searchlib.stores import (
+    REPAIRED,
+    REPLACES,
+    FinishedRun,
+    StoredRun,
+    amend_run,
+    enqueued_values,
+    restore_run,
+    run_of,
+    withdraw,
+    write_again,
+)
 from searchlib.study import Study, TrialConfig, TrialRecord
 
 if TYPE_CHECKING:
@@ -36,12 +47,14 @@ class Recorded:
 def check_trials(audit: Audit, home: str) -> Iterator[Recorded]:
     """Whether each finished trial of the Optuna study *home* is one of the study and has a run; those that have one."""
     trials = audit.homes[home]
-    numbers = {trial.number for trial in trials}
+    numbers = {*(trial.number for trial in trials), *audit.foreign[home]}
     if gaps := sorted({*range(max(numbers, default=-1) + 1)} - numbers):
         audit.differs("trial", f"Optuna's study {home} lacks the numbers {listed(gaps)}", FIXED)
     namesakes = _by_number(audit, home)
     repeated: dict[tuple[Any, Any], int] = {}
     for trial in trials:
+        if trial.state.name == "WAITING":
+            _check_enqueued(audit, trial)
         if not trial.state.is_finished():
             continue
         try:
@@ -61,6 +74,15 @@ def check_trials(audit: Audit, home: str) -> Iterator[Recorded]:
         if run is not None:
             audit.owned.add(run.run_id)
             yield Recorded(home=home, trial=trial, expected=expected, run=run)
+
+
+def _check_enqueued(audit: Audit, trial: FrozenTrial) -> None:
+    """Whether the study can train what waits in Optuna's queue."""
+    try:
+        enqueued_values(audit.study, trial)
+    except StudyError as error:
+        repair = partial(withdraw, audit.search, trial)
+        audit.differs("trial", f"it was enqueued with {error}", "withdraws it", repair, trial=trial.number)
 
 
 def _searched(study: Study, trial: FrozenTrial) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from searchlib.data import get_dataset
 from searchlib.errors import Command, StudyError, TrackingError
 from searchlib.files import temporary_folder
-from searchlib.stores import Tracker
+from searchlib.stores import UID_TAG, Tracker
 from searchlib.training import restore
 
 if TYPE_CHECKING:
@@ -34,6 +34,8 @@ PROGRAM_TAG = "searchlib.no_program"  # why such a model has no exported program
 CHECKPOINT, TRIAL = "checkpoint.safetensors", "trial.json"  # the files of a model without a program
 EXAMPLES = 4  # inputs that are stored with the model
 LONGEST = 5000  # characters of a registered model's description, in MLflow's databases
+
+FOREIGN = "rename or delete that model in MLflow, or give another --tracking-uri"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -236,17 +238,19 @@ class RegisteredChampion:
     """The version of the study's registered model that has the alias ``champion``.
 
     checkpoint: the hash of the checkpoint that it was made from. replicate: which replicate it is, None for a trial of
-    the search. source: the address of its files. no_program: why it is stored without an exported program; "" with.
+    the search. source: the address of its files. foreign: whether it isn't of this study, but of another one of its
+    name or of another program. no_program: why it is stored without an exported program; "" with.
     """
 
     checkpoint: str
     replicate: int | None
     source: str
+    foreign: bool
     no_program: str = ""
 
 
 def registered_champion(tracker: Tracker) -> RegisteredChampion | None:
-    """The registered champion; None where there is none, or its files are gone."""
+    """The registered champion; None where there is none, or the files of the study's own are gone."""
     from mlflow.exceptions import MlflowException
 
     with tracker.errors("can't be read"):
@@ -261,20 +265,47 @@ def registered_champion(tracker: Tracker) -> RegisteredChampion | None:
             checkpoint=version.tags.get(CHECKPOINT_TAG, "unknown"),
             replicate=int(replicate) if replicate else None,
             source=version.source,
+            foreign=_is_foreign(tracker, version),
             no_program=version.tags.get(PROGRAM_TAG, ""),
         )
-        return champion if tracker.artifacts.names(champion.source) else None
+        return champion if champion.foreign or tracker.artifacts.names(champion.source) else None
+
+
+def _is_foreign(tracker: Tracker, version: ModelVersion) -> bool:
+    """By the uid that it carries or, as earlier versions wrote none, by that of its parent run, if MLflow has that."""
+    from mlflow.exceptions import MlflowException
+
+    if CHECKPOINT_TAG not in version.tags:
+        return True
+    uid = version.tags.get(UID_TAG)
+    if uid is None and version.run_id:
+        try:
+            uid = tracker.uid_of(tracker.client.get_run(version.run_id))
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+    return None not in (uid, tracker.uid) and uid != tracker.uid
+
+
+def refuse_foreign(tracker: Tracker) -> RegisteredChampion | None:
+    """The registered champion of this study; TrackingError where MLflow has another one under the study's name."""
+    champion = registered_champion(tracker)
+    if champion is not None and champion.foreign:
+        raise TrackingError(
+            f"MLflow's registered model {tracker.study.name!r} has a champion that isn't of this study; {FOREIGN}"
+        )
+    return champion
 
 
 def predict(tracker: Tracker, inputs: Any) -> Any:
     """The champion's soft decisions ``[N, classes]``, or outputs of a regression, for raw inputs ``[N, *shape]``."""
     import mlflow
 
-    champion = registered_champion(tracker)
+    champion = refuse_foreign(tracker)
     if champion is None:
-        raise TrackingError(
-            f"MLflow has no champion of study {tracker.study.name!r}; run ", Command("evaluate", tracker.study.name)
-        )
+        name = tracker.study.name
+        first, again = Command("evaluate", name), Command("verify", name, ("--repair",))
+        raise TrackingError(f"MLflow has no champion of study {name!r}; run ", first, ", or if it was deleted ", again)
     with tracker.errors("can't read the champion"), tracker.artifacts.opened(champion.source) as folder:
         if champion.no_program:
             return _run(tracker.study, folder / "artifacts", champion.checkpoint, inputs)

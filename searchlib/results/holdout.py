@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any
 from searchlib.analysis import champion, claimed_or_leading, proportion_interval, r_squared, study_status
 from searchlib.data import Examples, get_dataset, load_test, redraw
 from searchlib.errors import Command, DataError, HoldoutError, SearchlibError, TrackingError
-from searchlib.results.champion import Candidate, register_champion, registered_champion, store_champion
+from searchlib.results.champion import Candidate, refuse_foreign, register_champion, store_champion
 from searchlib.stores import (
     LEDGER_TAG,
+    UID_TAG,
     StoredStudy,
     Stores,
     Tracker,
@@ -27,6 +28,7 @@ from searchlib.stores import (
     log_summary,
     now,
     open_parent,
+    own_trials,
     remove_tags,
 )
 from searchlib.study import Ledger, Study, TestResult, refuse_if_changed
@@ -114,6 +116,7 @@ def _open_test_set(study: Study, stored: StoredStudy, tracker: Tracker, ledger: 
     assert optuna_study is not None
     refuse_if_changed(study, optuna_study.user_attrs["definition"])
     open_parent(tracker, optuna_study)
+    refuse_foreign(tracker)
     network, inputs = _try(study, stored, tracker, ledger)
     optuna_study.set_user_attr("test_ledger", ledger.written())
     try:
@@ -231,7 +234,9 @@ def _candidate(study: Study, optuna_study: optuna.Study, tracker: Tracker, ledge
             f"the checkpoint of trial {ledger.trial} (MLflow run {ledger.run_id}) was altered since the search; "
             "restore the file: the test set is not opened for another network"
         )
-    params = optuna_study.get_trials(deepcopy=False)[ledger.trial].params
+    params = next((trial.params for trial in own_trials(optuna_study) if trial.number == ledger.trial), None)
+    if params is None:
+        raise HoldoutError(f"Optuna's storage has lost trial {ledger.trial}; restore it from a backup")
     dataset = get_dataset(study.dataset)
     classify = soft and dataset.task == "classification"
     return Candidate(
@@ -288,7 +293,7 @@ def publish(study: Study, optuna_study: optuna.Study, tracker: Tracker, ledger: 
     open_parent(tracker, optuna_study)
     metrics, tags = published(ledger)
     log_summary(tracker, metrics, tags=tags)
-    registered = registered_champion(tracker)
+    registered = refuse_foreign(tracker)
     no_program = registered.no_program if registered else ""
     if registered is None or registered.checkpoint != ledger.checkpoint_sha256:
         examples = tracker.stores.examples(study, optuna_study.user_attrs)
@@ -299,6 +304,7 @@ def publish(study: Study, optuna_study: optuna.Study, tracker: Tracker, ledger: 
             {
                 "searchlib.trial": str(ledger.trial),
                 "searchlib.study": study.name,
+                UID_TAG: str(tracker.uid),
                 **({"searchlib.replicate": str(ledger.replicate)} if ledger.replicate is not None else {}),
             },
         )

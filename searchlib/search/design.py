@@ -27,7 +27,7 @@ class Design:
         self.seed = derive_seed(study.seed, "sobol") % 2**32
 
     def __getitem__(self, number: int) -> dict[str, Primitive]:
-        """The (encoded) parameters of trial *number*, in the order of the study's dimensions."""
+        """The (encoded) parameters of point *number*, in the order of the study's dimensions."""
         block, position = divmod(number, len(self.cells))
         if block and not self.sampled:
             raise StudyError(f"trial {number}: the grid has only {len(self.cells)} points; ask for no more trials")
@@ -38,6 +38,20 @@ class Design:
                 params[name] = cell[name]
             elif name in point and dimension.active({**self.fixed, **params}):
                 params[name] = dimension.at(point[name])
+        return params
+
+    def completed(self, number: int, given: Mapping[str, Primitive]) -> dict[str, Primitive]:
+        """The parameters *given*, with those of point *number* for what is missing (of a grid, counted in a circle).
+
+        A dimension that this point lacks, as its condition doesn't hold there, gets its first value.
+        """
+        block, position = divmod(number, len(self.cells))
+        cell, point = self.cells[position], self._point(block)
+        params: dict[str, Primitive] = {}
+        for name, dimension in self.dimensions.items():
+            if not dimension.active({**self.fixed, **params}):
+                continue
+            params[name] = given[name] if name in given else cell.get(name, dimension.at(point.get(name, 0.0)))
         return params
 
     def _point(self, index: int) -> Mapping[str, float]:

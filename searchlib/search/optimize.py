@@ -9,19 +9,31 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import shutil
 import uuid
 import warnings
 from collections.abc import Generator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from searchlib.analysis import trials_wanted
 from searchlib.data import FunctionPart, get_dataset
-from searchlib.errors import StorageError, StudyError
+from searchlib.errors import StudyError
 from searchlib.search.race import Race
 from searchlib.search.recorder import Recorder
 from searchlib.search.rounds import Rounds
 from searchlib.search.samplers import warm_up
 from searchlib.search.trainer import Trainer
-from searchlib.stores import Stores, Tracker, discard_runs, end_parent, environment, recording
+from searchlib.stores import (
+    Stores,
+    Tracker,
+    check_queue,
+    discard_runs,
+    end_parent,
+    environment,
+    own_trials,
+    recording,
+)
 from searchlib.study import Progress, Study, refuse_if_changed
 from searchlib.training import (
     Deadline,
@@ -77,9 +89,10 @@ def search(
             engine = Engine(study, stores.examples(study), device)
             dry_run(engine)
         optuna_study = _open_study(study, stores)
-        snapshots = Snapshots(lock.path.with_suffix(".stacks"))
         race = Race(study, optuna_study)
-        stored = optuna_study.get_trials(deepcopy=False)
+        stored = own_trials(optuna_study)
+        snapshots = Snapshots(_snapshot_folder(lock.path, optuna_study.user_attrs["uid"], begun=bool(stored)))
+        target = trials_wanted(study, target, stored)
         unfinished = [trial.number for trial in stored if not trial.state.is_finished()]
         ledger = optuna_study.user_attrs.get("test_ledger")
         if len(stored) >= target and not unfinished and (race.finished or ledger):
@@ -94,7 +107,6 @@ def search(
                 f"trials, and a search for {target} would select on a test set that was used; save the study under a "
                 "new name to search more"
             )
-        target = max(target, len(stored))
         examples = stores.examples(study, optuna_study.user_attrs)
         engine = engine or Engine(study, examples, device)
         optuna_study.set_user_attr("target", target)
@@ -128,28 +140,43 @@ def search(
                 snapshots.clear()
 
 
+def _snapshot_folder(lock: Path, uid: str, *, begun: bool) -> Path:
+    """The folder of a search's snapshots, beside its lock. Those of other searches of that name are removed.
+
+    Folders of earlier versions carry no uid. A search that has begun takes such a one: its files are named after the
+    study's definition and the trials' seeds.
+    """
+    folder, unmarked = lock.with_suffix(f".{uid[:8]}.stacks"), lock.with_suffix(".stacks")
+    if begun and unmarked.is_dir() and not folder.exists():
+        unmarked.rename(folder)
+    for other in lock.parent.glob(f"{lock.stem}*.stacks"):
+        if other != folder:
+            shutil.rmtree(other, ignore_errors=True)
+    return folder
+
+
 def _open_study(study: Study, stores: Stores) -> optuna.Study:
-    """Create or load the Optuna study. StudyError where its stored definition differs."""
+    """Create or load the Optuna study.
+
+    StudyError where its stored definition differs or where it can't train what is enqueued, StorageError where it, or
+    that of its replicates, isn't this study's.
+    """
     import optuna
 
+    stored = stores.read(study)
+    if (definition := stored.attributes.get("definition")) is not None:
+        refuse_if_changed(study, definition)
+    check_queue(study, stored.trials, begun=definition is not None)
     made = optuna.create_study(
         study_name=study.name, storage=stores.optuna_storage, direction=study.direction, load_if_exists=True
     )
-    stored = made.user_attrs.get("definition")
-    if stored is None and made.get_trials(deepcopy=False):
-        raise StorageError(
-            f"the storage holds a study {study.name!r} that searchlib did not make; rename the study file or give "
-            "another --storage"
-        )
-    if stored is None:
+    if "uid" not in stored.attributes:
+        made.set_user_attr("question", study.question)
+        made.set_user_attr("uid", uuid.uuid4().hex)
+    if definition is None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             made.set_metric_names([study.metric])
-        made.set_user_attr("question", study.question)
-        made.set_user_attr("uid", uuid.uuid4().hex)
+    if definition is None or definition.keys() != study.definition().keys():  # an earlier version stored less
         made.set_user_attr("definition", study.definition())
-    else:
-        refuse_if_changed(study, stored)
-        if stored.keys() != study.definition().keys():  # an earlier version stored less
-            made.set_user_attr("definition", study.definition())
     return made

@@ -8,7 +8,9 @@ from typing import Any
 
 import optuna
 from optuna.storages import BaseStorage, InMemoryStorage
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from searchlib.stores import own_trials
 
 
 class OverlayStorage(InMemoryStorage):
@@ -59,6 +61,23 @@ class OverlayStorage(InMemoryStorage):
         return copy.deepcopy(trials) if deepcopy else trials
 
     get_best_trial = BaseStorage.get_best_trial  # by get_all_trials; InMemoryStorage's own doesn't know cells
+
+
+def numbered(study: optuna.Study) -> list[FrozenTrial]:
+    """The trials of *study*, each at its number; a failed one without parameters where another program's trial is.
+
+    Samplers and pruners ignore failed trials.
+    """
+    own = {trial.number: trial for trial in own_trials(study)}
+    ids = {trial.number: trial._trial_id for trial in study.get_trials(deepcopy=False)}
+    numbers = range(max(ids, default=-1) + 1)
+    return [own.get(number) or _blank(number, ids.get(number, -1 - number)) for number in numbers]
+
+
+def _blank(number: int, trial_id: int) -> FrozenTrial:
+    made = create_trial(state=TrialState.FAIL)
+    made.number, made._trial_id = number, trial_id
+    return made
 
 
 def _own(trial: FrozenTrial) -> FrozenTrial:

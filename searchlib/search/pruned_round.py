@@ -8,7 +8,7 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from searchlib.search.overlay import OverlayStorage, as_running, is_of_a_pruner
+from searchlib.search.overlay import OverlayStorage, as_running, is_of_a_pruner, numbered
 from searchlib.search.pruning import halve, halving_rungs, make_pruner, prunes
 from searchlib.study import Study, TrialRecord
 from searchlib.training import Run, StackRun
@@ -31,7 +31,7 @@ class PrunedRound:
         self.epochs = max(stack.epochs for stack in stacks)
         self.pruner, self.rungs = make_pruner(study, self.epochs), halving_rungs(study, self.epochs)
         self.stored = {trial.number: trial for trial in trials}
-        self.view = OverlayStorage(optuna_study, optuna_study.get_trials(deepcopy=False))
+        self.view = OverlayStorage(optuna_study, numbered(optuna_study))
         for run in self.runs:
             self.view.put(as_running(self.stored[run.number]))
 

@@ -23,7 +23,7 @@ from searchlib.search.recorder import Recorder
 from searchlib.search.samplers import distribution
 from searchlib.search.trainer import Trainer, progress, task_of
 from searchlib.seeds import replicate_seed
-from searchlib.stores import Tracker, discard_runs, replicates_name
+from searchlib.stores import STUDY_UID, Tracker, discard_runs, own_replicates, own_trials, replicates_name
 from searchlib.study import Progress, Study, TrialRecord
 from searchlib.training import Engine, Run, StackRun, Task
 
@@ -75,7 +75,7 @@ class Race:
             self._note(candidates)
 
     def _trials(self) -> list[FrozenTrial]:
-        return self.stored.get_trials(deepcopy=False)
+        return own_replicates(self.stored)
 
     def _plan(
         self, candidates: Sequence[int], known: Sequence[FrozenTrial]
@@ -117,13 +117,13 @@ class Race:
         )
         if "question" not in made.user_attrs:
             made.set_user_attr("question", f"Replicates of {self.study.name}: {self.study.question}")
+        if STUDY_UID not in made.user_attrs:
+            made.set_user_attr(STUDY_UID, self.search.user_attrs["uid"])
         return made
 
     def _candidates(self) -> list[int]:
         """The search trials to repeat: the best of each cell, or of the leading cells, best first."""
-        leading = [
-            cell.trial for cell in cells(self.study, self.search.get_trials(deepcopy=False)) if cell.trial is not None
-        ]
+        leading = [cell.trial for cell in cells(self.study, own_trials(self.search)) if cell.trial is not None]
         return leading[: self.study.replicate_cells]
 
     def _next_batch(self, candidates: Sequence[int]) -> list[FrozenTrial]:
@@ -135,7 +135,7 @@ class Race:
         batch = next((t.user_attrs["batch"] for t in trials if not t.state.is_finished()), len(trials))
         _, _, wanted = self._plan(candidates, [trial for trial in trials if trial.user_attrs["batch"] != batch])
         there = {(t.user_attrs["source"], t.params["replicate"]) for t in trials if t.user_attrs["batch"] == batch}
-        repeated = self.search.get_trials(deepcopy=False)
+        repeated = {trial.number: trial for trial in own_trials(self.search)}
         for source, replicate in wanted:
             if (source, replicate) in there:
                 continue
@@ -204,7 +204,7 @@ class Race:
     def _best_by_source(self) -> dict[int, float]:
         """The best replicate so far of each repeated trial."""
         best: dict[int, float] = {}
-        for trial in self.stored.get_trials(deepcopy=False):
+        for trial in self._trials():
             if outcome(trial) == "completed" and trial.values:
                 source, value = trial.user_attrs["source"], trial.values[0]
                 if source not in best or self.study.better(value, best[source]):

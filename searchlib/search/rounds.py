@@ -14,19 +14,20 @@ from searchlib.search.pruned_round import PrunedRound
 from searchlib.search.recorder import Recorder
 from searchlib.search.samplers import ask_round
 from searchlib.search.trainer import Trainer, progress, task_of
+from searchlib.stores import own_trials
 from searchlib.study import Progress, Study, TrialRecord
 from searchlib.training import Run, StackRun
 
 
 class Rounds:
-    """The rounds of one study's search, up to trial number *target*."""
+    """The rounds of one study's search, up to *target* trials."""
 
     def __init__(
         self, study: Study, optuna_study: optuna.Study, target: int, trainer: Trainer, recorder: Recorder
     ) -> None:
         self.study, self.optuna_study, self.target = study, optuna_study, target
         self.trainer, self.recorder = trainer, recorder
-        trials = optuna_study.get_trials(deepcopy=False)
+        trials = own_trials(optuna_study)
         self.done = sum(trial.state.is_finished() for trial in trials)
         leader = best_trial(study, trials)
         self.best = (leader.values[0], leader.number) if leader and leader.values else None
@@ -45,16 +46,15 @@ class Rounds:
             yield from self._train_apart(stack for trials in self._rounds() for stack in self._stacks(trials))
 
     def _rounds(self) -> Iterator[list[FrozenTrial]]:
-        """The trials of each round that isn't finished, created where they are missing."""
+        """The trials of each round that isn't finished, created where they are missing.
+
+        Rounds count the study's own trials: where no other program has added any, by their numbers.
+        """
         length = round_length(self.study)
-        trials = self.optuna_study.get_trials(deepcopy=False)
-        first_open = next((trial.number for trial in trials if not trial.state.is_finished()), len(trials))
+        trials = own_trials(self.optuna_study)
+        first_open = next((place for place, trial in enumerate(trials) if not trial.state.is_finished()), len(trials))
         for start in range(first_open - first_open % length, self.target, length):
-            numbers = range(start, min(start + length, self.target))
-            trials = self.optuna_study.get_trials(deepcopy=False)
-            missing = range(max(start, len(trials)), numbers.stop)
-            trials.extend(ask_round(self.study, self.optuna_study, missing))
-            yield [trials[number] for number in numbers if number < len(trials)]
+            yield ask_round(self.study, self.optuna_study, range(start, min(start + length, self.target)))
 
     def _stacks(self, trials: Sequence[FrozenTrial], *, whole: bool = False) -> Iterator[StackRun]:
         """The stacks of a round that aren't finished; with *whole* all of them.

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from searchlib.data import Examples, Split, get_dataset
-from searchlib.errors import HoldoutError
+from searchlib.errors import Command, HoldoutError, TrackingError
 from searchlib.files import temporary_folder
 from searchlib.stores.provenance import git_state
-from searchlib.stores.tracking import Tracker
+from searchlib.stores.tracking import UID_TAG, Tracker
 
 if TYPE_CHECKING:
     import optuna
@@ -21,50 +21,50 @@ if TYPE_CHECKING:
 
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}  # its UI shows curves, not chat traces
 SAMPLING_SECONDS = 2.0  # between two system metrics
-UID_TAG = "searchlib.study_uid"  # tag of a parent run: which Optuna storage's study it is of
 LEDGER_TAG = "searchlib.test."  # starts the names of the tags that repeat the ledger
 
 
 def open_parent(tracker: Tracker, optuna_study: optuna.Study) -> str:
-    """The id of the study's parent run: of the one noted in Optuna, or found by its tags, or of a new one.
+    """The id of the study's parent run: of the one noted in Optuna, or found by its uid, or of a new one.
 
     Another Optuna storage's study of that name has a run of its own beside it. HoldoutError where MLflow knows of a
-    test that *optuna_study* doesn't know of.
+    test that *optuna_study* doesn't know of, TrackingError where the run was deleted.
     """
     study = tracker.study
-    known, uid = (optuna_study.user_attrs.get(name) for name in ("mlflow_run_id", "uid"))
     with tracker.errors("can't be written"):
-        if tracker.experiment:
-            tracker.readdress()
-        else:
-            tracker.create_experiment(EXPERIMENT_TAGS)
-        if not (known and tracker.is_active(known)):
-            known = tracker.find(f"tags.`searchlib.kind` = 'study' and tags.`{UID_TAG}` = '{uid}'")
+        run = tracker.find_parent()
+        if run is not None and run.info.lifecycle_stage == "deleted":
+            raise TrackingError(
+                f"the parent run {run.info.run_id} of study {study.name!r} was deleted in MLflow; to restore it: ",
+                Command("verify", study.name, ("--repair",)),
+            )
         if not optuna_study.user_attrs.get("test_ledger"):
             _refuse_if_opened(tracker)
-        if not known:
-            tags = {"searchlib.kind": "study", "optuna.study_name": study.name, UID_TAG: str(uid)}
+        if tracker.experiment:
+            tracker.readdress()
+        if run is None:
+            if not tracker.experiment:
+                tracker.create_experiment(EXPERIMENT_TAGS)
+            tags = {"searchlib.kind": "study", "optuna.study_name": study.name, UID_TAG: str(tracker.uid)}
             if study.path:
                 tags["mlflow.source.name"] = str(study.path)
             tags["mlflow.note.content"] = study.question
-            known = tracker.client.create_run(tracker.experiment, run_name=study.name, tags=tags).info.run_id
-    if optuna_study.user_attrs.get("mlflow_run_id") != known:  # out here an error of Optuna's storage is its own
-        optuna_study.set_user_attr("mlflow_run_id", known)
-    tracker.parent = known
-    return known
+            run = tracker.client.create_run(tracker.experiment, run_name=study.name, tags=tags)
+        tracker.experiment, tracker.parent = run.info.experiment_id, run.info.run_id
+    if optuna_study.user_attrs.get("mlflow_run_id") != tracker.parent:  # an error of Optuna's storage is its own
+        optuna_study.set_user_attr("mlflow_run_id", tracker.parent)
+    return tracker.parent
 
 
 def _refuse_if_opened(tracker: Tracker) -> None:
     """The ledger is in two places, so that whoever loses Optuna's can't open the test set of a study again."""
-    name = tracker.study.name
-    query = f"tags.`searchlib.kind` = 'study' and tags.`optuna.study_name` = '{name}'"
-    for run in tracker.client.search_runs([tracker.experiment], query):
+    for run in tracker.parents():
         tags = run.data.tags
         if claimed := tags.get(f"{LEDGER_TAG}claimed_at"):
             raise HoldoutError(
-                f"the test set of study {name!r} was opened at {claimed} for trial {tags.get(f'{LEDGER_TAG}trial')} "
-                f"(MLflow run {run.info.run_id}), but this Optuna storage has no record of it; give the storage that "
-                "has, or save the study under a new name"
+                f"the test set of study {tracker.study.name!r} was opened at {claimed} for trial "
+                f"{tags.get(f'{LEDGER_TAG}trial')} (MLflow run {run.info.run_id}), but this Optuna storage has no "
+                "record of it; give the storage that has, or save the study under a new name"
             )
 
 

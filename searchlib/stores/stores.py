@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from searchlib.data import Split, load_train, split
 from searchlib.errors import Command, DataError, StorageError, TrackingError
+from searchlib.stores.companions import check_replicates, check_search, foreign_numbers, own_replicates, own_trials
 from searchlib.stores.journal import DEFAULT_STORAGE
 from searchlib.stores.locks import StudyLock, at_work
 from searchlib.stores.places import file_of, real_address, real_path, sqlite_file
@@ -49,7 +50,8 @@ class StoredStudy:
     """What Optuna's storage holds of a study and of its replicates at one moment; empty where it has not begun.
 
     search: Optuna's own study, to write to. trials, replicates: in the order of their numbers. race: what was noted of
-    the replicates' race. attributes: the user attributes of *search*.
+    the replicates' race. attributes: the user attributes of *search*. foreign, foreign_replicates: the numbers of the
+    trials in the two Optuna studies that another program made; they are no part of the study.
     """
 
     search: optuna.Study | None = None
@@ -57,6 +59,8 @@ class StoredStudy:
     replicates: Sequence[FrozenTrial] = ()
     race: Mapping[str, Any] = field(default_factory=dict)
     attributes: Mapping[str, Any] = field(default_factory=dict)
+    foreign: Sequence[int] = ()
+    foreign_replicates: Sequence[int] = ()
 
     @property
     def ledger(self) -> Ledger | None:
@@ -171,18 +175,29 @@ class Stores:
                 return None
 
     def read(self, study: Study) -> StoredStudy:
-        """What the storage holds of *study* now. Creates nothing. StorageError where it can't be read."""
+        """What the storage holds of *study* now. Creates nothing.
+
+        StorageError where it can't be read, and where what it holds under the study's names isn't of this study.
+        """
         with self.storage_errors():
             search = self.optuna_study(study.name)
+            if search is not None:
+                check_search(study, search)
+            replicated = self.optuna_study(replicates_name(study))
+            if replicated is not None:
+                check_replicates(study, search, replicated)
             if search is None:
                 return StoredStudy()
-            replicated = self.optuna_study(replicates_name(study))
+            trials = own_trials(search)
+            replicates = own_replicates(replicated) if replicated else []
             return StoredStudy(
                 search=search,
-                trials=search.get_trials(deepcopy=False),
-                replicates=replicated.get_trials(deepcopy=False) if replicated else (),
+                trials=trials,
+                replicates=replicates,
                 race=dict(replicated.user_attrs.get("race") or {}) if replicated else {},
                 attributes=search.user_attrs,
+                foreign=foreign_numbers(search, trials),
+                foreign_replicates=foreign_numbers(replicated, replicates) if replicated else (),
             )
 
     def begun(self, study: Study) -> StoredStudy:

@@ -25,9 +25,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mlflow import MlflowClient
+    from mlflow.entities import Run as MlflowRun
 
 CHECKPOINT = "checkpoint.safetensors"
 PAGE = 5000  # runs in one answer
+MOST_EXPERIMENTS = 10_000
+UID_TAG = "searchlib.study_uid"  # tag of a parent run, and of a champion: which Optuna storage's study it is of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,13 +56,14 @@ class Tracker:
     create: make the store's file where it isn't there, which is a TrackingError otherwise.
 
     client: MLflow's, on the store. experiment: the id of the study's experiment, "" before its first run. parent: the
-    id of its parent run, once that is open. sqlite: the store as an SQLite file, if it is one. artifacts: the files of
-    its runs and models. away: whether a server was away at the last attempt to write. left: whether the context was
-    left; then nobody waits for a server any more.
+    id of its parent run, once that is open. uid: of the search study in Optuna, None where there is none. sqlite: the
+    store as an SQLite file, if it is one. artifacts: the files of its runs and models. away: whether a server was away
+    at the last attempt to write. left: whether the context was left; then nobody waits for a server any more.
     """
 
     client: MlflowClient
     experiment: str
+    uid: str | None
     sqlite: SqliteRuns | None
     artifacts: Artifacts
 
@@ -88,13 +92,18 @@ class Tracker:
         return tracking_errors(self.stores.tracking_uri, what)
 
     def _experiment(self) -> str:
-        found = self.client.get_experiment_by_name(self.study.name)
+        """The study's experiment: that of its parent run, as one can be renamed in MLflow, or the one of its name."""
+        parent = self.find_parent()
+        found = None
+        if parent is not None:
+            found = self.client.get_experiment(parent.info.experiment_id)
+        found = found or self.client.get_experiment_by_name(self.study.name)
         if found is None:
             return ""
         if found.lifecycle_stage == "deleted":
             raise TrackingError(
-                f"MLflow experiment {self.study.name!r} was deleted; restore it (mlflow experiments restore "
-                f"--experiment-id {found.experiment_id}) or rename the study"
+                f"MLflow experiment {found.name!r} of study {self.study.name!r} was deleted; restore it (mlflow "
+                f"experiments restore --experiment-id {found.experiment_id}) or rename the study"
             )
         return str(found.experiment_id)
 
@@ -107,6 +116,45 @@ class Tracker:
         """Make MLflow's addresses of files that were moved with the store those of their place."""
         self.artifacts.readdress()
         self.artifacts = artifacts_of(self.client, self.experiment)
+
+    def find_parent(self) -> MlflowRun | None:
+        """The parent run that Optuna notes, if it is of this study, or one with its uid; also a deleted one."""
+        from mlflow.exceptions import MlflowException
+
+        search = self.stores.optuna_study(self.study.name)
+        noted = search.user_attrs if search else {}
+        self.uid = noted.get("uid")
+        if not self.uid:
+            return None
+        try:
+            run: MlflowRun | None = self.client.get_run(noted["mlflow_run_id"]) if "mlflow_run_id" in noted else None
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            run = None
+        if run and run.data.tags.get("optuna.study_name") == self.study.name and self.uid_of(run) in (None, self.uid):
+            return run
+        found = self.parents(f"tags.`{UID_TAG}` = '{self.uid}'")
+        return min(found, key=lambda run: (run.info.lifecycle_stage == "deleted", run.info.start_time), default=None)
+
+    def uid_of(self, run: MlflowRun) -> str | None:
+        """The uid of the study of which *run* is the parent run; None where it has none."""
+        return str(run.data.tags[UID_TAG]) if UID_TAG in run.data.tags else None
+
+    def parents(self, condition: str = "") -> list[MlflowRun]:
+        """The parent runs of studies of this name that meet MLflow's *condition*, in any experiment, deleted or not."""
+        from mlflow.entities import ViewType
+
+        experiments = self.client.search_experiments(view_type=ViewType.ALL, max_results=MOST_EXPERIMENTS)
+        wanted = [
+            "tags.`searchlib.kind` = 'study'",
+            f"tags.`optuna.study_name` = '{self.study.name}'",
+            *filter(None, [condition]),
+        ]
+        found: list[MlflowRun] = self.client.search_runs(
+            [each.experiment_id for each in experiments], " and ".join(wanted), run_view_type=ViewType.ALL
+        )
+        return found
 
     def is_active(self, run_id: str) -> bool:
         """Whether there is such a run, and it wasn't deleted."""

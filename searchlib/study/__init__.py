@@ -2,6 +2,7 @@
 
 from searchlib.study.code import own_line
 from searchlib.study.config import TrialConfig, check_field
+from searchlib.study.enqueued import check_enqueued
 from searchlib.study.identity import identified
 from searchlib.study.loading import list_studies, load_study
 from searchlib.study.model import MLP, ModuleFactory
@@ -42,6 +43,7 @@ __all__ = [
     "TrialConfig",
     "TrialRecord",
     "Uniform",
+    "check_enqueued",
     "check_field",
     "encode",
     "enumerate_points",

@@ -94,6 +94,10 @@ class Dimension:
         """The plain value behind an encoded one."""
         return value
 
+    def checked(self, value: Any) -> Primitive:
+        """The encoded value that *value* names, which comes from elsewhere; StudyError where the dimension has none."""
+        raise TypeError(f"{type(self).__name__} defines no values")
+
     def describe(self) -> dict[str, Any]:
         """The dimension as plain JSON, part of a study's identity."""
         raise TypeError(f"{type(self).__name__} defines no description")
@@ -139,6 +143,13 @@ class Choice(Dimension):
                 return option
         raise StudyError(f"{value!r} is none of {', '.join(map(repr, self.values()))}")
 
+    def checked(self, value: Any) -> Primitive:
+        given = encode(value)
+        for option in self.values():
+            if option == given and isinstance(option, bool) == isinstance(given, bool):
+                return option
+        raise StudyError(f"expected one of {', '.join(map(repr, self.values()))}")
+
     def describe(self) -> dict[str, Any]:
         return self._described(values=list(self.values()))
 
@@ -158,6 +169,11 @@ class _Range(Dimension):
 
     def extremes(self) -> tuple[Any, ...]:
         return (self.low, self.high)
+
+    def checked(self, value: Any) -> Primitive:
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not self.low <= value <= self.high:
+            raise StudyError(f"expected a number from {self.low!r} to {self.high!r}")
+        return float(value)
 
     def describe(self) -> dict[str, Any]:
         return self._described(low=self.low, high=self.high)
@@ -214,6 +230,12 @@ class IntUniform(_Range):
             return min(max(round(low * math.exp(unit * math.log(high / low))), self.low), self.high)
         count = (self.high - self.low) // self.step + 1
         return self.low + self.step * min(int(unit * count), count - 1)
+
+    def checked(self, value: Any) -> Primitive:
+        number = super().checked(value)
+        if number not in range(self.low, self.high + 1, self.step):
+            raise StudyError(f"expected a whole number from {self.low} to {self.high}, in steps of {self.step}")
+        return int(value)
 
     def values(self) -> tuple[Primitive, ...] | None:
         numbers = range(self.low, self.high + 1, self.step)

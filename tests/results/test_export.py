@@ -59,12 +59,16 @@ def adam(**changes) -> dict:
 def trial(study: Study, params: dict, *, state: TrialState = TrialState.COMPLETE, value: float | None = None, **notes):
     dimensions = {"replicate": IntUniform(1, 1000), **study.dimensions}
     distributions = {name: distribution(dimensions[name]) for name in params}
-    return create_trial(state=state, value=value, params=params, distributions=distributions, user_attrs=notes)
+    attributes = {"seed": 1, "signature": "s", "batch": 0, **notes}
+    return create_trial(state=state, value=value, params=params, distributions=distributions, user_attrs=attributes)
 
 
 def store(name: str, *trials, storage: str = STORAGE) -> None:
     opened = open_storage(storage)
-    optuna.create_study(study_name=name, storage=opened, direction="maximize").add_trials(trials)
+    made = optuna.create_study(study_name=name, storage=opened, direction="maximize")
+    made.add_trials(trials)
+    for attribute in ("uid", "study_uid", "definition"):
+        made.set_user_attr(attribute, "u" if "uid" in attribute else {})
 
 
 def fill(study: Study, storage: str = STORAGE) -> None:
@@ -72,8 +76,8 @@ def fill(study: Study, storage: str = STORAGE) -> None:
     ended = {"seed": SEED, "mlflow_run_id": "a1", "epochs_run": 5, "best_epoch": 4, "signature": "s"}
     store(
         f"{study.name}.replicates",
-        trial(study, {**point(), "replicate": 2}, value=0.7, outcome="completed", source=0, look=0, **ended),
-        trial(study, {**adam(), "replicate": 1}, value=0.1, outcome="diverged", source=1, look=0, **ended),
+        trial(study, {**point(), "replicate": 2}, value=0.7, outcome="completed", source=0, **ended),
+        trial(study, {**adam(), "replicate": 1}, value=0.1, outcome="diverged", source=1, **ended),
         storage=storage,
     )
     words = ['87 % of layer 1\'s units saturated, "at" epoch 1', "größer; vanishing"]
@@ -82,7 +86,15 @@ def fill(study: Study, storage: str = STORAGE) -> None:
         trial(study, point(), value=1 / 3, outcome="completed", diagnosis=[], **ended),
         trial(study, adam(), value=0.1, outcome="diverged", diagnosis=words, diverged_step=3, **ended),
         trial(study, adam(), state=TrialState.PRUNED, value=0.25, outcome="pruned", **ended),
-        trial(study, adam(init_std=None), state=TrialState.FAIL, outcome="failed", seed=1, mlflow_run_id="b"),
+        trial(
+            study,
+            adam(init_std=None),
+            state=TrialState.FAIL,
+            outcome="failed",
+            seed=1,
+            signature="s",
+            mlflow_run_id="b",
+        ),
         trial(study, point(init_gain=0.5, init_value=0.5), state=TrialState.RUNNING, seed=0),
         storage=storage,
     )

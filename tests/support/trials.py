@@ -31,6 +31,7 @@ def distribution(name: str, value):
 
 
 def trial(params: dict, value: float | None, outcome: str = "completed", **attributes):
+    attributes = {"seed": 1, "signature": "0", **({"batch": 0} if "replicate" in params else {}), **attributes}
     return create_trial(
         state=STATES[outcome],
         value=value,
@@ -43,6 +44,7 @@ def trial(params: dict, value: float | None, outcome: str = "completed", **attri
 def store(study: Study, trials, replicates=(), race: dict | None = None, **attributes) -> None:
     storage = open_storage(STORAGE)
     made = optuna.create_study(study_name=study.name, storage=storage, direction=study.direction)
+    made.set_user_attr("definition", study.definition())
     made.add_trials(trials)
     for name, value in attributes.items():
         made.set_user_attr(name, value)
