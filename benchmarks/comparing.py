@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from searchlib.stores.companions import STUDY_UID
 from searchlib.stores.storage import replicates_name
 from searchlib.stores.stores import Stores
 from searchlib.stores.tracking import CHECKPOINT, Tracker
@@ -34,7 +35,7 @@ ABSENT = "nothing"
 
 def record(study: Study, *, storage: str, tracking_uri: str | None = None) -> dict[str, Any]:
     """What the stores hold of *study*, in JSON's types. MLflow's artifacts must be files of this machine."""
-    with Tracker(study, Stores(tracking_uri=tracking_uri)) as tracker:
+    with Tracker(study, Stores(storage, tracking_uri)) as tracker:
         runs = _runs(tracker)
         names = {run["id"]: run["of"] for run in runs}
         optuna = {name: _study(name, storage, names) for name in (study.name, replicates_name(study))}
@@ -98,7 +99,8 @@ def _study(name: str, storage: str, runs: Mapping[str, str]) -> dict[str, Any]:
     if found is None:
         return {"trials": {}}
     attributes = dict(found.user_attrs)
-    attributes.pop("uid", None)
+    for drawn in ("uid", STUDY_UID):
+        attributes.pop(drawn, None)
     parent, ledger = attributes.pop("mlflow_run_id", None), attributes.pop("test_ledger", None) or {}
     published = attributes.pop("champion_checkpoint", None)
     return {
