@@ -10,7 +10,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import inspect
-import pickle
 import random
 import sys
 import types
@@ -140,7 +139,7 @@ def _random_states() -> list[Any]:
 
 def _other_random_states() -> list[Any]:
     numpy = sys.modules.get("numpy")
-    return [random.getstate(), pickle.dumps(numpy.random.get_state()) if numpy else None]
+    return [random.getstate(), content_of(numpy.random.get_state()) if numpy else None]
 
 
 # ------------------------------------------------------------------------------------------------------------ unfit
@@ -221,11 +220,38 @@ def _kept(function: Callable[..., Any]) -> dict[str, bytes]:
                 if value.__module__.split(".")[0] not in FOREIGN:
                     waiting.append(value)
             elif not isinstance(value, (types.ModuleType, type)):
-                try:
-                    kept[name] = hashlib.sha256(pickle.dumps(value)).digest()
-                except Exception:  # nothing that can be compared
-                    continue
+                kept[name] = content_of(value)
     return kept
+
+
+def content_of(value: Any, within: frozenset[int] = frozenset()) -> bytes:
+    """A hash of what a value holds: of numbers, text, arrays, tensors, containers, and objects with attributes.
+
+    What else there is, such as a file or an object of a C extension, has no content here.
+    """
+    import numpy as np
+    import torch
+
+    if id(value) in within:  # it holds itself
+        return b""
+    inside = within | {id(value)}
+    parts: list[Any] = [type(value).__qualname__]
+    if isinstance(value, np.ndarray):
+        parts += [value.dtype.str, value.shape, value.tobytes()]
+    elif isinstance(value, torch.Tensor):
+        numbers = value.detach().cpu().contiguous().view(-1).view(torch.uint8)
+        parts += [value.dtype, value.shape, numbers.numpy().tobytes()]
+    elif isinstance(value, (str, bytes, bool, int, float, complex, type(None))):
+        parts.append(value)
+    elif isinstance(value, dict):
+        parts += [(content_of(key, inside), content_of(item, inside)) for key, item in value.items()]
+    elif isinstance(value, (list, tuple)):
+        parts += [content_of(item, inside) for item in value]
+    elif isinstance(value, (set, frozenset)):
+        parts += sorted(content_of(item, inside) for item in value)
+    elif not isinstance(value, (types.FunctionType, types.ModuleType, type)):
+        parts.append(content_of(getattr(value, "__dict__", None), inside))
+    return hashlib.sha256(repr(parts).encode()).digest()
 
 
 def _used(function: Any) -> Iterator[tuple[str, Any]]:

@@ -203,7 +203,7 @@ class _ModuleTest:
                 found = restored(inputs)
             with seeded(0):
                 trained = stack.modules[0].eval()(self.data.train_inputs[: self.count].clone()).cpu()
-        if not torch.allclose(found, trained, rtol=1e-2, atol=1e-3, equal_nan=True):
+        if not torch.allclose(found, trained.float(), rtol=1e-2, atol=1e-3, equal_nan=True):
             raise StudyError(
                 f"{self.what}: its module gives other outputs once it is restored from its state dict; keep all "
                 "that it draws or learns in parameters or buffers (self.register_buffer)"

@@ -157,7 +157,7 @@ def test_writing_replaces_the_file_whole_and_publishing_repeats_itself(copied: S
     assert findings.answer == statistics(copied, stores)["answer"]
     parent = stored(copied).user_attrs["mlflow_run_id"]
     with Tracker(copied, Stores()) as tracker:
-        assert "page.html" in [file.path for file in tracker.client.list_artifacts(parent)]
+        assert "page.html" in tracker.artifacts.names(tracker.client.get_run(parent).info.artifact_uri)
     size = Path(STORAGE).stat().st_size
     publish(copied, stores, output=output)
     assert Path(STORAGE).stat().st_size == size, "nothing new: the journal doesn't grow"

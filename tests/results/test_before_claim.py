@@ -11,17 +11,18 @@ import pytest
 import torch
 from mlflow import MlflowClient
 from mlflow.entities import LoggedModelStatus
+from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 from support import STORAGE, prepare, run, search_all, small_study, stored
 from torch import nn
 
 import searchlib
-from searchlib import Choice, Dataset, Examples, LogUniform, Study
+from searchlib import Choice, Dataset, Examples, IntUniform, LogUniform, Study
 from searchlib.errors import DataError, HoldoutError, SearchlibError, StudyError, TrackingError
 from searchlib.report import page
 from searchlib.results import champion, champion_network, holdout, predict, verify
 from searchlib.stores.mlflow_store import connect
 from searchlib.stores.stores import Stores
-from searchlib.training import Engine
+from searchlib.training import Engine, dry_run
 
 CLASSES = 3
 
@@ -110,21 +111,21 @@ class Elsewhere(Net):
 @pytest.mark.parametrize(
     ("kind", "said"),
     [
-        (Many, r"with a batch of 32 .*it returned \[32, 5\], expected a tensor \[32, 3\]"),
-        (Pair, "with a batch of 32 .*it returned tuple, expected a tensor"),
-        (Column, r"with a batch of 32 .*it returned \[32, 1\], expected a tensor \[32, 3\]"),
-        (Flat, r"with a batch of 32 .*it returned \[32\], expected a tensor \[32, 3\]"),
-        (Squeezed, r"with a batch of 1 .*it returned \[3\], expected a tensor \[1, 3\]"),
-        (Whole, "with a batch of 1 .*invalid for input"),
-        (Training, "with a batch of 32 .*NotImplementedError: use it in training only"),
+        (Many, r"returned .* shape \[5, 5\] for 5 examples .*of shape \[5, 3\]"),
+        (Pair, "returned tuple for 5 examples"),
+        (Column, r"returned .* shape \[5, 1\] for 5 examples .*of shape \[5, 3\]"),
+        (Flat, r"returned .* shape \[5\] for 5 examples .*of shape \[5, 3\]"),
+        (Squeezed, r"can't be evaluated on the CPU with a batch of 1 .*it returned \[3\], expected a tensor \[1, 3\]"),
+        (Whole, "raised RuntimeError.*invalid for input"),
+        (Training, "raised NotImplementedError.*use it in training only"),
         pytest.param(
-            Elsewhere, "with a batch of 32 ", marks=pytest.mark.skipif(torch.cuda.is_available(), reason="has a GPU")
+            Elsewhere, "raised RuntimeError", marks=pytest.mark.skipif(torch.cuda.is_available(), reason="has a GPU")
         ),
     ],
 )
 def test_a_module_that_cannot_be_evaluated_is_refused_before_anything_is_stored(kind: type[Net], said: str) -> None:
     prepare()
-    with pytest.raises(StudyError, match=f"the module can't be evaluated on the CPU {said}"):
+    with pytest.raises(StudyError, match=said):
         search_all(study_of(factory(kind)))
     assert not Path(STORAGE).exists()
 
@@ -139,11 +140,13 @@ def test_a_study_that_was_refused_begins_when_it_is_corrected() -> None:
 @pytest.mark.parametrize("kind", [Many, Squeezed])
 def test_a_configuration_that_cannot_be_evaluated_fails_its_trial_alone(kind: type[Net]) -> None:
     def make(config: Any, dataset: Any) -> nn.Module:
-        return kind() if config.optimizer == "sgd" else Net()
+        return kind() if config.epochs == 2 else Net()
 
-    study = study_of(make, scientific={"optimizer": Choice("sgd", "adam")}, trials=2)
-    assert [trial.state.name for trial in run(study).trials] == ["FAIL", "COMPLETE"]
-    assert evaluate(study).trial == 1
+    nuisance = {"epochs": IntUniform(1, 2)}  # of nuisance values the first is tried before the search
+    study = study_of(make, scientific={"optimizer": Choice("sgd")}, nuisance=nuisance, fixed={}, trials=8)
+    states = {trial.params["epochs"]: trial.state.name for trial in run(study).trials}
+    assert states == {1: "COMPLETE", 2: "FAIL"}
+    assert evaluate(study).n > 0
 
 
 def test_trying_a_module_draws_no_random_numbers() -> None:
@@ -191,10 +194,6 @@ class Drawing(Net):
         return super().forward(x) + 1e-3 * torch.rand(CLASSES)
 
 
-def in_float64(config: Any, dataset: Any) -> nn.Module:
-    return Net().double()
-
-
 @pytest.mark.parametrize(
     ("model", "program"),
     [
@@ -202,9 +201,8 @@ def in_float64(config: Any, dataset: Any) -> nn.Module:
         (factory(Counting), False),
         (factory(Double), True),
         (factory(Drawing), True),
-        (in_float64, True),
     ],
-    ids=["depends on values", "depends on the batch", "float64 outputs", "random numbers", "float64 module"],
+    ids=["depends on values", "depends on the batch", "float64 outputs", "random numbers"],
 )
 def test_a_module_is_evaluated_whether_or_not_it_can_be_exported(model: Any, program: bool, capfd: Any) -> None:
     study = study_of(model)
@@ -289,7 +287,8 @@ class Broken(Net):
 
 
 @pytest.mark.usefixtures("sealed")
-def test_a_network_that_is_another_one_than_was_measured_is_not_tested() -> None:
+def test_a_network_that_is_another_one_than_was_measured_is_not_tested(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dry_run, "dry_run", lambda *_: None)  # by which an earlier version's study wasn't refused
     study = study_of(factory(Remembering), fixed={"epochs": 5})
     run(study)
     with pytest.raises(HoldoutError, match=r"isn't opened: .* validation accuracy .*register_buffer"):
@@ -436,9 +435,16 @@ def test_a_regression_of_several_outputs_comes_through() -> None:
 # --------------------------------------------------------------------------------------------------- MLflow, the report
 
 
-@pytest.mark.parametrize("step", ["create_logged_model", "log_model_artifacts", "create_registered_model"])
+@pytest.mark.parametrize(
+    ("library", "step"),
+    [
+        (MlflowClient, "create_logged_model"),
+        (LocalArtifactRepository, "log_artifacts"),
+        (MlflowClient, "create_registered_model"),
+    ],
+)
 def test_a_store_that_cannot_take_the_champion_is_known_before_the_claim(
-    step: str, monkeypatch: pytest.MonkeyPatch
+    library: type, step: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     study = small_study(trials=4)
     run(study)
@@ -447,7 +453,7 @@ def test_a_store_that_cannot_take_the_champion_is_known_before_the_claim(
         raise OSError("No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(MlflowClient, step, refuse)
+        patch.setattr(library, step, refuse)
         patch.setattr(holdout, "load_test", lambda *_, **__: pytest.fail("the test set was opened"))
         with pytest.raises(TrackingError, match=r"can't store the champion \(No space left on device\)"):
             evaluate(study)
@@ -473,7 +479,7 @@ def test_a_registry_that_goes_after_the_claim_costs_no_result(step: str, monkeyp
     _assert_one_champion(study)
 
 
-@pytest.mark.parametrize("after", ["store_champion", "log_summary", "load_test", "_measure", "registered_champion"])
+@pytest.mark.parametrize("after", ["store_champion", "log_summary", "load_test", "_measure", "refuse_foreign"])
 def test_an_interruption_between_two_steps_ends_with_one_champion(after: str, monkeypatch: pytest.MonkeyPatch) -> None:
     study = small_study(trials=4)
     run(study)
@@ -488,7 +494,7 @@ def test_an_interruption_between_two_steps_ends_with_one_champion(after: str, mo
         with pytest.raises(KeyboardInterrupt):
             evaluate(study)
     before = claim(study)
-    assert (before is None) == (after in ("store_champion", "_measure")), "the first measurement is of validation data"
+    assert (before is None) == (after in ("refuse_foreign", "store_champion", "_measure")), "they come before it"
     result = evaluate(study)
     if before:
         assert {key: (claim(study) or {})[key] for key in before} == before
@@ -521,6 +527,7 @@ def test_a_study_that_was_tested_with_too_many_outputs_can_be_shown(monkeypatch:
     with monkeypatch.context() as patch:
         for name in ("training.module.check_outputs", "training.checkpoints.check_outputs"):
             patch.setattr(f"searchlib.{name}", lambda *_: None)
+        patch.setattr(dry_run, "dry_run", lambda *_: None)
         run(study)
         evaluate(study)
     path, _ = page.publish(study, Stores())

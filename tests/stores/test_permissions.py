@@ -10,6 +10,7 @@ import shutil
 import stat
 import subprocess
 import sys
+import tempfile
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
@@ -64,15 +65,15 @@ def test_the_lock_of_a_data_folder_has_its_permissions() -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user for a while")
 @pytest.mark.parametrize("lock_mode", [None, 0o644], ids=["new lock", "lock of an earlier version"])
-def test_a_member_of_the_group_is_not_shut_out(lock_mode: int | None, tmp_path: Path) -> None:
+def test_a_member_of_the_group_is_not_shut_out(lock_mode: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
     group = grp.getgrnam("nogroup").gr_gid
+    shared = Path(tempfile.mkdtemp())  # pytest's own folders are closed to others
+    monkeypatch.chdir(shared)
     study = optuna.create_study(study_name="s", storage=Stores().optuna_storage)
-    for path in (Path("optuna.journal"), tmp_path):
+    for path in (Path("optuna.journal"), shared):
         os.chown(path, -1, group)
     os.chmod("optuna.journal", 0o664)
-    tmp_path.chmod(0o2775)
-    for above in tmp_path.parents[:2]:
-        above.chmod(0o755)
+    shared.chmod(0o2775)
     stores = Stores()
     lock = stores.lock("s", "optimize")
     with lock:
@@ -95,6 +96,7 @@ def test_a_member_of_the_group_is_not_shut_out(lock_mode: int | None, tmp_path: 
     assert Stores().optuna_study("s").user_attrs == {"of": "a member"}
     with lock:
         pass
+    shutil.rmtree(shared)
 
 
 READING = [

@@ -147,7 +147,7 @@ def test_snapshots_of_earlier_versions_are_found(monkeypatch: pytest.MonkeyPatch
     assert set(note) == {"epoch", "alive", "runs"}
     assert set(note["runs"][0]) == {
         "started", "curves", "steps", "diagnostics", "best", "best_epoch", "outcome", "diverged_step", "error",
-        "halved", "notes",
+        "reason", "halved", "notes",
     }  # fmt: skip
     assert {name.split(".")[0] for name in tensors} == {"run", "stack"}
 
