@@ -209,7 +209,7 @@ def answered(
     except KeyboardInterrupt:
         raise KeyboardInterrupt(_saved(asked, stores, target)) from None
     found = _result(asked, stores, target)
-    if evaluate and found.complete and found.status.best:
+    if evaluate and found.complete and found.status.best and not found.status.failed_cells:
         if found.status.test_result is None:
             publish(asked, stores)  # a report that can't be written is known before the test set is opened
         evaluate_once(asked, stores, fetch=True)

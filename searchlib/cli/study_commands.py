@@ -92,7 +92,7 @@ def _failures(failed: Sequence[FailedCell], cells: int) -> str:
     why = first.reason or "an error that its MLflow run has"
     return (
         f"all {first.trials} trials {which}failed{more}, trial {first.trial} with {why}; "
-        "correct it, and save the study under a new name"
+        "correct it, and save the study under a new name; the test set stays sealed"
     )
 
 

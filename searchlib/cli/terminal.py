@@ -34,7 +34,8 @@ def show_summary(result: Result, commands: Sequence[tuple[str, str]]) -> None:
         cell = dict(study.cell_of(best.params))
         rest = {name: value for name, value in best.params.items() if name not in cell}
         if cell:
-            rows.append(("best in search", f"{describe(cell)}, with {describe(rest)} (trial {best.number})"))
+            tuned = f", with {describe(rest)}" if rest else ""
+            rows.append(("best in search", f"{describe(cell)}{tuned} (trial {best.number})"))
         else:
             rows.append(("best trial", f"{describe(rest)} (trial {best.number})"))
         extreme = "highest" if study.direction == "maximize" else "lowest"
@@ -131,6 +132,9 @@ def show_status(study: Study, status: Status, at_work: bool | None) -> None:
         widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
         for row in (heads, *rows):
             console.say("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
+    for one in status.failed_cells:
+        reason = one.reason or "an error that its MLflow run has"
+        console.say(f"all {one.trials} trials of {describe(one.scientific) or 'the study'} failed: {reason}")
     if status.test_result is None:
         console.print("test set: sealed" if not status.test_ledger else "test set: claimed, not finished")
     else:

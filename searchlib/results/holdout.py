@@ -118,6 +118,13 @@ def _open_test_set(study: Study, stored: StoredStudy, tracker: Tracker, ledger: 
     open_parent(tracker, optuna_study)
     refuse_foreign(tracker)
     network, inputs = _try(study, stored, tracker, ledger)
+    if stored.ledger is None and optuna_study.user_attrs.get("test_ledger"):  # that took seconds
+        raise HoldoutError(
+            f"another process has claimed the test set of study {study.name!r} meanwhile; run ",
+            Command("evaluate", study.name),
+            " again",
+        )
+    open_parent(tracker, optuna_study)  # refuses where MLflow has a claim, also by another copy of the storage
     optuna_study.set_user_attr("test_ledger", ledger.written())
     try:
         log_summary(tracker, {}, tags=_tags(ledger))
@@ -164,7 +171,7 @@ def _try(study: Study, stored: StoredStudy, tracker: Tracker, ledger: Ledger) ->
     inputs = examples.train.inputs[:COMPARED]
     network = _candidate(study, stored.search, tracker, ledger, soft=False).predictor
     try:
-        try_network(network, inputs, get_dataset(study.dataset))
+        try_network(network, inputs, get_dataset(study.dataset), single=False)
         if study.replicate_split and ledger.replicate is not None:
             examples = redraw(examples, split_seed=study.split_seed, replicate=ledger.replicate)
         measured = _measure(network, examples.validation.inputs, examples.validation.targets)

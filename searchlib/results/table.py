@@ -16,13 +16,12 @@ from searchlib.errors import StudyError
 from searchlib.files import output_errors, write_whole
 from searchlib.stores import StoredStudy, Stores, replicates_name
 from searchlib.study import Study
-from searchlib.text import unknown_name
+from searchlib.text import NO_LAYERS, unknown_name
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
     from pandas import DataFrame
 
-NO_LAYERS = "()"  # in CSV, where empty is missing
 FORMATS = ("csv", "json", "parquet")
 
 BEFORE: dict[str, type] = {"study": str, "number": int, "state": str, "outcome": str}
@@ -139,9 +138,7 @@ def _csv(columns: Sequence[str], rows: Iterable[dict[str, Any]]) -> str:
     lines: list[str] = []
     sink = SimpleNamespace(write=lambda line: lines.append(line.removesuffix("\r\n") + "\n"))
     writer = csv.writer(sink, lineterminator="\r\n")  # Python 3.11 quotes the line ends named here, no others
-    named = (
-        [NO_LAYERS if name == "hidden" and value == "" else _text(value) for name, value in row.items()] for row in rows
-    )
+    named = ([_field(*item) for item in row.items()] for row in rows)
     writer.writerows([columns, *named])
     return "".join(lines)
 

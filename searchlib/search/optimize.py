@@ -33,6 +33,7 @@ from searchlib.stores import (
     environment,
     own_trials,
     recording,
+    refuse_if_opened,
 )
 from searchlib.study import Progress, Study, refuse_if_changed
 from searchlib.training import (
@@ -85,7 +86,8 @@ def search(
         check_precision(precision, device)
     with denormals_flushed(), stores.storage_errors(), stores.lock(study.name, "optimize") as lock:
         begun, engine = stores.optuna_study(study.name), None
-        if begun is None or not begun.get_trials(deepcopy=False):
+        if begun is None or all(trial.state.name == "WAITING" for trial in own_trials(begun)):
+            refuse_if_opened(study, stores)
             engine = Engine(study, stores.examples(study), device)
             dry_run(engine)
         optuna_study = _open_study(study, stores)

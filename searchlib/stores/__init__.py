@@ -18,6 +18,7 @@ from searchlib.stores.parent_run import (
     log_summary,
     open_parent,
     recording,
+    refuse_if_opened,
     remove_tags,
 )
 from searchlib.stores.places import LOCK_FOLDER
@@ -68,6 +69,7 @@ __all__ = [
     "own_replicates",
     "own_trials",
     "recording",
+    "refuse_if_opened",
     "remove_tags",
     "replicates_name",
     "restore_run",

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     import optuna
     import torch
 
+    from searchlib.stores.stores import Stores
+    from searchlib.study import Study
+
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}  # its UI shows curves, not chat traces
 SAMPLING_SECONDS = 2.0  # between two system metrics
 LEDGER_TAG = "searchlib.test."  # starts the names of the tags that repeat the ledger
@@ -54,6 +57,15 @@ def open_parent(tracker: Tracker, optuna_study: optuna.Study) -> str:
     if optuna_study.user_attrs.get("mlflow_run_id") != tracker.parent:  # an error of Optuna's storage is its own
         optuna_study.set_user_attr("mlflow_run_id", tracker.parent)
     return tracker.parent
+
+
+def refuse_if_opened(study: Study, stores: Stores) -> None:
+    """HoldoutError where MLflow has a claim on the test set of a study of that name; for a study without trials.
+
+    A store that isn't there yet is left so.
+    """
+    with contextlib.suppress(TrackingError), Tracker(study, stores) as tracker:  # the search says what is wrong with it
+        _refuse_if_opened(tracker)
 
 
 def _refuse_if_opened(tracker: Tracker) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from searchlib.data import Split, load_train, split
+from searchlib.data import Split, get_dataset, load_train, split
 from searchlib.errors import Command, DataError, StorageError, TrackingError
 from searchlib.stores.companions import check_replicates, check_search, foreign_numbers, own_replicates, own_trials
 from searchlib.stores.journal import DEFAULT_STORAGE
@@ -251,9 +251,10 @@ class Stores:
         examples = self._split(opening, key=(study.dataset, study.split_seed, study.validation_fraction))
         before = (noted or {}).get("data_sha256")
         if before and before != examples.digest:
+            name = get_dataset(study.dataset).name
             raise DataError(
                 f"study {study.name!r} has changed since its first trial: its training data had SHA-256 "
-                f"{before[:12]}, those under {str(self.data_root)!r} have {examples.digest[:12]}; put the old data "
-                "back to resume, or save the study under a new name to start again"
+                f"{before[:12]}, those of {name!r} have {examples.digest[:12]} now; put the old data back to resume, "
+                "or save the study under a new name to start again"
             )
         return examples

@@ -143,7 +143,8 @@ def _spec(name: str) -> ModuleSpec | None:
         return PathFinder.find_spec(name)
     package = _spec(parent)
     places = package.submodule_search_locations if package else None
-    return PathFinder.find_spec(name, places) if places is not None else None
+    # by its last name: a namespace package would look for its parents in sys.modules, where they may not be yet
+    return PathFinder.find_spec(name.rpartition(".")[2], [*places]) if places is not None else None
 
 
 def _tree(file: Path) -> ast.AST | None:
@@ -174,5 +175,6 @@ def own_line(error: BaseException) -> str:
 def is_installed(module: str, file: Path | None) -> bool:
     """Whether a module comes with Python, with a package or with searchlib, and isn't the user's own."""
     places = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
-    installed = file is None or any(file.is_relative_to(place) for place in places) or "dist-packages" in file.parts
+    installed = file is None or any(file.is_relative_to(place) for place in places)
+    installed = installed or not {"dist-packages", "site-packages"}.isdisjoint(file.parts if file else ())
     return installed or module.split(".")[0] == "searchlib"

@@ -135,7 +135,8 @@ def _importing_from(folder: Path) -> Iterator[None]:
         yield
     finally:
         sys.dont_write_bytecode = written
-        own = {name: getattr(module, "__file__", None) for name, module in sys.modules.items() if name not in before}
+        loaded = [(name, module) for name, module in [*sys.modules.items()] if name not in before]
+        own = {name: getattr(module, "__dict__", {}).get("__file__") for name, module in loaded}  # a lazy one stays so
         _helpers.clear()
         _helpers.update(name for name, file in own.items() if file and not is_installed(name, Path(file)))
 

@@ -121,6 +121,8 @@ class Choice(Dimension):
         encoded = [encode(option) for option in options]
         for position, value in enumerate(encoded):
             if value in encoded[:position]:
+                if callable(options[position]):
+                    raise StudyError(f"Choice has two functions named {value!r}; define each by def, with its own name")
                 raise StudyError(f"Choice{options!r} names {value!r} twice; give each value once")
         object.__setattr__(self, "options", options)
         object.__setattr__(self, "condition", condition or {})

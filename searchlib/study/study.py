@@ -182,7 +182,8 @@ class Study:
         if values is None:
             low, high = own.extremes()
             if not any(isinstance(value, (int, float)) and low <= value <= high for value in wanted):
-                raise StudyError(f"{place}: {other} lies between {low} and {high}; expected one of these values")
+                found = " or ".join(map(repr, wanted))
+                raise StudyError(f"{place}: {other} is never {found}; it lies between {low} and {high}")
 
     def _check_design(self) -> None:
         for name, dimension in self.enumerated.items():

@@ -57,13 +57,15 @@ def restore(
     return predictor(module, factor=float(metadata["factor"]), offset=float(metadata["offset"]), classify=classify)
 
 
-def try_network(network: torch.nn.Module, inputs: torch.Tensor, dataset: Dataset) -> None:
-    """ValueError unless a ``predictor`` without softmax can be a champion: on the CPU, in evaluation mode, for a batch
-    and for one example. inputs: a few raw ones ``[N, *shape]``. torch's random numbers stay as they are.
+def try_network(network: torch.nn.Module, inputs: torch.Tensor, dataset: Dataset, *, single: bool) -> None:
+    """ValueError unless a ``predictor`` without softmax can be a champion: on the CPU, in evaluation mode, for a batch.
+
+    inputs: a few raw ones ``[N, *shape]``. single: whether it must work for one example too, as a new study's has to.
+    torch's random numbers stay as they are.
     """
     import torch
 
-    for batch in (inputs, inputs[:1]):
+    for batch in (inputs, inputs[:1]) if single else (inputs,):
         try:
             with torch.no_grad(), torch.random.fork_rng(devices=[]):
                 check_outputs(network(batch.clone()), len(batch), dataset.outputs)

@@ -13,7 +13,7 @@ from searchlib.networks import is_own
 from searchlib.seeds import seeded, trial_seed
 from searchlib.study import MLP, Choice, Primitive, Study, TrialConfig, own_line
 from searchlib.text import encode_for_message
-from searchlib.training.checkpoints import restore
+from searchlib.training.checkpoints import restore, try_network
 from searchlib.training.engine import Engine, size_with_single
 from searchlib.training.module import ModuleStack
 from searchlib.training.network import build_module, initialize, layer_sizes
@@ -199,6 +199,7 @@ class _ModuleTest:
                 {"factor": repr(self.data.factor), "offset": repr(self.data.offset)},
             )
             restored = restore(content, self.study.model, self.config, self.engine.dataset, classify=False)
+            try_network(restored, inputs, self.engine.dataset, single=True)
             with seeded(0):
                 found = restored(inputs)
             with seeded(0):

@@ -114,7 +114,7 @@ class Engine:
             module = build_module(self.study.model, config, self.dataset)
         data = self.data(config.input_scaling)
         network = predictor(module, factor=data.factor, offset=data.offset, classify=False)
-        try_network(network, self.examples.train.inputs[:TRIED], self.dataset)
+        try_network(network, self.examples.train.inputs[:TRIED], self.dataset, single=False)
 
     def build(self, members: list[Member], data: Tensors) -> Trainable:
         """The networks of *members*, before their first step."""

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import mlflow
+import optuna
 import pytest
 import torch
 from mlflow import MlflowClient
 from mlflow.entities import LoggedModelStatus
 from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
-from support import STORAGE, prepare, run, search_all, small_study, stored
+from support import STORAGE, prepare, run, search, search_all, small_study, stored
 from torch import nn
 
 import searchlib
@@ -137,7 +139,7 @@ def test_a_study_that_was_refused_begins_when_it_is_corrected() -> None:
     assert len(run(study_of(factory(Net), code="without")).trials) == 1
 
 
-@pytest.mark.parametrize("kind", [Many, Squeezed])
+@pytest.mark.parametrize("kind", [Many, Flat])
 def test_a_configuration_that_cannot_be_evaluated_fails_its_trial_alone(kind: type[Net]) -> None:
     def make(config: Any, dataset: Any) -> nn.Module:
         return kind() if config.epochs == 2 else Net()
@@ -541,3 +543,52 @@ def test_the_description_of_the_model_fits_into_a_database() -> None:
     run(study)
     evaluate(study)
     assert len(connect(None).get_registered_model("small").description) == champion.LONGEST
+
+
+def test_a_copy_of_the_storage_that_claims_meanwhile_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    study = small_study(trials=4)
+    run(study)
+    shutil.copy(STORAGE, "copy.journal")
+    tried = holdout._try
+
+    def overtaken(*arguments: Any) -> Any:
+        found = tried(*arguments)
+        monkeypatch.setattr(holdout, "_try", tried)
+        assert holdout.evaluate(study, Stores("copy.journal")).n == 60
+        monkeypatch.setattr(holdout, "load_test", lambda *_, **__: pytest.fail("the test set was opened again"))
+        return found
+
+    monkeypatch.setattr(holdout, "_try", overtaken)
+    with pytest.raises(HoldoutError, match="was opened at"):
+        evaluate(study)
+    assert claim(study) is None
+
+
+def test_a_study_whose_test_set_another_storage_opened_is_refused_before_it_trains() -> None:
+    study = small_study(trials=4)
+    run(study)
+    evaluate(study)
+    Path(STORAGE).rename("lost.journal")
+    with pytest.raises(HoldoutError, match="was opened at"):
+        next(search(study))
+    assert not Path(STORAGE).exists()
+
+
+def test_one_example_is_asked_of_new_studies_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An earlier version trained and evaluated such a module."""
+    study = study_of(factory(Squeezed), trials=2)
+    with monkeypatch.context() as patch:
+        patch.setattr(dry_run, "dry_run", lambda *_: None)
+        run(study, trials=1)
+    assert [trial.state.name for trial in run(study).trials] == ["COMPLETE"] * 2
+    assert evaluate(study).n == 60
+
+
+def test_a_configuration_in_the_queue_does_not_spare_the_trial_run() -> None:
+    study = study_of(factory(Many))
+    prepare()
+    made = optuna.create_study(study_name="small", storage=Stores().optuna_storage, direction="maximize")
+    made.enqueue_trial({"learning_rate": 0.1})
+    with pytest.raises(StudyError, match=r"of shape \[5, 3\]"):
+        search_all(study)
+    assert [trial.state.name for trial in stored(study).trials] == ["WAITING"]

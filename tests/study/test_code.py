@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import sys
 from pathlib import Path
 
 import pytest
@@ -164,3 +165,27 @@ def test_a_definition_of_an_earlier_version_says_less_and_is_accepted() -> None:
     lay_out(("asked.py", "x * slope", "x + slope"))
     with pytest.raises(StudyError, match=r"code: .*x \* slope.* became .*x \+ slope"):
         refuse_if_changed(load_study("asked"), begun)
+
+
+def test_a_namespace_package_in_a_function_and_a_lazy_module_load() -> None:
+    lay_out(("asked.py", "from later import shift", "import spaces.inner.leaf\n    shift = spaces.inner.leaf.ONE"))
+    leaf = Path("studies/spaces/inner/leaf.py")
+    leaf.parent.mkdir(parents=True)
+    leaf.write_text("ONE = 1\n")
+    assert "spaces.inner.leaf" in load_study("asked").modules
+    lazy = "import sys, types\nclass Lazy(types.ModuleType):\n    def __getattr__(self, name):\n"
+    lazy += (
+        "        import colorsys\n        raise AttributeError(name)\nsys.modules['lazy'] = Lazy('lazy')\nSETTINGS ="
+    )
+    sys.modules.pop("colorsys", None)
+    lay_out(("asked.py", "SETTINGS =", lazy))
+    assert load_study("asked").trials == 8
+
+
+def test_what_another_site_packages_holds_is_no_code_of_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    place = Path("elsewhere/site-packages")
+    place.mkdir(parents=True)
+    (place / "installed.py").write_text("shift = 1\n")
+    monkeypatch.syspath_prepend(str(place.resolve()))
+    lay_out(("asked.py", "from later import", "from installed import"))
+    assert "installed" not in load_study("asked").modules

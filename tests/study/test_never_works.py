@@ -40,7 +40,7 @@ def test_a_condition_on_widths_reads_as_widths_do(condition: Any, active: list[s
         ({"optimizer": Choice("sgd", "adam")}, {"optimizer": "rmsprop"}, "optimizer is never 'rmsprop'"),
         ({"hidden": Choice((16,), (8,))}, {"hidden": (16, 8)}, "its values are '16', '8'"),
         ({"epochs": IntUniform(2, 4)}, {"epochs": 5}, "its values are 2, 3, 4"),
-        ({"momentum": LogUniform(0.1, 0.9)}, {"momentum": 0.95}, "lies between 0.1 and 0.9"),
+        ({"momentum": LogUniform(0.1, 0.9)}, {"momentum": 0.95}, "momentum is never 0.95; it lies between 0.1 and 0.9"),
     ],
     ids=["choice", "widths", "whole numbers", "range"],
 )

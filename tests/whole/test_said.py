@@ -42,9 +42,10 @@ def test_a_cell_whose_trials_all_fail_is_an_error_with_the_line_of_the_user_s_co
     assert error.startswith("Error: all ")
     assert "broken failed (so did those of 1 of the other " in error
     assert f"with {path}:{line}: RuntimeError: " in error
-    assert error.endswith("; correct it, and save the study under a new name")
+    assert error.endswith("; correct it, and save the study under a new name; the test set stays sealed")
     assert "Traceback" not in done.stderr
     status = json.loads(searchlib("status", "--study", "asked", "--json").stdout)
+    assert status["test_ledger"] is None
     assert [cell["scientific"]["activation"] for cell in status["failed_cells"]] == ["broken", "broken"]
 
 
