@@ -81,9 +81,9 @@ class FailedCell:
 class Status:
     """Trials and replicates by outcome, the best so far, the cells (best first), and the test set.
 
-    replicates: None for a study without. foreign: numbers of trials in its Optuna study that another program made, and
-    that are ignored. test_result (``test`` in JSON): None before the test. test_ledger: None before
-    the claim.
+    enqueued: trials, counted as running, that wait in Optuna's queue. replicates: None for a study without. foreign:
+    numbers of trials in its Optuna study that another program made, and that are ignored. test_result (``test`` in
+    JSON): None before the test. test_ledger: None before the claim.
     """
 
     study: str
@@ -92,6 +92,7 @@ class Status:
     best: BestTrial | None
     cells: tuple[CellStatus, ...]
     failed_cells: tuple[FailedCell, ...]
+    enqueued: int
     replicates: ReplicateStatus | None
     test_result: TestResult | None = field(metadata={"json": "test"})
     test_ledger: Ledger | None
@@ -122,6 +123,7 @@ def study_status(study: Study, stored: Stored, *, target: int | None = None) -> 
         best=BestTrial(number=best.number, value=best.values[0], params=best.params) if best and best.values else None,
         cells=tuple(CellStatus(**vars(cell), replicates=tuple(values.get(cell.trial, {}).values())) for cell in found),
         failed_cells=tuple(_failed_cells(study, stored.trials)),
+        enqueued=sum(trial.state.name == "WAITING" for trial in stored.trials),
         replicates=ReplicateStatus(
             target=study.replicates,
             **vars(outcome_counts(stored.replicates)),

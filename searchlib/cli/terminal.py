@@ -98,7 +98,8 @@ def show_status(study: Study, status: Status, at_work: bool | None) -> None:
     console.print(
         f"{counts.ended} of {counts.target} trials finished"
         + (f": {shown}" if shown else "")
-        + (f"; {counts.running} {begun}" if counts.running else ""),
+        + (f"; {active} {begun}" if (active := counts.running - status.enqueued) else "")
+        + (f"; {status.enqueued} enqueued" if status.enqueued else ""),
         highlight=False,
     )
     if status.foreign:

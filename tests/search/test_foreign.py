@@ -16,6 +16,7 @@ from support import STORAGE, prepare, replicates, run, search_all, small_study, 
 
 from searchlib import Choice, IntUniform, LogUniform, Study, StudyError, Uniform
 from searchlib.analysis import analyze, study_status
+from searchlib.cli.terminal import show_status
 from searchlib.errors import StorageError
 from searchlib.results import export
 from searchlib.results.verification import repair, verify
@@ -304,10 +305,14 @@ def test_an_enqueued_configuration_becomes_a_trial(sampler: str, begun: bool, pl
         assert len(trials) == 8
 
 
-def test_an_enqueued_configuration_of_a_grid_and_after_the_end() -> None:
+def test_an_enqueued_configuration_of_a_grid_and_after_the_end(capsys: pytest.CaptureFixture[str]) -> None:
     study = small_study(sampler="grid", nuisance={}, fixed={"learning_rate": 0.1, "epochs": 1}, trials=4)
     run(study)
     stored(study).enqueue_trial({"activation": "relu", "learning_rate": 0.1})
+    waiting = study_status(study, Stores().read(study))
+    assert (waiting.enqueued, waiting.trials.running) == (1, 1)
+    show_status(study, waiting, at_work=False)
+    assert "4 of 4 trials finished: 4 completed; 1 enqueued\n" in capsys.readouterr().out
     run(study)
     last = stored(study).trials[-1]
     assert (last.number, last.state, last.params["activation"]) == (4, TrialState.COMPLETE, "relu")
