@@ -106,8 +106,8 @@ for dim in (0, 1, -1):
 
 def composed(names: list[str]) -> Callable[[Any], Any]:
     def function(x):
-        for name in names:
-            x = PARTS[name](x)
+        for number, name in enumerate(names):
+            x = PARTS[name](x.clone() if number else x)  # what autograd needs later must not be changed in place
         return x
 
     function.__name__ = " of ".join(reversed(names))
