@@ -169,7 +169,8 @@ def optimize(
     trials: how many trials the study is to have in all; None for the study's own number.
     timeout: seconds after which it stops cleanly.
     device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
-    evaluate: open the test set, once, when the study is complete. That closes the study.
+    evaluate: open the test set, once, when the study is complete. That closes the study. Where all trials of a cell
+    failed, the test set stays sealed.
     storage, tracking_uri, data_root, studies: as the options of the command line. None stands for the environment
     variable (``SEARCHLIB_STORAGE``, ``MLFLOW_TRACKING_URI``, ``SEARCHLIB_DATA``, ``SEARCHLIB_STUDIES``) or the default.
     progress: show where the search stands: live in a terminal or a notebook, as lines elsewhere.

@@ -16,12 +16,11 @@ from searchlib.analysis.standing import (
     trials_wanted,
 )
 from searchlib.analysis.statistics import proportion_interval, r_squared
-from searchlib.analysis.status import FailedCell, Status, study_status
+from searchlib.analysis.status import Status, study_status
 
 __all__ = [
     "ENQUEUED",
     "CellFinding",
-    "FailedCell",
     "Findings",
     "PublishedFinding",
     "Status",

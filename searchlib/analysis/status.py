@@ -96,11 +96,11 @@ class Status:
     replicates: ReplicateStatus | None
     test_result: TestResult | None = field(metadata={"json": "test"})
     test_ledger: Ledger | None
-    foreign: tuple[int, ...] = ()
+    foreign: tuple[int, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """The object that ``status --json`` prints; ``foreign`` is in it where there are such trials."""
-        return {name: value for name, value in plain(self).items() if name != "foreign" or value}
+        """The object that ``status --json`` prints."""
+        return dict(plain(self))
 
 
 def study_status(study: Study, stored: Stored, *, target: int | None = None) -> Status:

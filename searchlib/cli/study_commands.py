@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +14,7 @@ from searchlib.errors import Command, Message, SearchlibError, StudyError
 from searchlib.text import describe
 
 if TYPE_CHECKING:
-    from searchlib.analysis import FailedCell
+    from searchlib.analysis import Status
     from searchlib.stores import Stores
     from searchlib.study import Study
 
@@ -80,19 +79,20 @@ def optimize(
         click.echo("stopped by --timeout; the same command resumes")
     elif evaluate and not result.status.best and not result.status.failed_cells:
         click.echo("no trial completed, so the test set stays sealed; see the diverged trials in the dashboards")
-    if failed := result.status.failed_cells:
-        raise StudyError(_failures(failed, len(result.status.cells)))
+    if result.status.failed_cells:
+        raise StudyError(_failures(result.status))
 
 
-def _failures(failed: Sequence[FailedCell], cells: int) -> str:
+def _failures(status: Status) -> str:
     """That cells failed as a whole, and why the first did."""
-    first = failed[0]
-    which = f"of {describe(first.scientific)} " if first.scientific else ""
-    more = f" (so did those of {len(failed) - 1} of the other {cells - 1} cells)" if len(failed) > 1 else ""
+    first, *others = status.failed_cells
+    which = f" of {describe(first.scientific)}" if first.scientific else ""
+    more = f", and so did those of {len(others)} more of the {len(status.cells)} cells" if others else ""
     why = first.reason or "an error that its MLflow run has"
+    sealed = "" if status.test_ledger else "; the test set stays sealed"
     return (
-        f"all {first.trials} trials {which}failed{more}, trial {first.trial} with {why}; "
-        "correct it, and save the study under a new name; the test set stays sealed"
+        f"all {first.trials} trials{which} failed{more}: trial {first.trial} with {why}; correct it, and save the "
+        f"study under a new name{sealed}"
     )
 
 

@@ -6,7 +6,7 @@ import errno
 import io
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from typing import Any
 
@@ -104,7 +104,9 @@ class _Board:
         ]
 
 
-def show_progress(study: Study, steps: Iterator[Progress], status: Status, *, silent: bool = False) -> None:
+def show_progress(
+    study: Study, steps: Generator[Progress, None, None], status: Status, *, silent: bool = False
+) -> None:
     """Run *steps*, a search, to their end, and show where they stand: on stdout, or below the cell of a notebook.
 
     status: of the study before them. silent: show nothing. Raises what they raise, and KeyboardInterrupt, as Ctrl-C
@@ -113,7 +115,7 @@ def show_progress(study: Study, steps: Iterator[Progress], status: Status, *, si
     board, console = _Board(study, status), Output()
     show = _show_in_notebook if console.is_jupyter else _show_live if console.is_terminal else _show_lines
     try:
-        with closing(steps):  # type: ignore[type-var]  # a generator, which closes
+        with closing(steps):
             if silent:
                 for _ in steps:
                     pass

@@ -10,7 +10,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -176,6 +176,17 @@ class StudyLock:
 def _owner(text: str) -> dict[str, Any]:
     """Who holds a server's lock, from the line of text that the server keeps."""
     return dict(zip(("purpose", "pid", "since", "host"), text.split(" ", 3), strict=False)) if text else {}
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold a kernel lock on a lock file, made where it is missing; wait for it where another process has it."""
+    descriptor = open_lock(path, None)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def at_work(storage: str, study: str, folder: Path = Path()) -> bool | None:

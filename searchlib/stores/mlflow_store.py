@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import logging
 import os
 import shlex
@@ -17,7 +16,8 @@ from urllib.request import url2pathname
 
 from searchlib.errors import SearchlibError, TrackingError
 from searchlib.files import temporary_folder
-from searchlib.stores.places import LOCK_FOLDER, open_lock, real_address, real_path, sqlite_file
+from searchlib.stores.locks import locked
+from searchlib.stores.places import LOCK_FOLDER, real_address, real_path, sqlite_file
 from searchlib.text import ESCAPE, mask, misread
 
 if TYPE_CHECKING:
@@ -75,9 +75,7 @@ def connect(uri: str | None, *, create: bool = True, folder: Path = Path()) -> M
         missing = missing_file(address)
         if create and (missing or sqlite_file(address) is None):
             above = missing.parent if missing else folder
-            lock = open_lock(above / LOCK_FOLDER / "mlflow.lock", None)
-            held.callback(os.close, lock)
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            held.enter_context(locked(above / LOCK_FOLDER / "mlflow.lock"))
             if missing and not missing.exists():
                 _make_database(missing)
         client = MlflowClient(tracking_uri=address, registry_uri=address)

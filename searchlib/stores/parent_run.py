@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from searchlib.data import Examples, Split, get_dataset
 from searchlib.errors import Command, HoldoutError, TrackingError
 from searchlib.files import temporary_folder
+from searchlib.stores.mlflow_store import missing_file
 from searchlib.stores.provenance import git_state
 from searchlib.stores.tracking import UID_TAG, Tracker
 
@@ -60,12 +61,10 @@ def open_parent(tracker: Tracker, optuna_study: optuna.Study) -> str:
 
 
 def refuse_if_opened(study: Study, stores: Stores) -> None:
-    """HoldoutError where MLflow has a claim on the test set of a study of that name; for a study without trials.
-
-    A store that isn't there yet is left so.
-    """
-    with contextlib.suppress(TrackingError), Tracker(study, stores) as tracker:  # the search says what is wrong with it
-        _refuse_if_opened(tracker)
+    """HoldoutError where MLflow has a claim on the test set of a study of that name; for a study without trials."""
+    if missing_file(stores.tracking_address) is None:
+        with Tracker(study, stores) as tracker:
+            _refuse_if_opened(tracker)
 
 
 def _refuse_if_opened(tracker: Tracker) -> None:

@@ -7,9 +7,7 @@ from typing import TYPE_CHECKING
 
 from searchlib.data import Split, get_dataset
 from searchlib.errors import StudyError
-from searchlib.seeds import seeded
 from searchlib.study import MLP, Study, TrialConfig, TrialRecord
-from searchlib.training.checkpoints import predictor, try_network
 from searchlib.training.grouping import group, stack_size
 from searchlib.training.network import build_module
 from searchlib.training.precision import setting_for
@@ -21,9 +19,6 @@ from searchlib.training.workers import Workers, available_cores
 if TYPE_CHECKING:
     from searchlib.training.loop import Tensors, Trainable
     from searchlib.training.stack import Member
-
-
-TRIED = 32  # examples
 
 
 class Engine:
@@ -108,14 +103,6 @@ class Engine:
 
     # ---------------------------------------------------------------------------------- what a stack is made of
 
-    def try_module(self, config: TrialConfig) -> None:
-        """ValueError where the untrained module of this configuration couldn't be evaluated as the champion."""
-        with seeded(0):
-            module = build_module(self.study.model, config, self.dataset)
-        data = self.data(config.input_scaling)
-        network = predictor(module, factor=data.factor, offset=data.offset, classify=False)
-        try_network(network, self.examples.train.inputs[:TRIED], self.dataset, single=False)
-
     def build(self, members: list[Member], data: Tensors) -> Trainable:
         """The networks of *members*, before their first step."""
         from searchlib.training.module import ModuleStack
@@ -124,8 +111,6 @@ class Engine:
         model = self.study.model
         if isinstance(model, MLP):
             return Stack(members, outputs=self.dataset.outputs, probe=data.probe, device=self.device)
-        for member in members:
-            self.try_module(member.config)
         return ModuleStack(
             members,
             build=lambda config: build_module(model, config, self.dataset),

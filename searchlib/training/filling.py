@@ -77,7 +77,7 @@ def targets(module: nn.Module) -> Iterator[Target]:
 def _stored(layer: nn.Module, attribute: str) -> list[nn.Parameter]:
     """The parameters that a layer's weight is, or is computed from by torch's own means."""
     if parametrize.is_parametrized(layer, attribute):
-        return list(layer.parametrizations[attribute].parameters())  # type: ignore[union-attr, index]
+        return list(layer.get_submodule(f"parametrizations.{attribute}").parameters())
     names = (attribute, f"{attribute}_g", f"{attribute}_v", f"{attribute}_orig")
     return [value for name in names if (value := layer._parameters.get(name)) is not None]
 

@@ -92,24 +92,33 @@ def finite_only(x):
     return torch.tanh(x) if bool(x.isfinite().all()) else torch.relu(x)
 
 
-class Shortened(torch.autograd.Function):
-    """tanh, whose gradient is cut to the length 0.1 over the whole tensor."""
+class Bent(torch.autograd.Function):
+    """tanh, whose gradient isn't linear in the gradient that comes in: *bend* changes it."""
 
     @staticmethod
-    def forward(ctx, x):
+    def forward(ctx, x, bend):
         y = torch.tanh(x)
         ctx.save_for_backward(y)
+        ctx.bend = bend
         return y
 
     @staticmethod
     def backward(ctx, gradient):
         (y,) = ctx.saved_tensors
-        gradient = gradient * (1 - y * y)
-        return gradient * min(1.0, float(0.1 / gradient.norm().clamp(min=1e-12)))
+        return ctx.bend(gradient * (1 - y * y)), None
 
 
 def shortened(x):
-    return Shortened.apply(x)
+    """The gradient is cut to the length 0.1 over the whole tensor."""
+    return Bent.apply(x, lambda gradient: gradient * min(1.0, float(0.1 / gradient.norm().clamp(min=1e-12))))
+
+
+def clipped(x):
+    return Bent.apply(x, lambda gradient: gradient.clamp(-1e-3, 1e-3))
+
+
+def step_function(x):
+    return (x > 0).to(x.dtype)
 
 
 def noisy(x):
@@ -147,7 +156,9 @@ def by_mode(x):
     return torch.tanh(x) if torch.is_grad_enabled() else torch.relu(x)
 
 
-ELEMENTWISE: list[Callable[[Any], Any]] = [inplace, wave, steep, piecewise, by_mode, F.gelu, torch.sin, F.softsign]
+ELEMENTWISE: list[Callable[[Any], Any]] = [
+    inplace, wave, steep, piecewise, by_mode, clipped, step_function, F.gelu, torch.sin, F.softsign,
+]  # fmt: skip
 
 
 class Raw(nn.Module):

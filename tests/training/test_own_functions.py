@@ -46,13 +46,17 @@ def test_a_function_trains_as_alone_in_plain_torch(function: Callable[[Any], Any
         hidden=(WIDTH, WIDTH),
         learning_rate=lambda k: 0.02 * (k + 1),
         momentum=0.9,
+        nesterov=True,
         batch_size=8,
         epochs=2,
     )
     assert_equal_alone(in_orders(members, 5, 6))
 
 
-@pytest.mark.parametrize("function", [functions.gated, functions.inplace, functions.noisy, functions.over_the_batch])
+@pytest.mark.parametrize(
+    "function",
+    [functions.gated, functions.inplace, functions.noisy, functions.over_the_batch, functions.clipped],
+)
 def test_with_normalization_and_dropout(function: Callable[[Any], Any]) -> None:
     """Dropout and the function draw in turn, as they do alone."""
     members = make_members(

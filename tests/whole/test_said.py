@@ -40,7 +40,7 @@ def test_a_cell_whose_trials_all_fail_is_an_error_with_the_line_of_the_user_s_co
     line = path.read_text().splitlines().index("    return x @ x") + 1
     assert done.returncode == 1
     assert error.startswith("Error: all ")
-    assert "broken failed (so did those of 1 of the other " in error
+    assert f"broken failed, and so did those of 1 more of the {2 * len(options.split(','))} cells: trial " in error
     assert f"with {path}:{line}: RuntimeError: " in error
     assert error.endswith("; correct it, and save the study under a new name; the test set stays sealed")
     assert "Traceback" not in done.stderr
