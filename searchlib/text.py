@@ -25,7 +25,7 @@ def encode_for_message(value: Any) -> str:
     return str(getattr(value, "__name__", repr(value))) if callable(value) else repr(value)
 
 
-NO_LAYERS = "()"  # the widths of a network without hidden layers, where nothing would be overlooked
+NO_LAYERS = "()"
 ESCAPE = "its password isn't escaped; write %40 for @, %2F for /, %3A for :, %23 for # and %3F for ?"
 
 
@@ -51,10 +51,15 @@ def misread(url: str) -> bool:
     )
 
 
+def in_words(value: object) -> str:
+    """A hyperparameter's value as people read it: ``()`` for the widths of no hidden layer, which are stored as ""."""
+    return NO_LAYERS if value == "" else str(value)
+
+
 def describe(values: Mapping[str, Any]) -> str:
     """Parameters in one line: ``relu, kaiming_normal, learning_rate 0.0312, batch_size 64``."""
     return ", ".join(
-        value or NO_LAYERS
+        in_words(value)
         if isinstance(value, str)
         else f"{name} {value:.3g}"
         if isinstance(value, float)

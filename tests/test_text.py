@@ -1,11 +1,12 @@
-"""What a message may show of an address: no part of a secret, and all the rest."""
+"""What people read: of an address no part of a secret, and all the rest; of parameters each value."""
 
 from __future__ import annotations
 
 import pytest
 from support.secrets import MARK, SECRETS
 
-from searchlib.text import mask
+from searchlib.report.exhibits.plots import literal
+from searchlib.text import describe, mask
 
 
 @pytest.mark.parametrize("secret", SECRETS)
@@ -48,3 +49,8 @@ def test_passwords_of_any_spelling_are_masked(form: str, secret: str) -> None:
 )  # fmt: skip
 def test_what_is_masked_and_what_is_not(text: str, shown: str) -> None:
     assert mask(text) == shown
+
+
+def test_no_hidden_layer_is_not_overlooked() -> None:
+    assert describe({"hidden": "", "activation": "relu", "learning_rate": 0.03125}) == "(), relu, learning_rate 0.0312"
+    assert (literal(""), literal("<b>"), literal(0)) == ("()", "&lt;b&gt;", "0")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from searchlib.analysis import CellFinding
 from searchlib.report.material import Point
-from searchlib.text import number
+from searchlib.text import in_words, number
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -177,8 +177,8 @@ def _spans(count: int, gap: float, whole: float, sizes: Sequence[float] = ()) ->
 
 
 def literal(text: object) -> str:
-    """A user's word as Plotly shows it: literally."""
-    return html.escape(str(text), quote=False)
+    """A user's word, or a value in words, as Plotly shows it: literally."""
+    return html.escape(in_words(text), quote=False)
 
 
 def metric_name(metric: str) -> str:
