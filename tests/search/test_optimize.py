@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import threading
 from collections import deque
@@ -187,13 +188,20 @@ def test_a_trial_whose_module_raises_fails_alone() -> None:
 
 @pytest.mark.parametrize("timeout", [None, 0.2])
 def test_a_tracking_store_that_cannot_be_opened_ends_the_search_soon(timeout: float | None) -> None:
-    """It is opened beside the training: the error comes with the next epoch, also where the time is over by then."""
+    """A new study is refused before it is made. One that has begun opens the store beside the training: the error comes
+    with the next epoch, also where the time is over by then."""
     prepare()
     Path("garbage.db").write_bytes(b"no database at all" * 100)
     study = small_study(trials=4, fixed={"momentum": 0.9, "epochs": 20_000})
+    garbage = Stores(tracking_uri="sqlite:///garbage.db")
+    with pytest.raises(TrackingError, match=r"garbage\.db' can't be opened"):
+        next(search(study, garbage, timeout=timeout))
+    assert Stores().optuna_study(study.name) is None
+    with contextlib.closing(search(study, Stores())) as begun:
+        next(begun)
     seen: deque[Progress] = deque(maxlen=1)
     with pytest.raises(TrackingError, match=r"garbage\.db' can't be opened"):
-        seen.extend(search(study, Stores(tracking_uri="sqlite:///garbage.db"), timeout=timeout))
+        seen.extend(search(study, garbage, timeout=timeout))
     assert all(progress.epoch < 10_000 for progress in seen)
     assert not any(trial.state.is_finished() for trial in stored(study).trials)
 
