@@ -14,7 +14,7 @@ test: .venv/installed-dev  ## lint, types, tests
 	$(BIN)/mypy
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
-quick: .venv/installed-dev  ## the tests that need no store, server or long training: under a minute
+quick: .venv/installed-dev  ## the tests that need no store, server or long training: about a minute
 	$(BIN)/python -m pytest --numprocesses auto --dist worksteal -m "not slow" --ignore tests/whole
 
 bench: .venv/installed-bench  ## how fast it is, against other ways; takes hours on a quiet machine

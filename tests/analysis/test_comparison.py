@@ -237,6 +237,7 @@ def test_the_verdict_of_bouthillier_2021(low: float | None, high: float | None, 
     assert verdict(low, high) == words
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("cells", "replicates", "raced"), [(2, 10, True), (3, 10, True), (2, 10, False)])
 def test_calibration(cells: int, replicates: int, raced: bool) -> None:
     """A fast part of benchmarks/calibration.py: the level, and the power, of the race and its claims."""

@@ -207,6 +207,7 @@ print(len(data.fetch(tiny(Slow()), Path())))
 """
 
 
+@pytest.mark.slow
 def test_two_processes_at_once(tmp_path):
     """Both end well, and the second one finds what the first one fetched."""
     write(tmp_path / "elsewhere", gz=True)

@@ -118,6 +118,7 @@ def test_layout_wording_and_budget_are_no_change(file: str, old: str, new: str) 
     refuse_if_changed(after, before.definition())
 
 
+@pytest.mark.slow
 @given(data=st.data())
 @settings(max_examples=40, deadline=None)
 def test_any_comment_is_no_change_and_any_edit_of_a_statement_is(data: st.DataObject) -> None:

@@ -193,6 +193,7 @@ def test_the_order_of_dimensions_is_part_of_the_identity_as_it_is_of_the_design(
     assert study(fixed=fixed).identity == study(fixed=dict(reversed(fixed.items()))).identity, "theirs says nothing"
 
 
+@pytest.mark.slow
 def test_a_condition_written_as_a_set_keeps_its_identity_in_another_process() -> None:
     code = (
         "from support.studies import study; from searchlib import Uniform; names = {'tanh', 'relu', 'gelu', 'selu'}; "

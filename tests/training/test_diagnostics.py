@@ -97,6 +97,7 @@ def plain(config: TrialConfig, state: dict[str, torch.Tensor], data: Tensors, *,
     return expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("regression", [False, True])
 @pytest.mark.parametrize("batch_norm", [False, True])
 def test_every_statistic_equals_plain_torch(batch_norm: bool, regression: bool) -> None:
@@ -169,6 +170,7 @@ def make_modules(data: Tensors) -> ModuleStack:
     return ModuleStack(members, build=Own, outputs=CLASSES, dtype=data.train_inputs.dtype)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["sgd", "adam", "modules"])
 def test_watching_changes_no_bit_of_the_training(kind: str) -> None:
     data = make_data(dtype=torch.float32)

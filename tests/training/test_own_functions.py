@@ -121,6 +121,7 @@ def composed(names: list[str]) -> Callable[[Any], Any]:
 drawn_functions = st.lists(st.sampled_from(sorted(PARTS)), min_size=1, max_size=3).map(composed)
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(
     one=drawn_functions,

@@ -109,6 +109,7 @@ LAYERS: dict[str, Callable[[int], nn.Module]] = {
 }
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(
     layers=st.lists(st.sampled_from(sorted(LAYERS)), max_size=5),
@@ -249,6 +250,7 @@ def files() -> dict[Path, int]:
     return {path: path.stat().st_mtime_ns for path in found}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["too many outputs", "raises"])
 def test_it_is_refused_before_anything_is_stored(kind: str) -> None:
     prepare()

@@ -111,6 +111,7 @@ def test_without_any_momentum(optimizer: str) -> None:
     assert_equal_alone(make_members(["relu"] * 2, optimizer=optimizer, learning_rate=0.01, batch_size=10, epochs=3))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("depth", range(5))
 @pytest.mark.parametrize("batch_norm", [False, True])
 @pytest.mark.parametrize("dropout", [False, True])

@@ -298,6 +298,7 @@ def test_what_goes_wrong_in_taking_the_next_stack_waits_for_those_in_training() 
     assert all(stack.epoch == 3 for stack in good)
 
 
+@pytest.mark.slow
 def test_few_stacks_wait_behind_a_slow_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("searchlib.training.workers.MOST_WAITING", 2)
     taken = 0
