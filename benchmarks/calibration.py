@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 
-from searchlib.analysis.comparison import ALPHA, compare, resolved, share
+from searchlib.analysis.comparison import ALPHA, Plan, compare, resolved, share
 from searchlib.analysis.race import looks, next_runs
 
 NOISES = ("normal", "unequal variances", "one cell skewed", "all cells skewed", "heavy tails", "accuracies with ties")
@@ -102,13 +102,13 @@ def draw(row: Row, rng: np.random.Generator) -> np.ndarray[Any, Any]:
     return np.asarray(values)
 
 
-def race(drawn: np.ndarray[Any, Any], plan: tuple[int, ...]) -> tuple[dict[int, dict[int, float]], list[int]]:
+def race(drawn: np.ndarray[Any, Any], plan: Plan) -> tuple[dict[int, dict[int, float]], list[int]]:
     """The values that a race asks for, and the cells still in contention at its end."""
     cells = list(range(len(drawn)))
     values: dict[int, dict[int, float]] = {cell: {} for cell in cells}
     while True:
         ran = {(cell, replicate) for cell in cells for replicate in values[cell]}
-        _, left, wanted = next_runs(cells, values, ran, "maximize", plan)
+        _, left, wanted = next_runs(cells, values, ran, plan)
         if not wanted:
             return values, left
         for cell, replicate in wanted:
@@ -119,14 +119,14 @@ def simulate(row: Row, rng: np.random.Generator) -> dict[str, float]:
     """What one study of this kind claims: each entry 0 or 1, and the number of runs."""
     from statsmodels.stats.multitest import multipletests
 
-    plan, means = looks(row.replicates), truth(row)
+    plan, means = Plan(direction="maximize", looks=looks(row.replicates)), truth(row)
     values, remaining = race(draw(row, rng), plan)
-    winner, compared = compare(values, "maximize", plan)
+    winner, compared = compare(values, plan)
     found = compared.values()
     assert winner is not None
     declared = bool(resolved(found))
     false = [means[other] >= means[winner] for other in compared]
-    plain = [1.0 if one.p is None else min(1.0, one.p / share(one.n, plan)) for one in found]
+    plain = [1.0 if one.p is None else min(1.0, one.p / share(one.n, plan.looks)) for one in found]
     holm = multipletests(plain, ALPHA, method="holm")[0]
     adjusted = [one.adjusted_p is not None and one.adjusted_p <= ALPHA for one in found]
     return {

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 from unittest import mock
+
+from optuna.trial import FrozenTrial
 
 from benchmarks.measuring import Settings, Table, in_turn, processes, spread
 from benchmarks.problem import Data, init_vs_act
@@ -65,15 +67,15 @@ def one_epoch(*, of_each_cell: bool) -> Iterator[None]:
     points a cell, which is the whole of init_vs_act.
     """
 
-    def losers(study: Study, points: Sequence[tuple[int, Mapping[str, Any], float | None]]) -> set[int]:
-        ranked = sorted(points, key=lambda point: -1.0 if point[2] is None else point[2], reverse=True)
-        cells = {study.cell_of(params) for _, params, _ in ranked}
+    def losers(study: Study, points: Sequence[tuple[FrozenTrial, float | None]]) -> set[int]:
+        ranked = [t for t, _ in sorted(points, key=lambda one: -1.0 if one[1] is None else one[1], reverse=True)]
+        cells = {study.cell_of(trial.params) for trial in ranked}
         if not of_each_cell:
-            return {number for number, _, _ in ranked[len(cells) :]}
+            return {trial.number for trial in ranked[len(cells) :]}
         best: dict[Any, int] = {}
-        for number, params, _ in ranked:
-            best.setdefault(study.cell_of(params), number)
-        return {number for number, _, _ in ranked} - set(best.values())
+        for trial in ranked:
+            best.setdefault(study.cell_of(trial.params), trial.number)
+        return {trial.number for trial in ranked} - set(best.values())
 
     with (
         mock.patch("searchlib.search.pruned_round.halving_rungs", return_value=[1]),

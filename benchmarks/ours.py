@@ -23,9 +23,7 @@ from searchlib.training.run import Task
 def fused(trainer: Engine, rounds: Iterable[Sequence[Task]]) -> dict[int, list[float]]:
     """Train trials as the search does, with nothing recorded: validation accuracy after each epoch, by trial."""
     stacks = (
-        trainer.start(group, order_seed=trainer.study.seed, keeps=lambda run, value: False)
-        for round_ in rounds
-        for group in trainer.group(round_)
+        trainer.start(group, keeps=lambda run, value: False) for round_ in rounds for group in trainer.group(round_)
     )
     accuracy: dict[int, list[float]] = {}
     with trainer.workers() as workers:

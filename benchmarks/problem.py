@@ -133,6 +133,7 @@ def tasks(study: Study) -> list[Task]:
                 params=params,
                 config=config,
                 seed=trial_seed(study.seed, number),
+                order_seed=study.seed,
                 signature=config.signature,
             )
         )

@@ -21,6 +21,14 @@ def trial_seed(seed: int, number: int) -> int:
     return derive_seed(seed, "trial", number, 0)
 
 
+def search_seed(seed: int, search: int) -> int:
+    """The seed of one of a study's searches: of its design and of the order of examples. seed: the study's.
+
+    The first search, numbered 1, has the study's own.
+    """
+    return seed if search == 1 else derive_seed(seed, "search", search)
+
+
 def replicate_seed(seed: int, replicate: int) -> int:
     """The seed of a replicate's weights, noise and order of examples, the same for every cell. seed: the study's."""
     return derive_seed(seed, "replicate", replicate)

@@ -3,16 +3,26 @@
 from searchlib.analysis.analysis import analyze
 from searchlib.analysis.findings import CellFinding, Findings
 from searchlib.analysis.published import PublishedFinding, beside_published, published_runs
-from searchlib.analysis.race import looks, next_runs
+from searchlib.analysis.race import next_runs
 from searchlib.analysis.standing import (
     ENQUEUED,
+    SEARCH,
+    UNLEARNT,
+    Cell,
+    CellKey,
     best_trial,
     cells,
     champion,
     claimed_or_leading,
     is_enqueued,
     outcome,
+    plan,
     possible_champions,
+    race_is_over,
+    raced_cells,
+    replicate_values,
+    search_of,
+    sources,
     trials_wanted,
 )
 from searchlib.analysis.statistics import proportion_interval, r_squared
@@ -20,7 +30,11 @@ from searchlib.analysis.status import Status, study_status
 
 __all__ = [
     "ENQUEUED",
+    "SEARCH",
+    "UNLEARNT",
+    "Cell",
     "CellFinding",
+    "CellKey",
     "Findings",
     "PublishedFinding",
     "Status",
@@ -31,13 +45,18 @@ __all__ = [
     "champion",
     "claimed_or_leading",
     "is_enqueued",
-    "looks",
     "next_runs",
     "outcome",
+    "plan",
     "possible_champions",
     "proportion_interval",
     "published_runs",
     "r_squared",
+    "race_is_over",
+    "raced_cells",
+    "replicate_values",
+    "search_of",
+    "sources",
     "study_status",
     "trials_wanted",
 ]

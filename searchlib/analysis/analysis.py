@@ -7,9 +7,18 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from searchlib.analysis.answer import answer
-from searchlib.analysis.comparison import ALPHA, compare, resolved
+from searchlib.analysis.comparison import ALPHA, Plan, compare, learnt, resolved, unit_means
 from searchlib.analysis.edges import edges
-from searchlib.analysis.findings import Budget, CellComparison, CellFinding, Findings, Optimism, RaceState, Winner
+from searchlib.analysis.findings import (
+    Budget,
+    CellComparison,
+    CellFinding,
+    Findings,
+    Optimism,
+    Pick,
+    RaceState,
+    Winner,
+)
 from searchlib.analysis.standing import (
     Cell,
     CellKey,
@@ -17,12 +26,13 @@ from searchlib.analysis.standing import (
     cells,
     outcome,
     outcome_counts,
-    planned_looks,
+    plan,
     race_is_over,
     replicate_values,
+    sources,
     trials_by_cell,
 )
-from searchlib.analysis.statistics import effects, expected_best, mean_interval
+from searchlib.analysis.statistics import effects, expected_best, mean_interval, proportion_interval
 from searchlib.data import get_dataset
 from searchlib.study import Study, TestResult
 from searchlib.text import describe
@@ -37,14 +47,13 @@ def analyze(study: Study, stored: Stored) -> Findings:
     Replicates count up to the last complete look: a look under way has reached some cells and not others.
     """
     trials, replicates, race, ledger = stored.trials, stored.replicates, stored.race, stored.ledger
-    found = cells(study, trials)
-    sources = {cell.trial: cell.key for cell in found if cell.trial is not None}
+    found, compared_by = cells(study, trials), plan(study, race)
     reached = int(race.get("reached", 0))
-    values = {key: of for key, of in replicate_values(sources, replicates, reached).items() if of}
-    looks = planned_looks(study) or tuple(race.get("looks", ()))
-    leading, compared = compare(values, study.direction, looks)
-    rows = _cells(study, stored, found, values, leading)
-    terms, why_no_effects = effects([dict(key) for key in values], list(values.values()), list(study.scientific))
+    values = {key: of for key, of in replicate_values(sources(found), replicates, reached).items() if of}
+    leading, compared = compare(values, compared_by)
+    rows = _cells(study, stored, found, values, leading, compared_by)
+    able = {key: units for key, of in values.items() if (units := unit_means(of, compared_by))}
+    terms, why_no_effects = effects([dict(key) for key in able], list(able.values()), list(study.scientific))
     importances, why_no_importances = _importances(study, trials)
     test = ledger.result if ledger else None
     findings = Findings(
@@ -70,13 +79,14 @@ def analyze(study: Study, stored: Stored) -> Findings:
         alpha=ALPHA,
         effects=tuple(terms),
         importances=importances,
+        searches=study.searches,
         optimism=_optimism(rows, test),
         replicates=RaceState(
             target=study.replicates,
             race=study.replicate_race,
             reached=reached,
-            looks=looks,
-            finished=race_is_over(study, race, sources),
+            looks=compared_by.looks,
+            finished=race_is_over(study, race, found),
             undecided=tuple(race.get("undecided", ())),
             runs=sum(trial.state.is_finished() for trial in replicates),
         )
@@ -99,15 +109,16 @@ def _cells(
     study: Study,
     stored: Stored,
     found: Sequence[Cell],
-    values: Mapping[CellKey, Mapping[int, float]],
+    values: Mapping[CellKey, Mapping[int, float | None]],
     leading: CellKey | None,
+    compared_by: Plan,
 ) -> tuple[CellFinding, ...]:
     """The cells, the leading one first; then by number of replicates, then mean, then as the search has *found* them.
 
     values: of the replicates that count, by cell and replicate.
     """
     members = trials_by_cell(study, stored.trials)
-    best = {cell.trial for cell in found if cell.trial is not None}
+    best = sources(found)
     stale = {
         study.cell_of(trial.params)
         for trial in stored.replicates
@@ -118,10 +129,10 @@ def _cells(
         flags = ["ignored: stale replicates"] if cell.key in stale else []
         if stored.replicates and cell.key not in values:
             flags.append("not replicated")
-        own = [trial for trial in stored.replicates if trial.user_attrs.get("source") == cell.trial is not None]
-        rows[cell.key] = _cell(study, cell, members[cell.key], values.get(cell.key, {}), own, flags)
+        own = [trial for trial in stored.replicates if best.get(trial.user_attrs.get("source", -1)) == cell.key]
+        rows[cell.key] = _cell(study, cell, members[cell.key], values.get(cell.key, {}), own, flags, compared_by)
     sign = -1.0 if study.direction == "maximize" else 1.0
-    ordered = sorted(rows, key=lambda key: (-rows[key].n, sign * (rows[key].mean or 0.0)))
+    ordered = sorted(rows, key=lambda key: (-len(values.get(key, ())), sign * (rows[key].mean or 0.0)))
     ordered.sort(key=lambda key: leading is not None and key != leading)
     return tuple(rows[key] for key in ordered)
 
@@ -156,13 +167,22 @@ def _cell(
     study: Study,
     cell: Cell,
     members: Sequence[FrozenTrial],
-    values: Mapping[int, float],
+    values: Mapping[int, float | None],
     replicates: Sequence[FrozenTrial],
     flags: Sequence[str],
+    compared_by: Plan,
 ) -> CellFinding:
     """One cell. members: its finished trials. values: of those *replicates* that count. flags: more of them."""
-    mean, deviation, low, high = mean_interval(list(values.values())) if values else (None, None, None, None)
-    edge = edges(study.nuisance, cell.nuisance)
+    counting, units = learnt(values), unit_means(values, compared_by)
+    mean, _, low, high = mean_interval(list(units.values())) if units else (None, None, None, None)
+    deviation = mean_interval(list(counting.values()))[1] if counting else None
+    if study.metric == "val_accuracy" and low is not None and high is not None:
+        low, high = max(low, 0.0), min(high, 1.0)
+    failed = len(values) - len(counting)
+    rare, often = proportion_interval(failed, len(values)) if values else (None, None)
+    picks = _picks(study, cell, members, counting)
+    chosen = _chosen(study, picks)
+    edge = edges(study.nuisance, chosen.nuisance if chosen else {})
     budget = _budget(study, members, deviation)
     counted = [trial for trial in replicates if trial.params["replicate"] in values]
     diverged = sum(outcome(trial) == "diverged" for trial in counted)
@@ -170,23 +190,28 @@ def _cell(
     own_flags += ["budget short"] if budget.enough is False else []
     own_flags += [f"{cell.diverged} of {cell.points} diverged"] if cell.diverged else []
     own_flags += [f"{diverged} of {len(counted)} replicates diverged"] if diverged else []
-    own = [trial for trial in members if trial.number == cell.trial] or members
+    own_flags += [f"{failed - diverged} of {len(values)} replicates learnt nothing"] if failed > diverged else []
+    own = [trial for trial in members if chosen and trial.number == chosen.trial] or members
     return CellFinding(
         label=_label(cell.scientific),
         scientific=cell.scientific,
-        nuisance=cell.nuisance,
-        trial=cell.trial,
-        search_best=cell.best,
+        nuisance=chosen.nuisance if chosen else {},
+        trial=chosen.trial if chosen else None,
+        search_best=chosen.search_best if chosen else None,
         points=cell.points,
         pruned=sum(outcome(trial) == "pruned" for trial in members),
         diverged=cell.diverged,
         diverged_fraction=cell.diverged / cell.points,
-        n=len(values),
+        picks=picks,
+        n=len(counting),
         mean=mean,
         sd=deviation,
         low=low,
         high=high,
-        values=values,
+        values=counting,
+        failed=failed,
+        failed_low=rare,
+        failed_high=often,
         edges=edge,
         budget=budget,
         diagnosis=next((tuple(found) for trial in own if (found := trial.user_attrs.get("diagnosis"))), ()),
@@ -194,9 +219,44 @@ def _cell(
     )
 
 
+def _picks(study: Study, cell: Cell, members: Sequence[FrozenTrial], values: Mapping[int, float]) -> tuple[Pick, ...]:
+    """What each search found for a cell. values: of its replicates that learnt."""
+    numbered, found = {trial.number: trial for trial in members}, []
+    for place, number in enumerate(cell.picks):
+        if number is None:
+            continue
+        trial = numbered[number]
+        own = [value for replicate, value in values.items() if (replicate - 1) % study.searches == place]
+        scientific = dict(cell.key)
+        found.append(
+            Pick(
+                search=place + 1,
+                trial=number,
+                nuisance={name: value for name, value in trial.params.items() if name not in scientific},
+                search_best=trial.values[0],
+                n=len(own),
+                mean=mean_interval(own)[0] if own else None,
+            )
+        )
+    return tuple(found)
+
+
+def _chosen(study: Study, picks: Sequence[Pick]) -> Pick | None:
+    """The configuration to name: of the searches' picks the one with the best replicates, or the best of the search."""
+    sign = 1.0 if study.direction == "maximize" else -1.0
+    replicated = [pick for pick in picks if pick.mean is not None]
+    return max(
+        replicated or picks,
+        key=lambda pick: sign * (pick.search_best if pick.mean is None else pick.mean),
+        default=None,
+    )
+
+
 def _budget(study: Study, members: Sequence[FrozenTrial], noise: float | None) -> Budget:
-    """Enough where doubling half of the points gained no more than the noise between seeds."""
+    """Enough where doubling half of a search's points gained no more than the noise between seeds."""
     biased, unbiased = expected_best([trial.values[0] for trial in members if trial.values], study.direction)
+    points = max(len(unbiased) // study.searches, min(len(unbiased), 1))
+    biased, unbiased = biased[:points], unbiased[:points]
     gain = abs(unbiased[-1] - unbiased[len(unbiased) // 2 - 1]) if len(unbiased) > 1 else None
     enough = None if gain is None or noise is None else gain <= noise
     return Budget(biased=tuple(biased), unbiased=tuple(unbiased), gain=gain, enough=enough)
@@ -249,6 +309,11 @@ def _notes(study: Study, findings: Findings, reasons: Sequence[str | None]) -> t
         notes.append(
             f"replicates was raised after a race without a single leader (to {ends} seeds): each race spends alpha "
             "anew, so the error rate of the claims is above alpha"
+        )
+    if race and race.runs and findings.searches == 1 and len(rows) > 1:
+        notes.append(
+            f"one search: the claims are about the best of {max(row.points for row in rows)} points of each cell, and "
+            "another search may find other points; searches=4 makes the search itself a part of what is repeated"
         )
     if race and not any(row.n for row in rows):
         notes.append("no intervals or comparisons: no look of the replicates is complete")

@@ -1,16 +1,19 @@
 """Comparisons of replicated cells: the leader, paired tests of it with the others, and what they show together.
 
-``values`` maps each cell to its value by replicate. Equal replicate numbers share the order of the examples, so values
-are paired across cells. Cells that stay longer in the race have more replicates than others.
+``values`` maps each cell to its value by replicate, None for a replicate that diverged or learnt nothing: quality is
+compared among those that learnt, and failures apart from it. Equal replicate numbers share the random numbers of the
+weights and the order of the examples, so values are paired across cells. Cells that stay longer in the race have more
+replicates than others.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from searchlib.analysis.moderation import moderated
 from searchlib.analysis.statistics import ROUND_OFF, Direction, proportion_intervals
 
 if TYPE_CHECKING:
@@ -21,25 +24,49 @@ EARLY_SHARE = 0.2  # of alpha, for all looks before the last together
 WORTHWHILE = 0.75  # P(A>B) that the interval must reach beyond: gamma of Bouthillier 2021
 NOT_TOLD_APART = "not told apart"
 Key = TypeVar("Key", bound=Hashable)
+Values = Mapping[Key, Mapping[int, float | None]]  # of each cell by replicate; None: it diverged or learnt nothing
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """How the cells of a study are compared.
+
+    looks: the numbers of seeds at which they are. searches: how many searches take turns: seed 1 is of the first
+    search's best configuration, seed 2 of the second's, ... The independent pieces of evidence, the *units*, are then
+    the searches, each with the mean over its seeds; with one search they are the seeds.
+    """
+
+    direction: Direction
+    looks: tuple[int, ...] = ()
+    searches: int = 1
+
+    def unit(self, replicate: int) -> int:
+        """To which unit a replicate belongs."""
+        return replicate if self.searches == 1 else (replicate - 1) % self.searches + 1
 
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """The winner against one other cell, over the *n* replicates that both have.
+    """The winner against one other cell, over the *n* seeds at which both have learnt, in *units* independent pieces.
 
-    difference: mean improvement by the winner, positive where it is better, with a 95 % paired t interval.
-    p: of the two-sided paired t test; adjusted_p: see ``adjusted_p_values``. probability: of the winner being better
-    with one seed, with a 95 % interval; verdict: see ``verdict``, "not told apart" where adjusted_p is above alpha.
-    told_apart: the winner is significantly better at the comparison's own level, as ``resolved`` asks of each.
-    None where n is too small.
+    difference: mean improvement by the winner, positive where it is better, with its 95 % interval. p: two-sided, of
+    the paired t test over the units, with *df* degrees of freedom and moderated variances (``moderation``); where too
+    few seeds have learnt, of Fisher's exact test of the failures. adjusted_p: see ``adjusted_p_values``. failures_p:
+    of Fisher's test, whether the two cells fail to learn equally often; None where neither ever fails. probability: of
+    the winner being better in one unit, with a 95 % interval; verdict: see ``verdict``, "not told apart" where
+    adjusted_p is above alpha. told_apart: the winner is significantly better at the comparison's own level, as
+    ``resolved`` asks of each. None where n is too small.
     """
 
     n: int
+    units: int
+    df: float | None
     difference: float | None
     low: float | None
     high: float | None
     p: float | None
     adjusted_p: float | None
+    failures_p: float | None
     probability: float | None
     probability_low: float | None
     probability_high: float | None
@@ -48,7 +75,7 @@ class Comparison:
 
 
 def share(n: int, looks: Sequence[int]) -> float:
-    """The share of alpha that a comparison over *n* common seeds may spend.
+    """The share of alpha that a comparison at *n* seeds may spend.
 
     Tests at level alpha at every look would find differences too often. Alpha is therefore spent over the looks as in
     a group-sequential trial (Lan & DeMets 1983): a fifth evenly by the looks before the last, the rest by the last.
@@ -60,19 +87,33 @@ def share(n: int, looks: Sequence[int]) -> float:
     return 1.0 - EARLY_SHARE if n >= looks[-1] else EARLY_SHARE / (len(looks) - 1)
 
 
-def leader(values: Mapping[Key, Mapping[int, float]], direction: Direction) -> Key | None:
+def learnt(found: Mapping[int, float | None]) -> dict[int, float]:
+    """The values of the replicates that learnt, by replicate."""
+    return {replicate: value for replicate, value in found.items() if value is not None}
+
+
+def unit_means(found: Mapping[int, float | None], plan: Plan) -> dict[int, float]:
+    """The mean of a cell's values in each unit that has any."""
+    grouped: dict[int, list[float]] = {}
+    for replicate, value in learnt(found).items():
+        grouped.setdefault(plan.unit(replicate), []).append(value)
+    return {unit: math.fsum(values) / len(values) for unit, values in grouped.items()}
+
+
+def leader(values: Values[Key], plan: Plan) -> Key | None:
     """The cell with the best mean among those with the highest replicate, of equal ones the first; None without values.
 
-    A replicate that failed, and so has no value, doesn't count against its cell.
+    The mean is over the units, of what has learnt. A cell that failed to learn in more than half of its replicates
+    leads only where all do. A replicate without an entry, since its training could not be run, doesn't count.
     """
     most = max((max(found, default=0) for found in values.values()), default=0)
-    if most == 0:
-        return None
-    sign = 1.0 if direction == "maximize" else -1.0
-    means = {
-        cell: math.fsum(found.values()) / len(found) for cell, found in values.items() if max(found, default=0) == most
-    }
-    return max(means, key=lambda cell: sign * means[cell])
+    raced = {cell: found for cell, found in values.items() if most and max(found, default=0) == most}
+    counted = {cell: learnt(found) for cell, found in raced.items()}
+    fit = [cell for cell, found in counted.items() if 2 * len(found) >= len(raced[cell])]
+    able = [cell for cell in fit or counted if counted[cell]]
+    sign = 1.0 if plan.direction == "maximize" else -1.0
+    means = {cell: math.fsum(units.values()) / len(units) for cell in able if (units := unit_means(raced[cell], plan))}
+    return max(means, key=lambda cell: sign * means[cell], default=None)
 
 
 def resolved(comparisons: Collection[Comparison]) -> bool | None:
@@ -87,99 +128,140 @@ def resolved(comparisons: Collection[Comparison]) -> bool | None:
     return all(one.told_apart for one in comparisons) if comparisons else None
 
 
-def compare(
-    values: Mapping[Key, Mapping[int, float]], direction: Direction, looks: Sequence[int], alpha: float = ALPHA
-) -> tuple[Key | None, dict[Key, Comparison]]:
-    """The leader, and its comparisons with all other cells that have replicates, by cell, the closest rival first."""
-    winner = leader(values, direction)
+def compare(values: Values[Key], plan: Plan, alpha: float = ALPHA) -> tuple[Key | None, dict[Key, Comparison]]:
+    """The leader, and its comparisons with all other cells that have replicates, by cell, the closest rival first.
+
+    values: of each cell by replicate; None for one that diverged or learnt nothing.
+    """
+    winner = leader(values, plan)
     if winner is None:
         return None, {}
     others = [cell for cell in values if cell != winner and values[cell]]
-    tests = paired_tests({cell: values[cell] for cell in (winner, *others)}, winner, direction)
-    adjusted = adjusted_p_values([tests[cell].p for cell in others], [share(tests[cell].n, looks) for cell in others])
-    own = values[winner]
+    tests = paired_tests({cell: values[cell] for cell in (winner, *others)}, winner, plan)
+    seeds = {cell: len(values[cell].keys() & values[winner].keys()) for cell in others}
+    adjusted = adjusted_p_values(
+        [tests[cell].p for cell in others], [share(seeds[cell], plan.looks) for cell in others]
+    )
+    own = unit_means(values[winner], plan)
     paired = [
-        [(own[replicate], value) for replicate, value in values[cell].items() if replicate in own] for cell in others
+        [(own[unit], value) for unit, value in unit_means(values[cell], plan).items() if unit in own] for cell in others
     ]
     found = {}
-    chances = probability_of_improvement(paired, direction)
+    chances = probability_of_improvement(paired, plan.direction)
     for cell, p, (probability, low, high) in zip(others, adjusted, chances, strict=True):
         test = tests[cell]
+        if test.units < 2 and test.p is not None:  # by its failures alone
+            judged = "fails more often" if p is not None and p <= alpha else NOT_TOLD_APART
+        else:
+            judged = verdict(low, high) if p is not None and p <= alpha else NOT_TOLD_APART
         found[cell] = Comparison(
             **vars(test),
             adjusted_p=p,
+            failures_p=failures_p(values[winner], values[cell]),
             probability=probability,
             probability_low=low,
             probability_high=high,
-            verdict=verdict(low, high) if p is not None and p <= alpha else NOT_TOLD_APART,
-            told_apart=differs_from_leader(test, looks, alpha),
+            verdict=judged,
+            told_apart=differs_from_leader(test, seeds[cell], plan, alpha),
         )
-    closest = sorted(found.items(), key=lambda one: -math.inf if one[1].difference is None else one[1].difference)
+    closest = sorted(found.items(), key=lambda one: _closeness(one[1]))
     return winner, dict(closest)
+
+
+def _closeness(one: Comparison) -> float:
+    if one.difference is None:
+        return math.inf if one.told_apart else -math.inf
+    return one.difference
 
 
 @dataclass(frozen=True)
 class _Test:
     n: int
+    units: int = 0
+    df: float | None = None
     difference: float | None = None
     low: float | None = None
     high: float | None = None
     p: float | None = None
 
 
-def differs_from_leader(test: _Test, looks: Sequence[int], alpha: float) -> bool:
-    if test.p is None or test.difference is None:
+def differs_from_leader(test: _Test, seeds: int, plan: Plan, alpha: float) -> bool:
+    """Whether the leader is significantly better. seeds: at which both cells were run, learnt or not."""
+    if test.p is None:
         return False
-    return test.difference > 0 and test.p <= alpha * share(test.n, looks)
+    better = test.units < 2 or (test.difference is not None and test.difference > 0)
+    return better and test.p <= alpha * share(seeds, plan.looks)
 
 
-def paired_tests(values: Mapping[Key, Mapping[int, float]], winner: Key, direction: Direction) -> dict[Key, _Test]:
-    """The paired t test of the winner against each other cell; one call of scipy for all with the same replicates."""
+def failures_p(one: Mapping[int, float | None], other: Mapping[int, float | None]) -> float | None:
+    """Two-sided p of Fisher's exact test that both cells fail to learn equally often; None where neither fails."""
+    import numpy as np
+    from scipy.stats import fisher_exact
+
+    counts = [[sum(value is None for value in found.values()), len(learnt(found))] for found in (one, other)]
+    if counts[0][0] == counts[1][0] == 0:
+        return None
+    return float(fisher_exact(np.array(counts)).pvalue)
+
+
+def paired_tests(values: Values[Key], winner: Key, plan: Plan) -> dict[Key, _Test]:
+    """The paired t test of the winner against each other cell over their units, with moderated variances.
+
+    A pair is of a seed at which both learnt. Where these are of fewer than two units, and the winner fails less often,
+    p is that of Fisher's test of the failures.
+    """
     import numpy as np
 
-    groups: dict[tuple[int, ...], list[Key]] = {}
-    for cell, found in values.items():
-        if cell != winner:
-            groups.setdefault(tuple(sorted(values[winner].keys() & found.keys())), []).append(cell)
-    tests: dict[Key, _Test] = {}
-    for common, cells in groups.items():
-        own = np.array([values[winner][replicate] for replicate in common])
-        other = np.array([[values[cell][replicate] for replicate in common] for cell in cells])
-        improvement = own - other if direction == "maximize" else other - own
-        shape = (len(cells), len(common))
-        scale = np.abs(own).max(initial=0.0) + np.abs(other.reshape(shape)).max(axis=1, initial=0.0)
-        tests.update(zip(cells, _paired(improvement.reshape(shape), scale), strict=True))
+    own, sign = learnt(values[winner]), 1.0 if plan.direction == "maximize" else -1.0
+    others = [cell for cell in values if cell != winner]
+    pairs, units = [], []
+    for cell in others:
+        other = learnt(values[cell])
+        pairs.append([(own[replicate], other[replicate]) for replicate in own if replicate in other])
+        better = {replicate: sign * (own[replicate] - other[replicate]) for replicate in own if replicate in other}
+        units.append(np.array(list(unit_means(better, plan).values())))
+    df = np.array([max(len(each) - 1, 0) for each in units], dtype=float)
+    varies = np.array(
+        [len(each) > 1 and float(np.ptp(each)) > ROUND_OFF * _size(of) for each, of in zip(units, pairs, strict=True)]
+    )
+    variances = np.array([float(each.var(ddof=1)) if vary else 0.0 for each, vary in zip(units, varies, strict=True)])
+    steadied, total = moderated(variances, df)
+    tests = {}
+    for cell, each, of, vary, variance, freedom in zip(others, units, pairs, varies, steadied, total, strict=True):
+        test = _test(each, len(of), float(variance), float(freedom) if vary or variance > 0.0 else 0.0, _size(of))
+        if test.units < 2:
+            p = failures_p(values[winner], values[cell])
+            failing = len(own) * len(values[cell]) > len(learnt(values[cell])) * len(values[winner])
+            test = replace(test, p=p if failing else None)
+        tests[cell] = test
     return tests
 
 
-def _paired(improvement: np.ndarray[Any, Any], scale: np.ndarray[Any, Any]) -> list[_Test]:
-    """Two-sided t tests and 95 % intervals of the mean of each row [cells, pairs] of paired differences.
+def _size(pairs: Sequence[tuple[float, float]]) -> float:
+    """The size of the values behind differences, to know those from round-off."""
+    return max((abs(a) for a, _ in pairs), default=0.0) + max((abs(b) for _, b in pairs), default=0.0)
 
-    scale: of the values behind each row, to know a difference from round-off. A row that doesn't vary has no t test: p
-    is 1 where all its differences are 0, else that of the sign test.
+
+def _test(units: np.ndarray[Any, Any], n: int, variance: float, df: float, size: float) -> _Test:
+    """Two-sided t test and 95 % interval of the mean of *units*, with this variance of each; n: pairs behind them.
+
+    Without any variance there is no t test: p is 1 where all differences are 0, else that of the sign test.
     """
-    import numpy as np
-    from scipy.stats import binomtest, ttest_1samp
+    from scipy.special import stdtr, stdtrit
+    from scipy.stats import binomtest
 
-    cells, n = improvement.shape
-    if n == 0:
-        return [_Test(0)] * cells
-    means = improvement.mean(axis=1).tolist()
-    if n == 1:
-        return [_Test(1, mean) for mean in means]
-    varies = np.ptp(improvement, axis=1) > ROUND_OFF * scale
-    same = np.abs(improvement).max(axis=1) <= ROUND_OFF * scale
-    tested: Iterator[list[float]] = iter(())
-    if varies.any():
-        result = ttest_1samp(improvement[varies], 0.0, axis=1)
-        interval = result.confidence_interval(0.95)
-        tested = iter(np.column_stack([interval.low, interval.high, result.pvalue]).tolist())
-    return [
-        _Test(n, mean, *next(tested))
-        if varied
-        else _Test(n, mean, mean, mean, 1.0 if equal else float(binomtest(n, n).pvalue))
-        for mean, varied, equal in zip(means, varies.tolist(), same.tolist(), strict=True)
-    ]
+    if not len(units):
+        return _Test(n)
+    mean = float(units.mean())
+    if len(units) == 1:
+        return _Test(n, 1, difference=mean)
+    if df == 0.0:
+        equal = float(abs(units).max()) <= ROUND_OFF * size
+        p = 1.0 if equal else float(binomtest(len(units), len(units)).pvalue)
+        return _Test(n, len(units), None, mean, mean, mean, p)
+    error = math.sqrt(variance / len(units))
+    half = float(stdtrit(df, 0.975)) * error
+    return _Test(n, len(units), df, mean, mean - half, mean + half, float(2.0 * stdtr(df, -abs(mean) / error)))
 
 
 def adjusted_p_values(p_values: Sequence[float | None], shares: Sequence[float] | None = None) -> list[float | None]:

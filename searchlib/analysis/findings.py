@@ -33,14 +33,34 @@ class Budget:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Pick:
+    """The best configuration that one search found for a cell.
+
+    search: from 1. trial: its number, with the searched values *nuisance* and the objective *search_best*. n, mean: of
+    its replicates that learnt; None without any.
+    """
+
+    search: int
+    trial: int
+    nuisance: Mapping[str, Primitive]
+    search_best: float
+    n: int
+    mean: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class CellFinding:
     """One combination of the scientific values: its best configuration, and the replicates of it.
 
-    trial: the number of the best completed trial, with the searched values *nuisance* and the objective *search_best*;
-    None where no trial completed. points: finished trials; pruned, diverged: how many of them were or did;
-    diverged_fraction: diverged / points. n: replicates that count, with their mean, their standard deviation (*sd*,
-    ddof 1) and the 95 % t interval of the mean, low to high. values: by replicate, from 1. edges: of the nuisance
-    ranges. diagnosis: symptoms of the best trial in words. flags: short warnings, such as ``edge: learning_rate high``.
+    trial: the number of the best completed trial, of several searches' picks the one with the best replicates, with the
+    searched values *nuisance* and the objective *search_best*; None where no trial completed. points: finished trials;
+    pruned, diverged: how many of them were or did; diverged_fraction: diverged / points. picks: one a search. n:
+    replicates that count and learnt, with the standard deviation *sd* (ddof 1) of their values by replicate, from 1.
+    failed: replicates that count and diverged or learnt nothing; failed_low to failed_high: the 95 % Wilson interval
+    of their share, None where there is no replicate. mean, low, high: of the replicates that learnt, or of the
+    searches where there are several (each the mean over its seeds), with its 95 % t interval; an accuracy's stays
+    within 0 and 1. edges: of the nuisance ranges. diagnosis: symptoms of the best trial in words. flags: short
+    warnings, such as ``edge: learning_rate high``.
     """
 
     label: str
@@ -52,12 +72,16 @@ class CellFinding:
     pruned: int
     diverged: int
     diverged_fraction: float
+    picks: tuple[Pick, ...]
     n: int
     mean: float | None
     sd: float | None
     low: float | None
     high: float | None
     values: Mapping[int, float]
+    failed: int
+    failed_low: float | None
+    failed_high: float | None
     edges: tuple[Edge, ...]
     budget: Budget
     diagnosis: tuple[str, ...]
@@ -130,9 +154,10 @@ class Findings:
     answer: in words. cells: the winner's first, then those with most replicates and the best mean. comparisons: the
     winner with each other replicated cell, the closest first. resolved: whether the winner is significantly better
     than every one of them, at the level *alpha*; None without comparisons. effects: of the scientific hyperparameters
-    on the replicates. importances: of all searched hyperparameters, with sum 1. replicates: None for a study without.
-    test_result (``test`` in JSON): None before the test. test_ledger: None before the claim. notes: what can't be
-    computed, and why.
+    on the replicates. importances: of all searched hyperparameters, with sum 1. searches: how many independent searches
+    found the cells' configurations; with one, the claims are about the best of its points. replicates: None for a study
+    without. test_result (``test`` in JSON): None before the test. test_ledger: None before the claim. notes: what
+    can't be computed, and why.
     """
 
     study: str
@@ -148,6 +173,7 @@ class Findings:
     alpha: float
     effects: tuple[Effect, ...]
     importances: Mapping[str, float]
+    searches: int
     optimism: Optimism
     replicates: RaceState | None
     test_result: TestResult | None = field(metadata={"json": "test"})

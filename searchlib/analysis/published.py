@@ -91,7 +91,9 @@ def _counted(cell: CellFinding | None, replicates: Sequence[FrozenTrial]) -> lis
     return [
         trial
         for trial in replicates
-        if cell and trial.user_attrs.get("source") == cell.trial and trial.params["replicate"] in cell.values
+        if cell
+        and trial.user_attrs.get("source") in {pick.trial for pick in cell.picks}
+        and trial.params["replicate"] in cell.values
     ]
 
 

@@ -8,13 +8,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
-from searchlib.analysis.comparison import leader
+from searchlib.analysis.comparison import Plan, leader
 from searchlib.analysis.race import looks
 from searchlib.study import Ledger, Primitive, Study, get_sampler
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
+SEARCH = "search"  # user attribute of a trial: the study's search that drew it; only where there are several
+UNLEARNT = "unlearnt"  # user attribute of a trial that is no better than always giving the same answer
 ENQUEUED = "enqueued"  # user attribute of a trial that searchlib took from Optuna's queue
 CellKey = tuple[tuple[str, Primitive], ...]  # the scientific values of a cell
 
@@ -41,7 +43,8 @@ class Cell:
     """One combination of the scientific values, with its best trial.
 
     points: finished trials; diverged: those of them that diverged. best: the value of the best completed trial, of
-    number *trial* and with the searched values *nuisance*; None where no trial completed.
+    number *trial* and with the searched values *nuisance*; None where no trial completed. picks: the number of the best
+    completed trial of each search, which its replicates repeat in turn; None for a search in which none completed.
     """
 
     scientific: Mapping[str, Primitive]
@@ -50,6 +53,7 @@ class Cell:
     best: float | None
     trial: int | None
     nuisance: Mapping[str, Primitive]
+    picks: tuple[int | None, ...]
 
     @property
     def key(self) -> CellKey:
@@ -79,6 +83,11 @@ def outcome(trial: FrozenTrial) -> str:
     if not trial.state.is_finished():
         return "running"
     return str(trial.user_attrs.get("outcome", "failed"))
+
+
+def search_of(trial: FrozenTrial) -> int:
+    """The search, from 1, that drew a trial: of those among which the study's trials are shared."""
+    return int(trial.user_attrs.get(SEARCH, 1))
 
 
 def is_enqueued(trial: FrozenTrial) -> bool:
@@ -111,6 +120,7 @@ def cells(study: Study, trials: Sequence[FrozenTrial]) -> list[Cell]:
     found = []
     for key, members in trials_by_cell(study, trials).items():
         best = best_trial(study, members)
+        own = [best_trial(study, [t for t in members if search_of(t) == each + 1]) for each in range(study.searches)]
         found.append(
             Cell(
                 scientific=dict(key),
@@ -119,12 +129,18 @@ def cells(study: Study, trials: Sequence[FrozenTrial]) -> list[Cell]:
                 best=best.values[0] if best and best.values else None,
                 trial=best.number if best else None,
                 nuisance={name: value for name, value in best.params.items() if name not in dict(key)} if best else {},
+                picks=tuple(pick.number if pick else None for pick in own),
             )
         )
     worst = float("-inf") if study.direction == "maximize" else float("inf")
     return sorted(
         found, key=lambda cell: worst if cell.best is None else cell.best, reverse=study.direction == "maximize"
     )
+
+
+def sources(cells: Sequence[Cell]) -> dict[int, CellKey]:
+    """The trials that are repeated, each with its cell, in the order of *cells*."""
+    return {pick: cell.key for cell in cells for pick in cell.picks if pick is not None}
 
 
 def trials_by_cell(study: Study, trials: Sequence[FrozenTrial]) -> dict[CellKey, list[FrozenTrial]]:
@@ -143,12 +159,13 @@ def champion(study: Study, stored: Stored) -> FrozenTrial | None:
     the best mean among those with most replicates. Otherwise, and where that cell has no completed replicate, it is the
     best trial of the search.
     """
-    sources = {cell.trial: cell.trial for cell in cells(study, stored.trials) if cell.trial is not None}
-    if _race_finished(study, stored.race, sources):
-        reached = stored.race["reached"]
-        first = leader(replicate_values(sources, stored.replicates, reached), study.direction)
+    found = cells(study, stored.trials)
+    if _race_finished(study, stored.race, found):
+        reached, repeated = stored.race["reached"], sources(found)
+        first = leader(replicate_values(repeated, stored.replicates, reached), plan(study))
         raced = [trial for trial in stored.replicates if trial.params["replicate"] <= reached]
-        best = best_trial(study, [trial for trial in raced if trial.user_attrs.get("source") == first])
+        own = [trial for trial in raced if first and repeated.get(trial.user_attrs.get("source", -1)) == first]
+        best = best_trial(study, [trial for trial in own if has_learnt(trial)])
         if best is not None:
             return best
     return best_trial(study, stored.trials)
@@ -156,7 +173,8 @@ def champion(study: Study, stored: Stored) -> FrozenTrial | None:
 
 def possible_champions(study: Study, stored: Stored) -> list[FrozenTrial]:
     """The champion by the study as its file has it, and as it was raced: ``replicate_cells`` may have changed since."""
-    raced = len(stored.race.get("candidates", ())) or None
+    repeated = {*stored.race.get("candidates", ())}
+    raced = sum(not repeated.isdisjoint(cell.picks) for cell in cells(study, stored.trials)) or None
     found = [champion(each, stored) for each in (study, replace(study, replicate_cells=raced))]
     return [best for best in found if best is not None]
 
@@ -173,21 +191,34 @@ def claimed_or_leading(study: Study, stored: Stored) -> FrozenTrial | None:
     return next((trial for trial in trials if trial.user_attrs.get("mlflow_run_id") == ledger.run_id), None)
 
 
-def _race_finished(study: Study, race: Mapping[str, Any], sources: Mapping[int, Any]) -> bool:
+def raced_cells(study: Study, found: Sequence[Cell]) -> list[Cell]:
+    """The cells whose best trials are repeated: those of *found*, best first, in which any completed."""
+    return [cell for cell in found if cell.trial is not None][: study.replicate_cells]
+
+
+def _race_finished(study: Study, race: Mapping[str, Any], found: Sequence[Cell]) -> bool:
     """Whether the race is over, and still about the cells' best trials: the search may have found better ones since."""
-    wanted = list(sources)[: study.replicate_cells]
+    wanted = sources(raced_cells(study, found))
     return bool(race.get("finished")) and set(race.get("candidates", ())) == set(wanted)
 
 
+def has_learnt(trial: FrozenTrial) -> bool:
+    """Whether a finished trial is better than one that always answers the same; a diverged one isn't."""
+    return outcome(trial) != "diverged" and not trial.user_attrs.get(UNLEARNT, False)
+
+
 def replicate_values(
-    sources: Mapping[int, Any], replicates: Sequence[FrozenTrial], most: float = math.inf
-) -> dict[Any, dict[int, float]]:
-    """The values of the finished replicates of *sources* (search trial to cell), by cell and replicate up to *most*."""
-    found: dict[Any, dict[int, float]] = {cell: {} for cell in sources.values()}
+    repeated: Mapping[int, CellKey], replicates: Sequence[FrozenTrial], most: float = math.inf
+) -> dict[CellKey, dict[int, float | None]]:
+    """The values of the finished replicates, by cell and replicate up to *most*; None for one that has not learnt.
+
+    repeated: the trials of the search that are repeated, each with its cell.
+    """
+    found: dict[CellKey, dict[int, float | None]] = {cell: {} for cell in repeated.values()}
     for trial in sorted(replicates, key=lambda trial: trial.params["replicate"]):
         source, replicate = trial.user_attrs.get("source", -1), trial.params["replicate"]
-        if source in sources and trial.state.is_finished() and trial.values and replicate <= most:
-            found[sources[source]][replicate] = trial.values[0]
+        if source in repeated and trial.state.is_finished() and trial.values and replicate <= most:
+            found[repeated[source]][replicate] = trial.values[0] if has_learnt(trial) else None
     return found
 
 
@@ -198,11 +229,17 @@ def outcome_counts(trials: Sequence[FrozenTrial]) -> TrialCounts:
     return TrialCounts(total=len(trials), **{name: outcomes[name] for name in names})
 
 
-def planned_looks(study: Study) -> tuple[int, ...]:
-    """The looks of the study as its file has it now."""
-    return looks(study.replicates, race=study.replicate_race)
+def plan(study: Study, race: Mapping[str, Any] | None = None) -> Plan:
+    """How the cells of the study are compared. race: what was noted of a race, whose looks count once it is over.
+
+    Earlier versions raced with other looks.
+    """
+    planned = looks(study.replicates, race=study.replicate_race, searches=study.searches)
+    noted = tuple((race or {}).get("looks", ()))
+    over = bool((race or {}).get("finished")) and noted[-1:] == planned[-1:]
+    return Plan(direction=study.direction, looks=noted if over or not planned else planned, searches=study.searches)
 
 
-def race_is_over(study: Study, race: Mapping[str, Any], sources: Mapping[int, Any]) -> bool:
-    """Whether the race is over for the study as its file has it now."""
-    return _race_finished(study, race, sources) and tuple(race.get("looks", ())) == planned_looks(study)
+def race_is_over(study: Study, race: Mapping[str, Any], found: Sequence[Cell]) -> bool:
+    """Whether the race is over for the study as its file has it now. found: its cells."""
+    return _race_finished(study, race, found) and tuple(race.get("looks", ()))[-1:] == plan(study).looks[-1:]

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from searchlib.analysis.comparison import learnt
 from searchlib.analysis.plain import plain
 from searchlib.analysis.standing import (
     Cell,
@@ -16,7 +17,9 @@ from searchlib.analysis.standing import (
     outcome,
     outcome_counts,
     race_is_over,
+    raced_cells,
     replicate_values,
+    sources,
     trials_by_cell,
 )
 from searchlib.study import Ledger, Primitive, Study, TestResult
@@ -62,7 +65,7 @@ class BestTrial:
 
 @dataclass(frozen=True, kw_only=True)
 class CellStatus(Cell):
-    """A cell, and the values of the finished replicates of its best trial, in the order of their seeds."""
+    """A cell, and the values of the replicates of its best trials that learnt, in the order of their seeds."""
 
     replicates: tuple[float, ...]
 
@@ -110,8 +113,7 @@ def study_status(study: Study, stored: Stored, *, target: int | None = None) -> 
     """
     best = best_trial(study, stored.trials)
     found = cells(study, stored.trials)
-    sources = {cell.trial: cell.trial for cell in found if cell.trial is not None}
-    values = replicate_values(sources, stored.replicates)
+    values = replicate_values(sources(found), stored.replicates)
     race, ledger = stored.race, stored.ledger
     return Status(
         study=study.name,
@@ -121,15 +123,17 @@ def study_status(study: Study, stored: Stored, *, target: int | None = None) -> 
             **vars(outcome_counts(stored.trials)),
         ),
         best=BestTrial(number=best.number, value=best.values[0], params=best.params) if best and best.values else None,
-        cells=tuple(CellStatus(**vars(cell), replicates=tuple(values.get(cell.trial, {}).values())) for cell in found),
+        cells=tuple(
+            CellStatus(**vars(cell), replicates=tuple(learnt(values.get(cell.key, {})).values())) for cell in found
+        ),
         failed_cells=tuple(_failed_cells(study, stored.trials)),
         enqueued=sum(trial.state.name == "WAITING" for trial in stored.trials),
         replicates=ReplicateStatus(
             target=study.replicates,
             **vars(outcome_counts(stored.replicates)),
             race=study.replicate_race,
-            reached=race.get("reached", 0) if study.replicate_race else _complete(study, sources, stored.replicates),
-            finished=race_is_over(study, race, sources),
+            reached=race.get("reached", 0) if study.replicate_race else _complete(study, found, stored.replicates),
+            finished=race_is_over(study, race, found),
         )
         if study.replicates
         else None,
@@ -146,9 +150,12 @@ def _failed_cells(study: Study, trials: Sequence[FrozenTrial]) -> Iterator[Faile
             yield FailedCell(scientific=dict(key), trials=len(members), trial=members[0].number, reason=reason)
 
 
-def _complete(study: Study, sources: Mapping[int, Any], replicates: Sequence[FrozenTrial]) -> int:
+def _complete(study: Study, found: Sequence[Cell], replicates: Sequence[FrozenTrial]) -> int:
     """The seeds of the present target that all cells to be replicated have behind them."""
     ran = {(t.user_attrs.get("source"), t.params["replicate"]) for t in replicates if t.state.is_finished()}
-    wanted = list(sources)[: study.replicate_cells]
-    seeds = range(1, study.replicates + 1)
-    return sum(all((source, seed) in ran for source in wanted) for seed in seeds) if wanted else 0
+    wanted = [cell.picks for cell in raced_cells(study, found)]
+    return sum(
+        all(((source := picks[(seed - 1) % study.searches]), seed) in ran or source is None for picks in wanted)
+        for seed in range(1, study.replicates + 1)
+        if wanted
+    )

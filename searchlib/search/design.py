@@ -6,7 +6,7 @@ import functools
 from collections.abc import Mapping
 
 from searchlib.errors import StudyError
-from searchlib.seeds import derive_seed
+from searchlib.seeds import derive_seed, search_seed
 from searchlib.study import Primitive, Study, enumerate_points, get_pruner, get_sampler
 
 
@@ -15,16 +15,16 @@ class Design:
 
     The study's sampler says which are enumerated: the scientific dimensions (then every block of cells gets the same
     nuisance point), all, or none. Sobol' 1967, scrambled as in Owen 1998 (scipy.stats.qmc); the k-th point is the same
-    however many are asked for.
+    however many are asked for. search: which of the study's searches it is for; each has a scramble of its own.
     """
 
-    def __init__(self, study: Study) -> None:
+    def __init__(self, study: Study, search: int = 1) -> None:
         enumerated = study.enumerated
         self.fixed = study.fixed
         self.dimensions = study.dimensions
         self.cells = list(enumerate_points(enumerated, study.fixed))
         self.sampled = {name: dim for name, dim in study.dimensions.items() if name not in enumerated}
-        self.seed = derive_seed(study.seed, "sobol") % 2**32
+        self.seed = derive_seed(search_seed(study.seed, search), "sobol") % 2**32
 
     def __getitem__(self, number: int) -> dict[str, Primitive]:
         """The (encoded) parameters of point *number*, in the order of the study's dimensions."""
@@ -75,11 +75,10 @@ def is_adaptive(study: Study) -> bool:
 
 
 def round_length(study: Study) -> int:
-    """Trials asked together: ``round_size``, rounded up to whole blocks where the design enumerates the cells.
+    """Trials asked together: ``round_size``, rounded up to whole blocks of all searches.
 
-    With successive halving a round is one bracket: at least its number of trials for each cell.
+    With successive halving a round is one bracket: at least its number of trials for each cell of each search.
     """
-    cells = max(len(study.cells), 1)
-    size = max(study.round_size, get_pruner(study.pruner).bracket * cells)
-    block = cells if get_sampler(study.sampler).enumerates == "scientific" else 1
+    block = study.block * study.searches
+    size = max(study.round_size, get_pruner(study.pruner).bracket * max(len(study.cells), 1) * study.searches)
     return -(-size // block) * block

@@ -80,6 +80,7 @@ def search(
         raise StudyError(f"trials={target}: expected 1 or more")
     if study.points is not None and target > study.points:
         raise StudyError(f"trials={target}: the study has only {study.points} points; ask for no more trials")
+    study.check_target(target)
     tracker = Tracker(study, stores, create=True)
     device = resolve_device(device)
     for precision in study.possible("precision"):

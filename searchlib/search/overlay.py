@@ -10,6 +10,7 @@ import optuna
 from optuna.storages import BaseStorage, InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from searchlib.analysis import search_of
 from searchlib.stores import own_trials
 
 
@@ -19,12 +20,14 @@ class OverlayStorage(InMemoryStorage):
     Reads give these trials, under their own numbers and ids; writes stay in memory. Samplers and pruners run on it
     unchanged, and leave no half-written trials behind.
 
-    cell: only trials with these parameters are visible. Pruning compares trials of one cell.
+    cell, search: only trials with these parameters are visible, and only those of this search (0: of all). Pruning
+    compares trials of one cell, and one search learns nothing from another.
     """
 
     def __init__(self, study: optuna.Study, trials: Sequence[FrozenTrial]) -> None:
         super().__init__()
         self.cell: Mapping[str, Any] = {}
+        self.search = 0
         study_id = self.create_new_study(study.directions, study.study_name)
         # finished trials themselves, no copies: nothing can write to them
         self._studies[study_id].trials = [t if t.state.is_finished() else _own(t) for t in trials]
@@ -58,6 +61,8 @@ class OverlayStorage(InMemoryStorage):
         trials = super().get_all_trials(study_id, deepcopy=False, states=states)
         if self.cell:
             trials = [trial for trial in trials if self.cell.items() <= trial.params.items()]
+        if self.search:
+            trials = [trial for trial in trials if search_of(trial) == self.search]
         return copy.deepcopy(trials) if deepcopy else trials
 
     get_best_trial = BaseStorage.get_best_trial  # by get_all_trials; InMemoryStorage's own doesn't know cells

@@ -101,7 +101,7 @@ class PrunedRound:
         compared = [run for run in entered if run.number in in_training or run.outcome == "diverged"]
         losers = halve(
             self.study,
-            [(run.number, run.task.params, run.best if run.number in in_training else None) for run in compared],
+            [(self.stored[run.number], run.best if run.number in in_training else None) for run in compared],
         )
         for stack in self.stacks:
             stack.drop(losers)

@@ -2,10 +2,11 @@
 
 They are trials of an Optuna study of their own, ``<study>.replicates``, with the searched parameters and one more,
 ``replicate``: the seed, counted from 1. It alone decides on weights, noise and order of examples (and, if the study
-asks for it, on the split), so replicate r of one cell is paired with replicate r of every other. The race looks at the
-values after 5 seeds, 10, 20, ...: a cell that is significantly worse than the leader gets no more seeds as long as it
-is, and the race ends when the leader is alone or ``replicates`` seeds are reached. With ``replicate_race=False`` there
-is one look, when all cells have all seeds.
+asks for it, on the split), so replicate r of one cell is paired with replicate r of every other. Where the study has
+several searches, their best configurations take turns: replicate r repeats that of search (r - 1) % searches + 1. The
+race looks at the values after a few seeds, then more: a cell that is significantly worse than the leader gets no more
+seeds as long as it is, and the race ends when the leader is alone or ``replicates`` seeds are reached. With
+``replicate_race=False`` there is one look, when all cells have all seeds.
 """
 
 from __future__ import annotations
@@ -17,7 +18,18 @@ import optuna
 from optuna.distributions import IntDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from searchlib.analysis import cells, looks, next_runs, outcome
+from searchlib.analysis import (
+    Cell,
+    CellKey,
+    cells,
+    next_runs,
+    outcome,
+    plan,
+    race_is_over,
+    raced_cells,
+    replicate_values,
+    sources,
+)
 from searchlib.data import redraw
 from searchlib.search.recorder import Recorder
 from searchlib.search.samplers import distribution
@@ -38,17 +50,16 @@ class Race:
 
     def __init__(self, study: Study, optuna_study: optuna.Study) -> None:
         self.study, self.search = study, optuna_study
-        self.looks = looks(study.replicates, race=study.replicate_race)
+        self.plan = plan(study)
 
     @property
     def finished(self) -> bool:
         """Whether nothing is left to run, for the search as it stands."""
-        if not self.looks:
+        if not self.plan.looks:
             return True
         stored = self._open(create=False)
         noted = stored.user_attrs.get("race", {}) if stored else {}
-        wanted = {"looks": list(self.looks), "candidates": self._candidates(), "finished": True}
-        return all(noted.get(name) == value for name, value in wanted.items())
+        return race_is_over(self.study, noted, cells(self.study, own_trials(self.search)))
 
     def run(self, trainer: Trainer, tracker: Tracker, guard: Guard) -> Generator[Progress, None, None]:
         """Run what is missing. OutOfTimeError when the deadline passes; what was recorded stays.
@@ -64,7 +75,7 @@ class Race:
             tracker, stored.study_name, [trial.number for trial in self._trials() if not trial.state.is_finished()]
         )
         self.best = self._best_by_source()
-        candidates = self._candidates()
+        candidates = raced_cells(self.study, cells(self.study, own_trials(self.search)))
         with Recorder(stored, tracker, guard=guard) as self.recorder:
             if all(trial.state.is_finished() for trial in self._trials()):
                 self._note(candidates)  # an earlier run may have ended before it could
@@ -77,29 +88,37 @@ class Race:
     def _trials(self) -> list[FrozenTrial]:
         return own_replicates(self.stored)
 
-    def _plan(
-        self, candidates: Sequence[int], known: Sequence[FrozenTrial]
-    ) -> tuple[int, list[int], list[tuple[int, int]]]:
-        """Where the race stands by the trials *known*, and which (search trial, replicate) to run: ``next_runs``."""
-        values: dict[int, dict[int, float]] = {}
-        ran = set()
-        for trial in known:
-            source, replicate = trial.user_attrs["source"], trial.params["replicate"]
-            ran.add((source, replicate))
-            if trial.values:
-                values.setdefault(source, {})[replicate] = trial.values[0]
-        return next_runs(candidates, values, ran, self.study.direction, self.looks)
+    def _state(
+        self, candidates: Sequence[Cell], known: Sequence[FrozenTrial]
+    ) -> tuple[int, list[CellKey], list[tuple[int, int]]]:
+        """Where the race stands by the trials *known*, and which (search trial, replicate) to run: ``next_runs``.
 
-    def _note(self, candidates: Sequence[int]) -> None:
-        reached, left, wanted = self._plan(candidates, self._trials())
+        The replicates of a search in which no trial of a cell completed count as run, without a value.
+        """
+        repeated, searches = sources(candidates), self.study.searches
+        picks = {cell.key: cell.picks for cell in candidates}
+        ran = {(repeated[found], t.params["replicate"]) for t in known if (found := t.user_attrs["source"]) in repeated}
+        ran |= {
+            (cell.key, replicate)
+            for cell in candidates
+            for replicate in range(1, self.study.replicates + 1)
+            if cell.picks[(replicate - 1) % searches] is None
+        }
+        reached, left, wanted = next_runs(list(picks), replicate_values(repeated, known), ran, self.plan)
+        trials = [(picks[cell][(replicate - 1) % searches], replicate) for cell, replicate in wanted]
+        return reached, left, [(source, replicate) for source, replicate in trials if source is not None]
+
+    def _note(self, candidates: Sequence[Cell]) -> None:
+        reached, left, wanted = self._state(candidates, self._trials())
+        repeated = sources(candidates)
         over = set(self.stored.user_attrs.get("race", {}).get("undecided", ()))
         self.stored.set_user_attr(
             "race",
             {
-                "looks": list(self.looks),
+                "looks": list(self.plan.looks),
                 "reached": reached,
-                "candidates": list(candidates),
-                "contenders": left,
+                "candidates": list(repeated),
+                "contenders": [source for source, cell in repeated.items() if cell in left],
                 "finished": not wanted,
                 "undecided": sorted(over | ({reached} if not wanted and len(left) > 1 else set())),
             },
@@ -121,19 +140,14 @@ class Race:
             made.set_user_attr(STUDY_UID, self.search.user_attrs["uid"])
         return made
 
-    def _candidates(self) -> list[int]:
-        """The search trials to repeat: the best of each cell, or of the leading cells, best first."""
-        leading = [cell.trial for cell in cells(self.study, own_trials(self.search)) if cell.trial is not None]
-        return leading[: self.study.replicate_cells]
-
-    def _next_batch(self, candidates: Sequence[int]) -> list[FrozenTrial]:
+    def _next_batch(self, candidates: Sequence[Cell]) -> list[FrozenTrial]:
         """The trials to train next, created where they aren't there, each with all its parameters by one write.
 
         An interrupted batch comes first, and is completed: it was made by what was known before it.
         """
         trials = self._trials()
         batch = next((t.user_attrs["batch"] for t in trials if not t.state.is_finished()), len(trials))
-        _, _, wanted = self._plan(candidates, [trial for trial in trials if trial.user_attrs["batch"] != batch])
+        _, _, wanted = self._state(candidates, [trial for trial in trials if trial.user_attrs["batch"] != batch])
         there = {(t.user_attrs["source"], t.params["replicate"]) for t in trials if t.user_attrs["batch"] == batch}
         repeated = {trial.number: trial for trial in own_trials(self.search)}
         for source, replicate in wanted:
@@ -178,7 +192,7 @@ class Race:
             groups = engine.group(part, at_least=1 if self.study.replicate_split else STACKS)
             for group in sorted(groups, key=lambda group: group[0].config.batch_size):
                 if not all(task.finished for task in group):
-                    stack = engine.start(group, order_seed=None, keeps=self._leads)
+                    stack = engine.start(group, keeps=self._leads)
                     self.engines[stack] = engine
                     yield stack
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import optuna
 from optuna.trial import TrialState
 
+from searchlib.analysis import UNLEARNT
 from searchlib.errors import BusyError, StorageError
 from searchlib.stores import log_trials, written_together
 from searchlib.training import OutOfTimeError
@@ -156,6 +157,7 @@ class Recorder:
         attributes: dict[str, Any] = {
             "mlflow_run_id": run_id,
             "outcome": record.outcome,
+            **({} if record.learnt or record.outcome != "completed" else {UNLEARNT: True}),
             "epochs_run": len(record.curves),
             "best_epoch": record.best_epoch,
             **({"evaluations": evaluations} if evaluations else {}),

@@ -8,7 +8,7 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 import optuna
 from optuna.trial import FrozenTrial
 
-from searchlib.analysis import best_trial
+from searchlib.analysis import best_trial, search_of
 from searchlib.search.design import is_adaptive, round_length
 from searchlib.search.pruned_round import PrunedRound
 from searchlib.search.recorder import Recorder
@@ -62,11 +62,10 @@ class Rounds:
         A stack trains whole, also where some of it is recorded: its round-off depends on its trials.
         """
         engine = self.trainer.engine
-        for group in engine.group([task_of(self.study, trial) for trial in trials]):
+        tasks = [task_of(self.study, trial) for trial in sorted(trials, key=search_of)]  # those of one order together
+        for group in engine.group(tasks):
             if whole or any(not task.finished for task in group):
-                yield engine.start(
-                    group, order_seed=self.study.seed, keeps=lambda run, value: self._leads(value, run.number)
-                )
+                yield engine.start(group, keeps=lambda run, value: self._leads(value, run.number))
 
     def _train_apart(self, stacks: Iterable[StackRun]) -> Iterator[Progress]:
         """Stacks side by side, none of which depends on another."""

@@ -10,14 +10,14 @@ import contextlib
 import functools
 import inspect
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from searchlib.analysis import ENQUEUED, is_enqueued
+from searchlib.analysis import ENQUEUED, SEARCH, is_enqueued
 from searchlib.errors import StorageError, StudyError
 from searchlib.search.design import Design, round_length
 from searchlib.search.overlay import OverlayStorage, as_running, numbered
@@ -57,11 +57,13 @@ def ask_round(study: Study, optuna_study: optuna.Study, places: range) -> list[F
     number = len(numbered(optuna_study))  # of the next trial that is created
     for place in places:
         trial = own[place] if place < len(own) else None
+        search, _ = study.turn(drawn)
+        attributes = {SEARCH: search} if study.searches > 1 else {}
         if trial is None:
-            _create(study, optuna_study, number, *draw(drawn, number, None))
+            _create(study, optuna_study, number, attributes, *draw(drawn, number, None))
             number += 1
         elif trial.state == TrialState.WAITING:
-            _begin(study, optuna_study, trial, *draw(drawn, trial.number, trial))
+            _begin(study, optuna_study, trial, attributes, *draw(drawn, trial.number, trial))
         drawn += trial is None or not is_enqueued(trial)
     for trial in own_trials(optuna_study)[len(own) :]:
         seed = trial_seed(study.seed, trial.number)
@@ -77,7 +79,12 @@ def warm_up(study: Study) -> None:
 
 
 def _create(
-    study: Study, optuna_study: optuna.Study, number: int, params: dict[str, Primitive], notes: dict[str, Any]
+    study: Study,
+    optuna_study: optuna.Study,
+    number: int,
+    attributes: Mapping[str, int],
+    params: dict[str, Primitive],
+    notes: dict[str, Any],
 ) -> None:
     config = study.config(params)  # a combination that TrialConfig refuses stops the search before it is recorded
     with _comparable(study):
@@ -86,25 +93,30 @@ def _create(
                 state=TrialState.RUNNING,
                 params=params,
                 distributions={name: distribution(study.dimensions[name]) for name in params},
-                user_attrs={"seed": trial_seed(study.seed, number), "signature": config.signature},
+                user_attrs={"seed": trial_seed(study.seed, number), "signature": config.signature, **attributes},
                 system_attrs=notes,
             )
         )
 
 
 def _begin(
-    study: Study, optuna_study: optuna.Study, trial: FrozenTrial, params: dict[str, Primitive], notes: dict[str, Any]
+    study: Study,
+    optuna_study: optuna.Study,
+    trial: FrozenTrial,
+    attributes: Mapping[str, int],
+    params: dict[str, Primitive],
+    notes: dict[str, Any],
 ) -> None:
     """Take a trial out of the queue, as the last of the writes: after a kill before it all are made again."""
     config = study.config(params)
     storage, trial_id = optuna_study._storage, trial._trial_id
-    attributes = {"seed": trial_seed(study.seed, trial.number), "signature": config.signature, ENQUEUED: True}
+    own = {"seed": trial_seed(study.seed, trial.number), "signature": config.signature, ENQUEUED: True, **attributes}
     with _comparable(study), written_together(storage):
         for name, value in params.items():
             if name not in trial.params:
                 kind = distribution(study.dimensions[name])
                 storage.set_trial_param(trial_id, name, kind.to_internal_repr(value), kind)
-        for key, attribute in attributes.items():
+        for key, attribute in own.items():
             storage.set_trial_user_attr(trial_id, key, attribute)
         for key, note in notes.items():
             storage.set_trial_system_attr(trial_id, key, note)
@@ -124,12 +136,13 @@ def _comparable(study: Study) -> Iterator[None]:
 
 
 def _draw_design(study: Study) -> Draw:
-    design = Design(study)
+    designs = {search: Design(study, search) for search in range(1, study.searches + 1)}
 
     def draw(drawn: int, number: int, enqueued: FrozenTrial | None) -> tuple[dict[str, Primitive], dict[str, Any]]:
+        search, place = study.turn(drawn)
         if enqueued is None:
-            return design[drawn], {}
-        return design.completed(drawn, enqueued_values(study, enqueued)), {}
+            return designs[search][place], {}
+        return designs[search].completed(place, enqueued_values(study, enqueued)), {}
 
     return draw
 
@@ -161,11 +174,14 @@ def _draw_optuna(study: Study, optuna_study: optuna.Study, places: range) -> Dra
 
     def draw(drawn: int, number: int, enqueued: FrozenTrial | None) -> tuple[dict[str, Primitive], dict[str, Any]]:
         before = overlay.get_study_system_attrs(study_id)
+        overlay.search = study.turn(drawn)[0] if study.searches > 1 else 0
         shadow.sampler = make(derive_seed(study.seed, "sampler", number) % 2**32)
         shadow._thread_local.cached_all_trials = None
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            trial = optuna.trial.Trial(shadow, begun(enqueued))
+            trial_id = begun(enqueued)
+            overlay.set_trial_user_attr(trial_id, SEARCH, max(overlay.search, 1))
+            trial = optuna.trial.Trial(shadow, trial_id)
             params = suggest(study, trial)
         after, attrs = overlay.get_study_system_attrs(study_id), overlay.get_trial_system_attrs(trial._trial_id)
         changed = {key: value for key, value in after.items() if before.get(key) != value}

@@ -8,19 +8,23 @@ from dataclasses import dataclass
 
 from optuna.trial import FrozenTrial
 
+from searchlib.analysis import search_of
 from searchlib.search.recorder import Recorder
+from searchlib.seeds import search_seed
 from searchlib.study import Progress, Study, TrialRecord
 from searchlib.training import Deadline, Engine, Snapshots, StackRun, Task, Workers
 
 
 def task_of(study: Study, trial: FrozenTrial) -> Task:
     """A stored trial of the search, or a replicate, which has one parameter more, as the training takes it."""
+    seed: int = trial.user_attrs["seed"]
     return Task(
         number=trial.number,
         trial_id=trial._trial_id,
         params=trial.params,
         config=study.config({name: value for name, value in trial.params.items() if name in study.dimensions}),
-        seed=trial.user_attrs["seed"],
+        seed=seed,
+        order_seed=seed if "replicate" in trial.params else search_seed(study.seed, search_of(trial)),
         signature=trial.user_attrs["signature"],
         finished=trial.state.is_finished(),
     )

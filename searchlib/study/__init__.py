@@ -1,5 +1,6 @@
 """A study: its question, its search space, the configuration of one trial, and the records of its results."""
 
+from searchlib.study.changes import refuse_if_changed
 from searchlib.study.code import own_line
 from searchlib.study.config import TrialConfig, check_field
 from searchlib.study.enqueued import check_enqueued
@@ -22,7 +23,7 @@ from searchlib.study.space import (
     encode,
     enumerate_points,
 )
-from searchlib.study.study import Study, refuse_if_changed
+from searchlib.study.study import Study
 
 __all__ = [
     "MLP",

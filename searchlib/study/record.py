@@ -34,7 +34,8 @@ class Progress:
 class TrialRecord:
     """What one trial gave.
 
-    value: the objective as Optuna gets it; best: the best epoch's, None if no epoch was finite.
+    value: the objective as Optuna gets it; best: the best epoch's, None if no epoch was finite. learnt: whether that is
+    better than always giving the same answer.
     curves: by epoch, each with epoch, train_loss, val_loss, learning_rate, time (seconds) and, for classification,
     train_accuracy and val_accuracy. steps: the same by evaluation, with step instead of epoch and without the learning
     rate, where the study has ``eval_every``. diagnostics: a snapshot at initialization, then one an epoch; diagnosis:
@@ -55,6 +56,7 @@ class TrialRecord:
     reason: str = ""
     value: float
     best: float | None
+    learnt: bool = True
     best_epoch: int
     curves: list[dict[str, float]]
     diagnostics: list[dict[str, float]] = field(default_factory=list)

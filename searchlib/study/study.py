@@ -28,9 +28,9 @@ COUPLED = {  # hyperparameters whose combination TrialConfig may refuse
     *("depth", "hidden", "init_high", "init_low", "optimizer", "width"),
     *(name for optimizer in OPTIMIZERS.values() for pair in optimizer.needs.items() for name in pair),
 }
-LATER = ("modules", "range", "statements")  # of a definition: earlier versions stored none
 NAME = re.compile(r"\w[\w.-]{0,99}")  # of a study: it becomes part of file names, of addresses and of queries
 MOST_SHOWN = 12  # values in a message
+LATER = ("modules", "range", "statements")  # of a definition: earlier versions stored none
 MOST_CELLS, MOST_POINTS = 10_000, 100_000  # of a comparison, and of a grid
 NAME_RULE = "expected a name of at most 100 letters, digits, '_', '-' and '.', with a letter, digit or '_' first"
 
@@ -38,6 +38,7 @@ NAME_RULE = "expected a name of at most 100 letters, digits, '_', '-' and '.', w
 WHOLE_NUMBERS = (  # fields of a study, with their least and their most: whatever is stored or seeded has room for those
     ("trials", 1, 10**9),
     ("replicates", 0, 10**6),
+    ("searches", 1, 10**3),
     ("round_size", 1, 10**6),
     ("seed", 0, 2**63 - 1),
     ("split_seed", 0, 2**32 - 1),
@@ -58,8 +59,11 @@ class Study:
     pruner: a name of ``searchlib.PRUNERS``, or a function ``() -> optuna pruner``. Pruning compares trials of one cell
     only; ``within_cell`` is successive halving among the points of a cell.
     trials: the target for the study, not a number for each call; by default at most the points that there are.
-    replicates: the most fresh seeds for each cell's best configuration; the race ends earlier once one cell is
-    significantly better than all others.
+    searches: how many independent searches share the trials evenly. Each has its own points, or sampler, and its own
+    best configuration of each cell, so that cells are compared as they come out of a search. With 1 the claim is about
+    the best of one search's points only.
+    replicates: the most fresh seeds for each cell, in turn with the best configuration of each search; the race ends
+    earlier once one cell is significantly better than all others.
     replicate_cells: how many leading cells are replicated; None for all.
     replicate_split: whether each of these seeds also draws its own split into training and validation data.
     replicate_race: whether a cell that is significantly worse than the leader gets no more seeds; if False, all cells
@@ -83,6 +87,7 @@ class Study:
     sampler: str | Any = "balanced"
     pruner: str | Any = "none"
     trials: int = 100
+    searches: int = 1
     replicates: int = 0
     replicate_cells: int | None = None
     replicate_split: bool = False
@@ -201,9 +206,31 @@ class Study:
             if self.trials != Study.trials:
                 raise StudyError(f"trials={self.trials}: the grid has only {points} points; write trials={points}")
             object.__setattr__(self, "trials", points)  # what the default stands for here
+        if self.searches > 1:
+            self._check_searches()
         for cell in self.cells or [{}]:
             for params in self._corners(cell, list(self.dimensions)):
                 self.config(params)
+
+    def _check_searches(self) -> None:
+        if self.points is not None:
+            raise StudyError(f"searches={self.searches}: each search would have the same points; take searches=1")
+        self.check_target(self.trials)
+        if self.replicates % self.searches:
+            raise StudyError(
+                f"replicates={self.replicates}: the {self.searches} searches take turns, so expected a multiple of "
+                f"{self.searches}, such as {_multiple(self.replicates, self.searches)}"
+            )
+
+    def check_target(self, trials: int) -> None:
+        """StudyError where so many trials don't give each search, and in it each cell, the same number of points."""
+        unit = self.searches * self.block
+        if self.searches > 1 and trials % unit:
+            cells = f" of {self.block} cells" if self.block > 1 else ""
+            raise StudyError(
+                f"trials={trials}: {self.searches} searches{cells} get equal numbers of points from a multiple of "
+                f"{unit} trials, such as {_multiple(trials, unit)}"
+            )
 
     def _check_published(self) -> None:
         if not isinstance(self.published, tuple) or not all(isinstance(one, Published) for one in self.published):
@@ -265,6 +292,17 @@ class Study:
         """The dimensions of which the sampler takes all combinations of values."""
         which = get_sampler(self.sampler).enumerates
         return self.scientific if which == "scientific" else self.dimensions if which == "all" else {}
+
+    @property
+    def block(self) -> int:
+        """How many trials in a row share a nuisance point: one of each cell where the sampler enumerates the cells."""
+        return max(len(self.cells), 1) if get_sampler(self.sampler).enumerates == "scientific" else 1
+
+    def turn(self, place: int) -> tuple[int, int]:
+        """(search, from 1, place in it) of the trial drawn at *place*, from 0: the searches take turns by blocks."""
+        row, position = divmod(place, self.block)
+        turn, search = divmod(row, self.searches)
+        return search + 1, turn * self.block + position
 
     @property
     def points(self) -> int | None:
@@ -336,6 +374,7 @@ class Study:
             "split_seed": self.split_seed,
             "validation_fraction": self.validation_fraction,
             "order": list(self.dimensions),
+            **({"searches": self.searches} if self.searches > 1 else {}),
             **({"replicate_split": True} if self.replicate_split else {}),
             **({} if self.replicate_race else {"replicate_race": False}),
             **({} if self.eval_every is None else {"eval_every": self.eval_every}),
@@ -351,6 +390,11 @@ class Study:
         return hashlib.sha256(json.dumps(noted, sort_keys=True).encode()).hexdigest()[:16]
 
 
+def _multiple(number: int, unit: int) -> int:
+    """The multiple of *unit* that is nearest to *number*, at least one."""
+    return max(round(number / unit), 1) * unit
+
+
 def _legible(text: str) -> bool:
     """Whether every store can hold *text* and every terminal show it: no control characters, no half characters."""
     return not any(unicodedata.category(character) in ("Cc", "Cs") and not character.isspace() for character in text)
@@ -358,43 +402,3 @@ def _legible(text: str) -> bool:
 
 def _more_than(most: int, points: Iterator[Any]) -> bool:
     return next(itertools.islice(points, most, None), None) is not None
-
-
-def refuse_if_changed(study: Study, stored: Mapping[str, Any]) -> None:
-    """StudyError, with what changed, unless *stored*, the definition at the study's first trial, is still its own."""
-    now = study.definition()
-    before, after = (_flat({k: v for k, v in one.items() if k in stored or k not in LATER}) for one in (stored, now))
-    changes = [
-        _change(key, before.get(key, "nothing"), after.get(key, "nothing"))
-        for key in sorted({*before, *after})
-        if before.get(key) != after.get(key) and not (key == "statements" and before.get("code") != after.get("code"))
-    ]
-    if changes:
-        remedy = "save it under a new name to start again, or restore the old file to resume"
-        if study.path is None:
-            remedy = "give it another name to start again, or restore its definition to resume"
-        raise StudyError(f"study {study.name!r} has changed since its first trial ({'; '.join(changes)}); {remedy}")
-
-
-def _change(key: str, before: Any, after: Any) -> str:
-    """What of a definition changed, in words: of code the first line that differs, of a module its name."""
-    if key.startswith("modules."):
-        other = "was not imported" if before == "nothing" else "had other code"
-        return f"module {key.removeprefix('modules.')} {'is gone' if after == 'nothing' else other}"
-    if key in ("code", "statements"):
-        pairs = itertools.zip_longest(str(before).splitlines(), str(after).splitlines(), fillvalue="")
-        before, after = next((pair for pair in pairs if pair[0] != pair[1]), (before, after))
-    return f"{key}: {_short(before)} became {_short(after)}"
-
-
-def _flat(definition: Mapping[str, Any]) -> dict[str, Any]:
-    """One entry a field: ``fixed.epochs`` instead of a dict under ``fixed``."""
-    flat: dict[str, Any] = {}
-    for key, value in definition.items():
-        flat |= {f"{key}.{name}": entry for name, entry in value.items()} if isinstance(value, dict) else {key: value}
-    return flat
-
-
-def _short(value: Any) -> str:
-    text = str(value)
-    return text if len(text) <= 120 else text[:117] + "..."

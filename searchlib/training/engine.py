@@ -30,7 +30,7 @@ class Engine:
     def __init__(self, study: Study, examples: Split, device: str) -> None:
         self.study, self.examples, self.device = study, examples, device
         self.dataset = get_dataset(study.dataset)
-        self.chance = chance_level(study, examples)
+        self.chance, self.constant = chance_level(study, examples), constant_level(study, examples)
         self.has_own_code = has_own_code(study)
         self._tensors: dict[str, Tensors] = {}
         check_batches(study, examples)
@@ -46,10 +46,9 @@ class Engine:
             return ([task] for task in tasks)
         return group(tasks, lambda config: stack_size(config, self.dataset, self.device), at_least=at_least)
 
-    def start(self, tasks: Sequence[Task], *, order_seed: int | None, keeps: Keeps) -> StackRun:
+    def start(self, tasks: Sequence[Task], *, keeps: Keeps) -> StackRun:
         """A stack of *tasks*, which share a fusion key, before its first epoch.
 
-        order_seed: of the order in which they see the examples; None takes each trial's own seed.
         keeps: asked whenever a run reaches a new best value; where it says yes, the weights are kept.
         """
         config = tasks[0].config
@@ -66,7 +65,7 @@ class Engine:
             identity=self.study.identity,
             split_seed=self.examples.seed,
         )
-        return StackRun(setup, [Run(task, task.seed if order_seed is None else order_seed) for task in tasks], keeps)
+        return StackRun(setup, [Run(task) for task in tasks], keeps)
 
     def record(self, run: Run, *, keep_state: bool) -> TrialRecord:
         """What is stored of a run that ended. A diverged one scores as if nothing had been learnt."""
@@ -87,6 +86,7 @@ class Engine:
             reason=run.reason,
             value=self.chance if run.outcome == "diverged" or run.best is None else run.best,
             best=run.best,
+            learnt=run.best is not None and self.study.better(run.best, self.constant),
             best_epoch=run.best_epoch,
             curves=run.curves,
             steps=run.steps,
@@ -166,6 +166,18 @@ def chance_level(study: Study, examples: Split) -> float:
         return 1.0 / dataset.outputs
     mean = examples.train.targets.mean(dim=0)
     return float((examples.validation.targets - mean).square().mean())
+
+
+def constant_level(study: Study, examples: Split) -> float:
+    """What a network has to be better than to have learnt anything, on the validation split.
+
+    Classification: half an example more than the most frequent class has. Regression: the loss of the mean of the
+    training targets, less a millionth of it.
+    """
+    if get_dataset(study.dataset).task == "regression":
+        return chance_level(study, examples) * (1.0 - 1e-6)
+    targets = examples.validation.targets
+    return (float(targets.bincount().max()) + 0.5) / len(targets)
 
 
 def check_batches(study: Study, examples: Split) -> None:

@@ -34,9 +34,9 @@ class Task:
 
     number, trial_id: in its study, and in the storage.
     params: its (encoded) parameters; of a replicate with ``replicate``. config: the configuration that follows.
-    seed: of its weights and noise. signature: of its configuration, as it is stored.
-    finished: whether its result is stored. Such a trial trains again where others of its stack are unfinished, since
-    the round-off of a stack depends on all its trials.
+    seed: of its weights and noise. order_seed: of the order in which it sees the examples. signature: of its
+    configuration, as it is stored. finished: whether its result is stored. Such a trial trains again where others of
+    its stack are unfinished, since the round-off of a stack depends on all its trials.
     """
 
     number: int
@@ -44,6 +44,7 @@ class Task:
     params: Mapping[str, Any]
     config: TrialConfig
     seed: int
+    order_seed: int
     signature: str
     finished: bool = False
 
@@ -52,7 +53,7 @@ class Task:
 class Run:
     """One trial while it trains.
 
-    order_seed: of the order in which it sees the examples. curves: a point an epoch. steps: a point an evaluation,
+    curves: a point an epoch. steps: a point an evaluation,
     where the study has ``eval_every``. diagnostics: one at initialization and one an epoch. state: the weights of the
     best epoch, where ``Keeps`` asked for them. halved: how often its stack was halved for want of memory. notes: what
     a pruner wrote of it. error: the traceback of a failed trial; reason: the same in one line. recorded: whether it
@@ -60,7 +61,6 @@ class Run:
     """
 
     task: Task
-    order_seed: int
     started: float = field(default_factory=time.time)
     curves: list[dict[str, float]] = field(default_factory=list)
     steps: list[dict[str, float]] = field(default_factory=list)

@@ -159,7 +159,9 @@ class StackRun:
         """A hash of all that decides on the numbers that this stack will give."""
         import torch
 
-        members = [[run.task.seed, run.order_seed, run.task.signature, number] for number, run in self.runs.items()]
+        members = [
+            [run.task.seed, run.task.order_seed, run.task.signature, number] for number, run in self.runs.items()
+        ]
         machine = [torch.__version__, self.setup.device, self.setup.split_seed]
         text = json.dumps([self.setup.identity, members, machine])
         return hashlib.sha256(text.encode()).hexdigest()
@@ -220,7 +222,7 @@ class StackRun:
         if not self.setup.own_code:
             yield
             return
-        orders = sorted({run.order_seed for run in self.runs.values()})
+        orders = sorted({run.task.order_seed for run in self.runs.values()})
         with seeded(derive_seed(*orders, "own code", self._epoch, *self.runs)):
             yield
 
@@ -242,7 +244,7 @@ class StackRun:
         from searchlib.training.stack import Member
         from searchlib.training.watch import PROBE, Watch
 
-        members = [Member(run.number, run.config, run.task.seed, run.order_seed) for run in runs]
+        members = [Member(run.number, run.config, run.task.seed, run.task.order_seed) for run in runs]
         self._data = self.setup.data(runs[0].config.input_scaling)
         self._watch = Watch(self._data.train_inputs[:PROBE], self._data.train_targets[:PROBE])
         self._stack = self.setup.build(members, self._data)

@@ -23,7 +23,7 @@ KNOWN = json.loads(Path(__file__).with_name("findings.json").read_text(encoding=
 def checked(study: Study) -> dict:
     """The object, after what must hold of all of them."""
     report = analyze(study, Stores(STORAGE).read(study)).to_json()
-    assert list(report) == list(KNOWN["report"])
+    assert [key for key in report if key in KNOWN["report"]] == list(KNOWN["report"])
     text = json.dumps(report, allow_nan=False)
     assert json.loads(text) == report, "plain JSON types"
     assert json.dumps(analyze(study, Stores(STORAGE).read(study)).to_json(), allow_nan=False) == text, (
@@ -96,9 +96,11 @@ def test_a_finished_race() -> None:
     assert report["winner"]["trial"] == first["trial"]
     assert first["mean"] > second["mean"]
     near = next(one for one in report["comparisons"] if one["n"] == 10)
-    test = stats.ttest_rel(list(first["values"].values()), list(second["values"].values()))
-    assert (near["p"], near["difference"]) == pytest.approx((test.pvalue, first["mean"] - second["mean"]))
-    assert report["resolved"] is bool(test.pvalue <= 0.04)
+    difference = first["mean"] - second["mean"]
+    assert near["difference"] == pytest.approx(difference)
+    error = (near["high"] - near["low"]) / 2 / stats.t.ppf(0.975, near["df"])
+    assert near["p"] == pytest.approx(2 * stats.t.sf(difference / error, near["df"]))
+    assert report["resolved"] is bool(near["p"] <= 0.04)
     own = 0.88 if first["trial"] == 4 else None  # the test result of another one isn't the winner's
     assert (report["optimism"]["fresh_mean"], report["optimism"]["test"]) == (first["mean"], own)
     assert "is 0.8800 (95 % interval 0.8735 to 0.8862; n = 10,000; trial 4, replicate 3)." in report["answer"]
@@ -114,10 +116,19 @@ def in_order(value, number=float):
     return number(value) if isinstance(value, float) else value
 
 
-def test_the_json_is_that_of_the_first_version() -> None:
+def as_before(found, known):
+    """What of *found* the first version had, too: its keys, in their order."""
+    if isinstance(found, dict) and isinstance(known, dict) and known:
+        return {key: as_before(item, known[key]) for key, item in found.items() if key in known}
+    if isinstance(found, list) and isinstance(known, list):
+        return [as_before(*pair) for pair in zip(found, known, strict=False)] + found[len(known) :]
+    return found
+
+
+def test_the_json_holds_that_of_the_first_version() -> None:
     """findings.json: what version 0.1 made of the same trials; the test result, the race and all keys among it.
 
-    One cell diverged, one is at an edge.
+    One cell diverged, one is at an edge. Variances of comparisons are moderated since, and one search is said.
     """
     study = small_study(replicates=10)
     trials = search_trials(values=(0.90, 0.88, 0.898, 0.30))
@@ -137,13 +148,16 @@ def test_the_json_is_that_of_the_first_version() -> None:
     store(study, trials, repeated, race(10, [12, 5, 6, 7], [12, 6]), test_ledger=ledger(12))
     stored = Stores(STORAGE).read(study)
     found = {"report": analyze(study, stored).to_json(), "status": study_status(study, stored).to_json()}
-    assert [found["status"].pop(name) for name in ("failed_cells", "enqueued", "foreign")] == [[], 0, []], "new"
     known = copy.deepcopy(KNOWN)
+    found = as_before(json.loads(json.dumps(found)), known)
+    assert found["report"]["notes"].pop().startswith("one search: ")
     for made in (found["report"], known["report"]):
+        for one in made["comparisons"]:
+            del one["low"], one["high"], one["p"], one["adjusted_p"]
         assert made.pop("answer")
         assert sum(made["importances"].values()) == pytest.approx(1.0)
         made["importances"] = sorted(made["importances"])  # of a random forest of scikit-learn's
-    assert in_order(json.loads(json.dumps(found))) == in_order(known, pytest.approx)
+    assert in_order(found) == in_order(known, pytest.approx)
 
 
 def test_a_clear_winner_is_resolved() -> None:
@@ -318,7 +332,7 @@ def test_values_that_json_does_not_have() -> None:
     checked(study)
 
 
-def test_a_diverged_replicate_counts_and_is_flagged() -> None:
+def test_a_diverged_replicate_is_counted_apart_and_flagged() -> None:
     study = small_study(replicates=5)
     trials = search_trials()
     repeated = replicates_of(trials, BEST, 5, np.random.default_rng(10))
@@ -327,9 +341,14 @@ def test_a_diverged_replicate_counts_and_is_flagged() -> None:
     store(study, trials, [broken, failed, *repeated[2:]], race(5, BEST, looks=(5,)))
     report = checked(study)
     by_trial = {cell["trial"]: cell for cell in report["cells"]}
-    assert by_trial[4]["values"]["1"] == 0.33
+    assert "1" not in by_trial[4]["values"]
+    assert (by_trial[4]["n"], by_trial[4]["failed"]) == (4, 1)
+    assert by_trial[4]["mean"] == pytest.approx(
+        np.mean([one.values[0] for one in repeated if one.user_attrs["source"] == 4][1:])
+    )
+    assert (by_trial[4]["failed_low"], by_trial[4]["failed_high"]) == pytest.approx((0.0362, 0.6245), abs=1e-4)
     assert "1 of 5 replicates diverged" in by_trial[4]["flags"]
-    assert by_trial[5]["n"] == 4
+    assert (by_trial[5]["n"], by_trial[5]["failed"]) == (4, 0), "its training could not be run: that says nothing"
 
 
 def test_the_champion_is_the_best_replicate_of_the_winning_cell() -> None:

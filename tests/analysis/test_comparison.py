@@ -13,6 +13,7 @@ from statsmodels.stats.multitest import multipletests
 from support.series import noisy, series
 
 from searchlib.analysis.comparison import (
+    Plan,
     adjusted_p_values,
     compare,
     leader,
@@ -29,12 +30,12 @@ from searchlib.analysis.race import contenders, looks, next_runs
     [
         (0, ()),
         (1, (1,)),
-        (3, (3,)),
-        (5, (5,)),
-        (6, (5, 6)),
-        (10, (5, 10)),
-        (29, (5, 10, 20, 29)),
-        (40, (5, 10, 20, 40)),
+        (3, (2, 3)),
+        (5, (2, 3, 5)),
+        (6, (2, 3, 5, 6)),
+        (10, (2, 3, 5, 7, 10)),
+        (29, (2, 3, 5, 7, 10, 20, 29)),
+        (40, (2, 3, 5, 7, 10, 20, 40)),
     ],
 )
 def test_looks(replicates: int, plan: tuple[int, ...]) -> None:
@@ -60,7 +61,7 @@ def test_shares_between_the_looks() -> None:
 def test_a_paired_comparison_is_scipys(direction) -> None:
     rng = np.random.default_rng(1)
     values = {"a": noisy(rng, 12, 1.0 if direction == "maximize" else -1.0), "b": noisy(rng, 12)}
-    winner, compared = compare(values, direction, looks(12))
+    winner, compared = compare(values, Plan(direction=direction, looks=looks(12)))
     found = compared["b"]
     a, b = (np.array(list(values[name].values())) for name in "ab")
     test = stats.ttest_rel(a, b) if direction == "maximize" else stats.ttest_rel(b, a)
@@ -77,11 +78,13 @@ def test_comparisons_use_the_replicates_that_both_have_and_each_cell_its_own() -
     rng = np.random.default_rng(2)
     values = {"a": noisy(rng, 10, 3.0), "b": noisy(rng, 10), "c": noisy(rng, 5), "d": {7: 0.1}, "e": {}}
     values["c"] = {replicate + 4: value for replicate, value in values["c"].items()}  # 5 to 9
-    winner, by_name = compare(values, "maximize", looks(10))
+    winner, by_name = compare(values, Plan(direction="maximize", looks=looks(10)))
     assert winner == "a"
     assert {name: one.n for name, one in by_name.items()} == {"b": 10, "c": 5, "d": 1}
     wanted = stats.ttest_rel([values["a"][r] for r in range(5, 10)], [values["c"][r] for r in range(5, 10)])
-    assert by_name["c"].p == pytest.approx(wanted.pvalue)
+    alone = compare({"a": values["a"], "c": values["c"]}, Plan(direction="maximize", looks=looks(10)))[1]["c"]
+    assert alone.p == pytest.approx(wanted.pvalue)
+    assert by_name["c"].df > alone.df == 4, "beside others the variance is moderated"
     single = by_name["d"]
     assert (single.p, single.low, single.adjusted_p, single.told_apart) == (None, None, None, False)
     assert single.difference == pytest.approx(values["a"][7] - 0.1)
@@ -91,42 +94,42 @@ def test_comparisons_use_the_replicates_that_both_have_and_each_cell_its_own() -
 
 def test_differences_that_do_not_vary() -> None:
     equal = {"a": series(0.9, 0.8, 0.7), "b": series(0.9, 0.8, 0.7)}
-    winner, compared = compare(equal, "maximize", (3,))
+    winner, compared = compare(equal, Plan(direction="maximize", looks=(3,)))
     found = compared["b"]
     assert (winner, found.difference, found.p, found.told_apart) == ("a", 0.0, 1.0, False)
     # 0.01 each, but for round-off: no t test, but the sign test of three pairs
     shifted = {"a": series(0.91, 0.81, 0.71), "b": series(0.90, 0.80, 0.70)}
-    found = compare(shifted, "maximize", (3,))[1]["b"]
+    found = compare(shifted, Plan(direction="maximize", looks=(3,)))[1]["b"]
     assert found.p == found.adjusted_p == pytest.approx(0.25)
     assert found.told_apart is False
     assert found.difference == pytest.approx(0.01)
     many = {"a": series(*[0.9] * 10), "b": series(*[0.5] * 10)}
-    found = compare(many, "maximize", (10,))[1]["b"]
+    found = compare(many, Plan(direction="maximize", looks=(10,)))[1]["b"]
     assert found.p == pytest.approx(stats.binomtest(10, 10).pvalue)
     assert found.told_apart
-    assert contenders(shifted, "maximize", (3,)) == ["a", "b"]
+    assert contenders(shifted, Plan(direction="maximize", looks=(3,))) == ["a", "b"]
 
 
 def test_the_leader_is_among_those_with_most_replicates() -> None:
     values = {"few": series(0.99), "b": series(0.8, 0.9), "c": series(0.9, 0.8), "d": series(0.7, 0.7)}
-    assert leader(values, "maximize") == "b"  # c is equal; the first of equal ones
-    assert leader(values, "minimize") == "d"
-    assert leader({}, "maximize") is None
-    assert leader({"a": {}}, "maximize") is None
-    assert compare({"a": {}}, "maximize", ()) == (None, {})
-    assert contenders({"a": {}, "b": {}}, "maximize", ()) == ["a", "b"]
+    assert leader(values, Plan(direction="maximize")) == "b"  # c is equal; the first of equal ones
+    assert leader(values, Plan(direction="minimize")) == "d"
+    assert leader({}, Plan(direction="maximize")) is None
+    assert leader({"a": {}}, Plan(direction="maximize")) is None
+    assert compare({"a": {}}, Plan(direction="maximize", looks=())) == (None, {})
+    assert contenders({"a": {}, "b": {}}, Plan(direction="maximize", looks=())) == ["a", "b"]
 
 
 def test_a_huge_loss_elsewhere_hides_no_difference() -> None:
     values = {"a": series(0.010, 0.011, 0.009), "b": series(0.020, 0.0213, 0.0189), "c": series(1e11, 2e11, 9e10)}
-    _, found = compare(values, "minimize", (3,))
+    _, found = compare(values, Plan(direction="minimize", looks=(3,)))
     assert list(found) == ["b", "c"]
     assert found["b"].p == pytest.approx(stats.ttest_rel(list(values["a"].values()), list(values["b"].values())).pvalue)
 
 
 def test_a_replicate_that_failed_does_not_cost_the_lead() -> None:
     values = {"a": {1: 0.95, 2: 0.96, 4: 0.95, 5: 0.96}, "b": series(0.80, 0.81, 0.80, 0.79, 0.80)}
-    assert leader(values, "maximize") == "a"
+    assert leader(values, Plan(direction="maximize")) == "a"
 
 
 def test_a_verdict_needs_more_than_one_comparison_alone() -> None:
@@ -135,7 +138,7 @@ def test_a_verdict_needs_more_than_one_comparison_alone() -> None:
     verdicts = []
     for _ in range(60):
         values = {cell: series(*rng.standard_normal(10).tolist()) for cell in range(12)}
-        _, found = compare(values, "maximize", looks(10))
+        _, found = compare(values, Plan(direction="maximize", looks=looks(10)))
         verdicts.append(any(one.verdict != "not told apart" for one in found.values()))
         for one in found.values():
             assert one.verdict == (
@@ -151,29 +154,29 @@ def test_contenders_spend_the_share_of_alpha_of_their_look() -> None:
     noise = (noise - noise.mean()) / noise.std(ddof=1)
     t = stats.t.isf(0.02 / 2, 4)  # p = 0.02 at five seeds: above 0.05 * 0.2, below 0.05
     values = {"a": series(*(noise + t / math.sqrt(5)).tolist()), "b": series(0.0, 0.0, 0.0, 0.0, 0.0)}
-    assert compare(values, "maximize", (5, 10))[1]["b"].p == pytest.approx(0.02)
-    assert contenders(values, "maximize", (5, 10)) == ["a", "b"]
-    assert contenders(values, "maximize", (5,)) == ["a"]
-    assert contenders(values, "maximize", (5,), alpha=0.01) == ["a", "b"]
-    assert compare(values, "maximize", (5, 10))[1]["b"].adjusted_p == pytest.approx(0.1)
+    assert compare(values, Plan(direction="maximize", looks=(5, 10)))[1]["b"].p == pytest.approx(0.02)
+    assert contenders(values, Plan(direction="maximize", looks=(5, 10))) == ["a", "b"]
+    assert contenders(values, Plan(direction="maximize", looks=(5,))) == ["a"]
+    assert contenders(values, Plan(direction="maximize", looks=(5,)), alpha=0.01) == ["a", "b"]
+    assert compare(values, Plan(direction="maximize", looks=(5, 10)))[1]["b"].adjusted_p == pytest.approx(0.1)
 
 
 def test_a_cell_with_few_seeds_that_is_better_stays_in_contention() -> None:
     """The leader is sought among those with most seeds; whoever beats it over the common ones isn't 'told apart'."""
     values = {"a": series(*[0.5 + 0.001 * i for i in range(10)]), "b": series(0.91, 0.90, 0.92, 0.93, 0.90)}
-    assert leader(values, "maximize") == "a"
-    assert contenders(values, "maximize", looks(10)) == ["a", "b"]
-    assert resolved(compare(values, "maximize", looks(10))[1].values()) is False
+    assert leader(values, Plan(direction="maximize")) == "a"
+    assert contenders(values, Plan(direction="maximize", looks=looks(10))) == ["a", "b"]
+    assert resolved(compare(values, Plan(direction="maximize", looks=looks(10)))[1].values()) is False
 
 
 def test_resolved_needs_every_comparison_and_no_correction() -> None:
     rng = np.random.default_rng(4)
     values = {"a": noisy(rng, 10, 2.0), "b": noisy(rng, 10), "c": noisy(rng, 10)}
-    _, found = compare(values, "maximize", (10,))
+    _, found = compare(values, Plan(direction="maximize", looks=(10,)))
     assert resolved(found.values()) is True
     assert max(one.p for one in found.values()) <= 0.05
     values["d"] = {r: v + 0.5 * float(rng.standard_normal()) for r, v in values["a"].items()}
-    _, found = compare(values, "maximize", (10,))
+    _, found = compare(values, Plan(direction="maximize", looks=(10,)))
     assert resolved(found.values()) is False
     assert resolved([]) is None
 
@@ -251,11 +254,11 @@ def test_calibration(cells: int, replicates: int, raced: bool) -> None:
         wanted = [(0, 0)]
         while wanted:
             ran = {(cell, replicate) for cell, found in values.items() for replicate in found}
-            _, remaining, wanted = next_runs(range(cells), values, ran, "maximize", plan)
+            _, remaining, wanted = next_runs(range(cells), values, ran, Plan(direction="maximize", looks=plan))
             for cell, replicate in wanted:
                 values[cell][replicate] = float(drawn[cell, replicate - 1])
         assert raced or all(len(found) == replicates for found in values.values())
-        winner, compared = compare(values, "maximize", plan)
+        winner, compared = compare(values, Plan(direction="maximize", looks=plan))
         found = compared.values()
         assert resolved(found) == (remaining == [winner]) == all(one.adjusted_p <= 0.05 for one in found)
         return bool(resolved(found)), any(one.adjusted_p <= 0.05 for one in found), winner
@@ -272,7 +275,7 @@ def test_calibration(cells: int, replicates: int, raced: bool) -> None:
 
 def test_who_is_left_at_a_look_has_all_its_seeds() -> None:
     """Cell 2 falls behind cell 0 at five seeds; at ten cell 1 leads, and 2, not told apart from 1, catches up."""
-    plan = looks(10)
+    plan = (5, 10)
     early, late = range(1, 6), range(6, 11)
     values = {
         0: {r: 0.90 + 0.0001 * (r % 2) for r in early},
@@ -280,25 +283,25 @@ def test_who_is_left_at_a_look_has_all_its_seeds() -> None:
         2: {r: 0.85 + 0.0001 * (r % 3) for r in early},
     }
     everything = [(cell, replicate) for replicate in early for cell in (0, 1, 2)]
-    assert next_runs([0, 1, 2], {}, set(), "maximize", plan) == (0, [0, 1, 2], everything)
+    assert next_runs([0, 1, 2], {}, set(), Plan(direction="maximize", looks=plan)) == (0, [0, 1, 2], everything)
     ran = set(everything)
-    reached, left, wanted = next_runs([0, 1, 2], values, ran, "maximize", plan)
+    reached, left, wanted = next_runs([0, 1, 2], values, ran, Plan(direction="maximize", looks=plan))
     assert (reached, left) == (5, [0, 1])
     assert wanted == [(cell, replicate) for replicate in late for cell in left]
     values[0] |= {r: 0.5 + 0.01 * r for r in late}
     values[1] |= {r: 0.80 + 0.03 * (r % 5) for r in late}
     ran |= set(wanted)
-    reached, left, wanted = next_runs([0, 1, 2], values, ran, "maximize", plan)
+    reached, left, wanted = next_runs([0, 1, 2], values, ran, Plan(direction="maximize", looks=plan))
     assert reached == 5, "the look isn't complete"
     assert 2 in left
     assert wanted == [(2, replicate) for replicate in late]
     values[2] |= dict.fromkeys(late, 0.85)
-    reached, left, wanted = next_runs([0, 1, 2], values, ran | set(wanted), "maximize", plan)
+    reached, left, wanted = next_runs([0, 1, 2], values, ran | set(wanted), Plan(direction="maximize", looks=plan))
     assert (reached, wanted) == (10, [])
 
 
 def test_a_run_without_a_value_is_not_asked_for_again() -> None:
     values = {0: {1: 0.9, 2: 0.91, 3: 0.92}, 1: {1: 0.9, 3: 0.9}}
     ran = {(cell, replicate) for cell in (0, 1) for replicate in (1, 2, 3)}
-    assert next_runs([0, 1], values, ran, "maximize", looks(3))[2] == []
-    assert next_runs([], {}, set(), "maximize", looks(3))[1:] == ([], [])
+    assert next_runs([0, 1], values, ran, Plan(direction="maximize", looks=looks(3)))[2] == []
+    assert next_runs([], {}, set(), Plan(direction="maximize", looks=looks(3)))[1:] == ([], [])

@@ -10,6 +10,7 @@ import pytest
 from optuna.distributions import FloatDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from support import STORAGE, run, small_study
+from support.trials import numbered
 
 from searchlib import Choice, Study, StudyError
 from searchlib.search.design import round_length
@@ -55,13 +56,15 @@ def test_a_bracket_holds_eight_points_a_cell() -> None:
 def test_the_worse_half_of_each_cell_leaves() -> None:
     study = small_study()
 
-    def cell(initializer):
-        return {"initializer": initializer, "activation": "tanh"}
+    def of(number, initializer, **attributes):
+        return numbered(number, {"initializer": initializer, "activation": "tanh"}, **attributes)
 
-    points = [(n, cell("normal"), 0.1 * n) for n in range(4)] + [(n, cell("xavier_normal"), 0.9) for n in (4, 5, 6)]
+    points = [(of(n, "normal"), 0.1 * n) for n in range(4)] + [(of(n, "xavier_normal"), 0.9) for n in (4, 5, 6)]
     assert halve(study, points) == {0, 1, 6}, "of equal ones the first stays; three keep two"
-    assert halve(study, [(0, cell("normal"), None), (1, cell("normal"), 0.1)]) == {0}
-    assert halve(study, [(0, cell("normal"), 0.1)]) == set()
+    assert halve(study, [(of(0, "normal"), None), (of(1, "normal"), 0.1)]) == {0}
+    assert halve(study, [(of(0, "normal"), 0.1)]) == set()
+    apart = [(of(0, "normal", search=1), 0.1), (of(1, "normal", search=2), 0.2), (of(2, "normal", search=2), 0.3)]
+    assert halve(study, apart) == {1}, "each search halves its own points"
 
 
 def test_each_cell_halves_its_own_points_at_each_rung(halved: list[FrozenTrial]) -> None:

@@ -13,8 +13,8 @@ from support.studies import study
 
 from searchlib import MLP, Choice, IntUniform, LogUniform, Published, Study, StudyError, Uniform
 from searchlib.data.dataset import Dataset, Examples
+from searchlib.study.changes import refuse_if_changed
 from searchlib.study.config import FIELDS
-from searchlib.study.study import refuse_if_changed
 
 
 def test_it_is_frozen_and_takes_keywords_only() -> None:

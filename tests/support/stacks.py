@@ -48,11 +48,11 @@ def tasks_of(study: Study) -> list[Task]:
 def stacks_of(study: Study, data: Split | None = None) -> Iterator[StackRun]:
     engine = Engine(study, data or some_data(), "cpu")
     for group in engine.group(tasks_of(study)):
-        yield engine.start(group, order_seed=1, keeps=lambda run, value: False)
+        yield engine.start(group, keeps=lambda run, value: False)
 
 
 def one_stack(study: Study) -> StackRun:
-    return Engine(study, some_data(), "cpu").start(tasks_of(study), order_seed=1, keeps=lambda run, value: True)
+    return Engine(study, some_data(), "cpu").start(tasks_of(study), keeps=lambda run, value: True)
 
 
 def finish(stack: StackRun) -> StackRun:

@@ -41,6 +41,13 @@ def trial(params: dict, value: float | None, outcome: str = "completed", **attri
     )
 
 
+def numbered(number: int, params: dict, **attributes):
+    """A running trial of that number."""
+    made = trial(params, None, "running", **attributes)
+    made.number = number
+    return made
+
+
 def store(study: Study, trials, replicates=(), race: dict | None = None, **attributes) -> None:
     storage = open_storage(STORAGE)
     made = optuna.create_study(study_name=study.name, storage=storage, direction=study.direction)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from support.trials import numbered
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import problem
@@ -75,7 +76,7 @@ def test_all_in_memory_reach_the_same_loss_from_the_same_weights_by_the_same_bat
     orders = [problem.order(engine.study.seed, epoch, len(data.train_inputs)) for epoch in range(1, EPOCHS + 1)]
     ours: dict[int, float] = {}
     for group in engine.group(problem.tasks(engine.study)):
-        stack = engine.start(group, order_seed=engine.study.seed, keeps=lambda run, value: False)
+        stack = engine.start(group, keeps=lambda run, value: False)
         while stack.alive:
             stack.advance()
         ours |= {number: run.curves[-1]["val_loss"] for number, run in stack.runs.items()}
@@ -123,7 +124,8 @@ def test_another_accuracy_fails_loudly() -> None:
 @pytest.mark.parametrize(("of_each_cell", "kept"), [(True, {1, 2}), (False, {2, 3})])
 def test_one_epoch_keeps_the_best(of_each_cell: bool, kept: set[int]) -> None:
     study, cells = problem.init_vs_act(), problem.init_vs_act().cells[:2]
-    points = [(0, cells[0], None), (1, cells[0], 0.5), (2, cells[1], 0.7), (3, cells[1], 0.6)]
+    values = [(cells[0], None), (cells[0], 0.5), (cells[1], 0.7), (cells[1], 0.6)]
+    points = [(numbered(number, cell), value) for number, (cell, value) in enumerate(values)]
     with one_epoch(of_each_cell=of_each_cell):
         assert pruned_round.halving_rungs(study, 6) == [1]
         assert {0, 1, 2, 3} - pruned_round.halve(study, points) == kept
