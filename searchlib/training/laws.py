@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from searchlib.errors import StudyError
-from searchlib.networks import critical_point, get_initializer, recommended_gain
+from searchlib.networks import INITIALIZERS, critical_point, get_initializer, recommended_gain
 from searchlib.study import MLP, Study, TrialConfig, encode
 from searchlib.training.own_activations import hidden_widths, place_of
 
@@ -19,10 +19,11 @@ def check_laws(study: Study) -> None:
     """
     for activation, initializer, gain in _together(study):
         fields = TrialConfig(activation=activation).activation_fields
+        law = get_initializer(initializer)
         try:
-            if gain == "recommended" and not get_initializer(initializer).knows_activation and _has_hidden(study):
+            if gain == "recommended" and not law.knows_activation and _has_hidden(study):
                 recommended_gain(activation, **fields)
-            if initializer == "critical":
+            if law is INITIALIZERS["critical"]:
                 critical_point(activation, **fields)
         except StudyError as error:
             raise StudyError(place_of(activation) if callable(activation) else "", error.message) from None

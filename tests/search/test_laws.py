@@ -11,6 +11,7 @@ from torch import nn
 
 from searchlib import Choice, StudyError
 from searchlib.cli.main import cli
+from searchlib.networks import INITIALIZERS
 from searchlib.report import publish
 from searchlib.stores.stores import Stores
 
@@ -35,6 +36,7 @@ REFUSED: dict[str, dict[str, Any]] = {
     },
     "both searched": {"scientific": {**SHRUNK, "initializer": Choice("normal", "critical")}},
     "a nuisance": {"scientific": SHRUNK, "nuisance": {"initializer": Choice("normal", "critical")}},
+    "an entry": {"scientific": SHRUNK, "fixed": {"initializer": INITIALIZERS["critical"]}},
     "an own module": {"scientific": SHRUNK, "fixed": CRITICAL, "model": network},
 }
 
