@@ -1,8 +1,9 @@
 """Weight initializers by name.
 
-An initializer fills one layer's weight in place, in ``torch.nn.Linear``'s layout ``[out, in]``, and draws from the
-trial's own generator. To add one: write a function ``(weight, layer) -> None`` and add it to ``INITIALIZERS``; a
-study file may pass such a function directly, which may also return the weight instead.
+An initializer fills one layer's weight in place, as a matrix ``[out, in]``, and draws from the trial's own generator. A
+convolution's matrix has torch's weight ``[out, in, *kernel]`` with all dimensions after the first as one. To add one:
+write a function ``(weight, layer) -> None`` and add it to ``INITIALIZERS``; a study file may pass such a function
+directly, which may also return the weight instead.
 
 One rule for all: ``init_gain`` multiplies the weights that the law below would give. With
 ``init_gain="recommended"`` it is the gain of the activation that follows (``recommended_gain``); the output layer,
@@ -59,6 +60,7 @@ class Layer:
     last: whether it is the output layer.
     config: the trial's hyperparameters, a ``TrialConfig``.
     gain: the multiplier of the weights, from ``init_gain``.
+    fan_in, fan_out: of the layer's weight by ``torch.nn.init``, for convolutions with the kernel's area.
     generator: the trial's own source of random numbers, on the CPU.
     inputs: a function that returns what enters the layer, ``[batch, fan_in]``, for a fixed batch of training data.
     """
@@ -67,27 +69,30 @@ class Layer:
     last: bool
     config: Settings
     gain: float
+    fan_in: int
+    fan_out: int
     generator: torch.Generator
     inputs: Callable[[], torch.Tensor]
 
 
 Law = Callable[["torch.Tensor", Layer], None]
-BiasLaw = Callable[["torch.Tensor", int, Layer], None]  # bias [out] in place, fan_in, layer
+BiasLaw = Callable[["torch.Tensor", Layer], None]  # bias in place, layer
 
 
-def _zero_bias(bias: torch.Tensor, fan_in: int, layer: Layer) -> None:
+def _zero_bias(bias: torch.Tensor, layer: Layer) -> None:
     bias.zero_()
 
 
-def _constant_bias(bias: torch.Tensor, fan_in: int, layer: Layer) -> None:
+def _constant_bias(bias: torch.Tensor, layer: Layer) -> None:
     bias.fill_(layer.config.bias_value)
 
 
-def _pytorch_bias(bias: torch.Tensor, fan_in: int, layer: Layer) -> None:
-    bias.uniform_(-1.0 / math.sqrt(fan_in), 1.0 / math.sqrt(fan_in), generator=layer.generator)
+def _pytorch_bias(bias: torch.Tensor, layer: Layer) -> None:
+    bound = 1.0 / math.sqrt(layer.fan_in)
+    bias.uniform_(-bound, bound, generator=layer.generator)
 
 
-def _critical_bias(bias: torch.Tensor, fan_in: int, layer: Layer) -> None:
+def _critical_bias(bias: torch.Tensor, layer: Layer) -> None:
     _, variance = critical_point(layer.config.activation, **layer.config.activation_fields)
     bias.normal_(0.0, math.sqrt(variance), generator=layer.generator)
 
@@ -115,11 +120,6 @@ class Initializer:
 
     def __call__(self, weight: torch.Tensor, layer: Layer) -> None:
         self.law(weight, layer)
-
-
-def _fans(weight: torch.Tensor) -> tuple[int, int]:
-    fan_out, fan_in = weight.shape
-    return fan_in, fan_out
 
 
 def _normal(weight: torch.Tensor, variance: float, layer: Layer) -> None:
@@ -171,45 +171,44 @@ def trunc_normal(weight: torch.Tensor, layer: Layer) -> None:
 
 def lecun_normal(weight: torch.Tensor, layer: Layer) -> None:
     """Variance 1/fan_in (LeCun et al. 1998, "Efficient BackProp", section 4.6)."""
-    _normal(weight, 1.0 / _fans(weight)[0], layer)
+    _normal(weight, 1.0 / layer.fan_in, layer)
 
 
 def lecun_uniform(weight: torch.Tensor, layer: Layer) -> None:
     """Variance 1/fan_in, bound sqrt(3/fan_in) (LeCun et al. 1998)."""
-    _uniform(weight, 1.0 / _fans(weight)[0], layer)
+    _uniform(weight, 1.0 / layer.fan_in, layer)
 
 
 def xavier_normal(weight: torch.Tensor, layer: Layer) -> None:
     """Variance 2/(fan_in + fan_out) (Glorot & Bengio 2010, equation 12)."""
-    _normal(weight, 2.0 / sum(_fans(weight)), layer)
+    _normal(weight, 2.0 / (layer.fan_in + layer.fan_out), layer)
 
 
 def xavier_uniform(weight: torch.Tensor, layer: Layer) -> None:
     """Variance 2/(fan_in + fan_out), bound sqrt(6/(fan_in + fan_out)) (Glorot & Bengio 2010, equation 16)."""
-    _uniform(weight, 2.0 / sum(_fans(weight)), layer)
+    _uniform(weight, 2.0 / (layer.fan_in + layer.fan_out), layer)
 
 
-def _kaiming_variance(weight: torch.Tensor, layer: Layer) -> float:
-    fan_in, _ = _fans(weight)
+def _kaiming_variance(layer: Layer) -> float:
     if layer.config.init_gain == "recommended":
-        return 1.0 / fan_in
+        return 1.0 / layer.fan_in
     slope = get_activation(layer.config.activation).slope
     chosen = layer.config.activation_fields[slope] if isinstance(slope, str) else 0.0  # as torch.nn.init has it
-    return 2.0 / ((1.0 + chosen**2) * fan_in)
+    return 2.0 / ((1.0 + chosen**2) * layer.fan_in)
 
 
 def kaiming_normal(weight: torch.Tensor, layer: Layer) -> None:
     """Variance 2/fan_in, and 2/((1+a²) fan_in) before a leaky ReLU of slope a (He et al. 2015, equations 10, 15)."""
-    _normal(weight, _kaiming_variance(weight, layer), layer)
+    _normal(weight, _kaiming_variance(layer), layer)
 
 
 def kaiming_uniform(weight: torch.Tensor, layer: Layer) -> None:
     """As ``kaiming_normal``, uniform with bound sqrt(6/fan_in)."""
-    _uniform(weight, _kaiming_variance(weight, layer), layer)
+    _uniform(weight, _kaiming_variance(layer), layer)
 
 
 def orthogonal(weight: torch.Tensor, layer: Layer) -> None:
-    """A random (semi-)orthogonal matrix, Haar distributed: variance 1/max(fan) (Saxe et al. 2013)."""
+    """A random (semi-)orthogonal matrix, Haar distributed: variance 1/max(rows, columns) (Saxe et al. 2013)."""
     from torch.nn import init
 
     init.orthogonal_(weight, gain=layer.gain, generator=layer.generator)
@@ -242,7 +241,7 @@ def pytorch_default(weight: torch.Tensor, layer: Layer) -> None:
 
     With the default ``bias_init`` the bias is drawn from the same law, as in ``torch.nn.Linear``.
     """
-    _uniform(weight, 1.0 / (3.0 * _fans(weight)[0]), layer)
+    _uniform(weight, 1.0 / (3.0 * layer.fan_in), layer)
 
 
 def lsuv(weight: torch.Tensor, layer: Layer) -> None:
@@ -260,12 +259,13 @@ def lsuv(weight: torch.Tensor, layer: Layer) -> None:
 
 
 def critical(weight: torch.Tensor, layer: Layer) -> None:
-    """N(0, sigma_w²/fan_in) on the mean-field critical line (Poole et al. 2016, Schoenholz et al. 2017).
+    """N(0, sigma_w²/fan_in) at a stable critical point of mean field (Poole et al. 2016, Schoenholz et al. 2017).
 
-    sigma_w² comes from ``critical_point``; with the default ``bias_init`` the bias is N(0, sigma_b²).
+    sigma_w² comes from ``critical_point``; with the default ``bias_init`` the bias is N(0, sigma_b²). StudyError for an
+    activation that has no such point.
     """
     weight_variance, _ = critical_point(layer.config.activation, **layer.config.activation_fields)
-    _normal(weight, weight_variance / _fans(weight)[0], layer)
+    _normal(weight, weight_variance / layer.fan_in, layer)
 
 
 INITIALIZERS: dict[str, Initializer] = {

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import Any
 
@@ -16,7 +16,14 @@ from searchlib.errors import StudyError
 from searchlib.networks.activations import get_activation
 from searchlib.text import encode_for_message
 
-CRITICAL_BIAS_VARIANCE = 0.05  # sigma_b^2 of the critical initializer (Schoenholz 2017 draw their maps at this value)
+# sigma_b² of the critical initializer, in the order in which they are tried (Schoenholz 2017 draw their maps at 0.05)
+BIAS_VARIANCES = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+SIGNALS = tuple(0.01 * math.exp(0.1 * step) for step in range(140))  # q between which chi = 1 is looked for, to 11,000
+STEEPEST = 0.99  # V' of a stable point: at 1 exactly, as softshrink's always is, signals come back from one side only
+DEPTH = 30  # layers after which chi must be near 1, ...
+DRIFT = 0.02  # ... as near as this, also for a signal that enters with half or twice the fixed point's q
+
+Moments = Callable[[float], tuple[float, float]]  # q to (E[phi²], E[phi'²])
 
 
 def recommended_gain(activation: str | Callable[..., Any], **fields: Any) -> float:
@@ -43,10 +50,16 @@ def recommended_gain(activation: str | Callable[..., Any], **fields: Any) -> flo
 
 
 def critical_point(activation: str | Callable[..., Any], **fields: Any) -> tuple[float, float]:
-    """(sigma_w², sigma_b²) at which chi = sigma_w² E[phi'(sqrt(q) z)²] = 1 at the fixed point q of the variance map.
+    """(sigma_w², sigma_b²) where chi = sigma_w² E[phi'(sqrt(q) z)²] is 1 at a stable fixed point q of the variance map.
 
-    A positively homogeneous activation (ReLU and its leaky forms, identity) is critical at sigma_b = 0 only, where
-    sigma_w² = 2/(1+a²). For the others sigma_b² is ``CRITICAL_BIAS_VARIANCE``. StudyError where no point is found.
+    The variance map is V(q) = sigma_w² E[phi(sqrt(q) z)²] + sigma_b² (Poole et al. 2016, equation 3), with q the second
+    moment of a layer's pre-activations and z standard normal; chi multiplies the squared gradient in each layer
+    (Schoenholz et al. 2017). Stable: |V'(q)| is at most ``STEEPEST``, and chi is within ``DRIFT`` of 1 after ``DEPTH``
+    layers, also for a signal that enters with q/2 or 2q. From other fixed points signals go away, and chi with them.
+
+    A positively homogeneous activation (ReLU and its leaky forms, identity) is critical at sigma_b = 0 only, for any q:
+    V(q) = q, and sigma_w² = 2/(1+a²). For the others sigma_b² is the first of ``BIAS_VARIANCES`` with such a point.
+    StudyError where there is none.
     """
     slope = get_activation(activation).left_slope(**fields)
     if slope is not None:
@@ -56,26 +69,54 @@ def critical_point(activation: str | Callable[..., Any], **fields: Any) -> tuple
 
 @functools.lru_cache(maxsize=256)
 def _critical_point(activation: str | Callable[..., Any], **fields: Any) -> tuple[float, float]:
+    moments = functools.cache(functools.partial(gaussian_moments, activation, **fields))
+    if all(abs(_chi(q, 0.0, moments) - 1.0) < 1e-9 for q in SIGNALS):  # a homogeneous function of the study's own
+        return 1.0 / moments(1.0)[1], 0.0
+    for bias_variance in BIAS_VARIANCES:
+        for q in _fixed_points(moments, bias_variance):
+            weight_variance = (q - bias_variance) / moments(q)[0]
+            if _is_stable(q, moments, weight_variance, bias_variance):
+                return weight_variance, bias_variance
+    raise StudyError(
+        f"initializer 'critical': activation {encode_for_message(activation)} has no stable critical point at a "
+        f"sigma_b² from {BIAS_VARIANCES[0]:g} to {BIAS_VARIANCES[-1]:g}; leave this pair out of the study, or use "
+        "'orthogonal' with init_gain='recommended', or 'lsuv' in an MLP"
+    )
+
+
+def _chi(q: float, bias_variance: float, moments: Moments) -> float:
+    """chi at q, with the sigma_w² that makes q a fixed point; NaN where none does."""
+    second_moment, slope_moment = moments(q)
+    return (q - bias_variance) / second_moment * slope_moment if second_moment > 0.0 else math.nan
+
+
+def _fixed_points(moments: Moments, bias_variance: float) -> Iterator[float]:
+    """All q at which chi = 1 with the sigma_w² that makes q a fixed point, from the smallest on."""
     from scipy.optimize import brentq
 
-    def excess(log_q: float) -> float:
-        q = math.exp(log_q)
-        second_moment, slope_moment = gaussian_moments(activation, q, **fields)
-        if second_moment <= 0.0:
-            return math.nan
-        return (q - CRITICAL_BIAS_VARIANCE) / second_moment * slope_moment - 1.0
+    def excess(q: float) -> float:
+        return _chi(q, bias_variance, moments) - 1.0
 
-    grid = [math.log(CRITICAL_BIAS_VARIANCE) + 0.1 * step for step in range(1, 120)]
-    values = [excess(log_q) for log_q in grid]
-    for (left, right), (below, above) in zip(pairwise(grid), pairwise(values), strict=True):
-        if below < 0.0 <= above:
-            q = math.exp(brentq(excess, left, right, xtol=1e-10))
-            return (q - CRITICAL_BIAS_VARIANCE) / gaussian_moments(activation, q, **fields)[0], CRITICAL_BIAS_VARIANCE
-    raise StudyError(
-        f"initializer 'critical': activation {encode_for_message(activation)} has no critical point at sigma_b² = "
-        f"{CRITICAL_BIAS_VARIANCE}; "
-        "leave this pair out of the study, or use 'lsuv'"
+    tried = [bias_variance * (1.0 + 1e-9), *(q for q in SIGNALS if q > bias_variance)]
+    for left, right in pairwise(tried):
+        if excess(left) * excess(right) < 0.0:
+            yield float(brentq(excess, left, right, xtol=1e-12, rtol=1e-10))
+
+
+def _is_stable(q: float, moments: Moments, weight_variance: float, bias_variance: float) -> bool:
+    """Whether the variance map comes back to its fixed point q, with chi near 1 on the way: see ``critical_point``."""
+    step = 1e-3 * q
+    slope = weight_variance * (moments(q + step)[0] - moments(q - step)[0]) / (2.0 * step)
+    return abs(slope) <= STEEPEST and all(
+        abs(_chi_at_depth(start, moments, weight_variance, bias_variance) - 1.0) <= DRIFT for start in (q, q / 2, 2 * q)
     )
+
+
+def _chi_at_depth(q: float, moments: Moments, weight_variance: float, bias_variance: float) -> float:
+    """chi in layer ``DEPTH`` + 1, where q is the second moment of the first layer's pre-activations."""
+    for _ in range(DEPTH):
+        q = weight_variance * moments(q)[0] + bias_variance
+    return weight_variance * moments(q)[1]
 
 
 def gaussian_moments(activation: str | Callable[..., Any], q: float, **fields: Any) -> tuple[float, float]:

@@ -15,6 +15,7 @@ from searchlib.study import MLP, Choice, Primitive, Study, TrialConfig, own_line
 from searchlib.text import encode_for_message
 from searchlib.training.checkpoints import restore, try_network
 from searchlib.training.engine import Engine, size_with_single
+from searchlib.training.laws import check_laws
 from searchlib.training.module import ModuleStack
 from searchlib.training.network import build_module, initialize, layer_sizes
 from searchlib.training.own_activations import check_activations
@@ -29,16 +30,19 @@ EXAMPLES = 5  # of the first batch; the second has three
 
 def dry_run(engine: Engine) -> None:
     """Train the study's own modules for two small batches of different sizes, draw its own initializers' weights, and
-    call its own activations.
+    call its own activations. Of every study, see that its initializers have what they need of the activations.
 
     One configuration for each value of each scientific dimension and for each own function. StudyError, with what is
     wrong and where, for code that raises an exception, whose outputs have another shape than the targets need, that
-    trains nothing, that draws numbers which no seed controls, or that a checkpoint doesn't hold.
+    trains nothing, that draws numbers which no seed controls, or that a checkpoint doesn't hold; and for an activation
+    without the gain or the critical point that an initializer asks for.
     """
     study = engine.study
+    if engine.has_own_code:
+        check_activations(study, engine.device)
+    check_laws(study)
     if not engine.has_own_code:
         return
-    check_activations(study, engine.device)
     for number, config in enumerate(configurations(study)):
         if isinstance(study.model, MLP):
             if is_own(config.initializer):

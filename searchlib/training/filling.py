@@ -7,7 +7,7 @@ normalization), and those that the module froze, stay as the module made them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,17 +27,15 @@ POWER_ITERATIONS = 15  # as many as torch's spectral norm makes when it is attac
 class Target:
     """A tensor of a layer that holds one or more weights.
 
-    name: of the weight, for messages. split: views of a tensor like the weight, one for each linear map, whose first
-    dimensions hold ``rows`` outputs and the rest the fan_in. bias: the attribute with the bias, which is shared by
-    *shares* equal maps, of which the target's first is number *first*.
+    name: of the weight, for messages. maps: how many weights of equal shape it holds, one below the other. bias: the
+    attribute with the bias, which is shared by *shares* equal maps, of which the target's first is number *first*.
     """
 
     name: str
     layer: nn.Module
     weight: str
-    split: Callable[[Tensor], list[Tensor]]
-    rows: int
-    bias: str
+    maps: int = 1
+    bias: str = "bias"
     shares: int = 1
     first: int = 0
 
@@ -84,22 +82,14 @@ def _stored(layer: nn.Module, attribute: str) -> list[nn.Parameter]:
 
 def _of_layer(name: str, layer: nn.Module) -> Iterator[Target]:
     def target(weight: str, **changes: Any) -> Target:
-        kept = {"split": lambda value: [value], "bias": "bias", "rows": getattr(layer, weight).shape[0], **changes}
-        return Target(f"{name}.{weight}".lstrip("."), layer, weight, **kept)
+        return Target(f"{name}.{weight}".lstrip("."), layer, weight, **changes)
 
-    if isinstance(layer, nn.modules.conv._ConvTransposeNd):  # its weight is [in, out / groups, *kernel]
-        groups = layer.groups
-        yield target(
-            "weight",
-            split=lambda value: [value.unflatten(0, (groups, -1)).transpose(1, 2)],
-            rows=layer.out_channels,
-        )
-    elif isinstance(layer, (nn.Linear, nn.modules.conv._ConvNd)):
+    if isinstance(layer, (nn.Linear, nn.modules.conv._ConvNd)):
         yield target("weight")
     elif isinstance(layer, nn.MultiheadAttention):
-        own = {"bias": "in_proj_bias", "shares": 3, "rows": layer.embed_dim}
+        own = {"bias": "in_proj_bias", "shares": 3}
         if layer.in_proj_weight is not None:
-            yield target("in_proj_weight", split=lambda value: list(value.chunk(3)), **own)
+            yield target("in_proj_weight", maps=3, **own)
         else:
             for first, letter in enumerate("qkv"):
                 yield target(f"{letter}_proj_weight", first=first, **own)
@@ -108,23 +98,34 @@ def _of_layer(name: str, layer: nn.Module) -> Iterator[Target]:
 def initialize_layer(
     target: Target, config: TrialConfig, *, index: int, last: bool, generator: torch.Generator
 ) -> None:
-    """Fill one layer, each of its weights before its bias. A convolution's fan_in is in_channels / groups times its
-    kernel's area, also for a transposed one."""
+    """Fill one layer, each of its weights before its bias, with the fans that ``torch.nn.init`` has for the weight.
+
+    A law sees the matrix whose rows are ``weight[i].flatten()``; a transposed convolution's weight is
+    ``[in, out / groups, *kernel]``.
+    """
 
     def inputs() -> Tensor:
         raise StudyError(f"initializer {config.initializer!r} looks at data, which works for an MLP only")
 
-    layer = Layer(index=index, last=last, config=config, gain=gain_of(config, last), generator=generator, inputs=inputs)
     weight = getattr(target.layer, target.weight).detach().clone()
     bias = getattr(target.layer, target.bias)
     trained = any(value.requires_grad for value in _stored(target.layer, target.bias))
     bias = bias.detach().clone() if bias is not None and trained else None
-    for place, part in enumerate(target.split(weight), start=target.first):
-        drawn = draw_weight(target.rows, part.numel() // target.rows, layer)
-        part.copy_(drawn.view(part.shape))
+    for place, part in enumerate(weight.chunk(target.maps), start=target.first):
+        layer = Layer(
+            index=index,
+            last=last,
+            config=config,
+            gain=gain_of(config, last),
+            fan_in=part[0].numel(),
+            fan_out=len(part) * part[0, 0].numel(),
+            generator=generator,
+            inputs=inputs,
+        )
+        part.copy_(draw_weight(len(part), layer.fan_in, layer).view(part.shape))
         if bias is not None:
             own = bias.chunk(target.shares)[place]
-            own.copy_(draw_bias(len(own), drawn.shape[1], layer))
+            own.copy_(draw_bias(len(own), layer))
     _assign(target, target.weight, weight)
     if bias is not None:
         _assign(target, target.bias, bias)

@@ -64,30 +64,37 @@ def initialize(
         for index, (fan_in, fan_out) in enumerate(pairwise(sizes)):
             last = index == len(sizes) - 2
             layer = Layer(
-                index=index, last=last, config=config, gain=gain_of(config, last), generator=generator, inputs=inputs
+                index=index,
+                last=last,
+                config=config,
+                gain=gain_of(config, last),
+                fan_in=fan_in,
+                fan_out=fan_out,
+                generator=generator,
+                inputs=inputs,
             )
             weight = draw_weight(fan_out, fan_in, layer)
-            layers.append((weight, draw_bias(fan_out, fan_in, layer)))
+            layers.append((weight, draw_bias(fan_out, layer)))
     return [(weight.to(dtype), bias.to(dtype)) for weight, bias in layers]
 
 
-def draw_weight(rows: int, fan_in: int, layer: Layer) -> torch.Tensor:
-    """A weight ``[rows, fan_in]`` by the trial's initializer."""
+def draw_weight(rows: int, columns: int, layer: Layer) -> torch.Tensor:
+    """A weight ``[rows, columns]`` by the trial's initializer."""
     import torch
 
-    weight = torch.empty(rows, fan_in)
+    weight = torch.empty(rows, columns)
     get_initializer(layer.config.initializer)(weight, layer)
     return weight
 
 
-def draw_bias(size: int, fan_in: int, layer: Layer) -> torch.Tensor:
+def draw_bias(size: int, layer: Layer) -> torch.Tensor:
     """A bias ``[size]`` by ``bias_init``."""
     import torch
 
     kind = layer.config.bias_init
     law = get_initializer(layer.config.initializer).bias if kind == "default" else BIASES[kind]
     bias = torch.empty(size)
-    law(bias, fan_in, layer)
+    law(bias, layer)
     return bias
 
 

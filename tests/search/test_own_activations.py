@@ -7,18 +7,17 @@ import inspect
 import random
 import re
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from support import assert_refused, run, small_study, stored
 from support import functions as activations
-from support import prepare, run, search_all, small_study, stored
 from support.page import Page
 
-from searchlib import MLP, Choice, StudyError
+from searchlib import MLP, Choice
 from searchlib.report import publish
 from searchlib.results.holdout import evaluate
 from searchlib.results.prediction import predict
@@ -170,18 +169,6 @@ REFUSED = [
     (attributed, "changes (attributed|its attributes) in each call"),
     (noisy_back, "draws random numbers in its backward pass"),
 ]
-
-
-def assert_refused(study, told: str) -> None:
-    """In one line, before anything is stored."""
-    prepare()
-    empty = Path("mlflow.db").read_bytes()
-    with pytest.raises(StudyError, match=told) as caught:
-        search_all(study)
-    assert "\n" not in str(caught.value)
-    assert Stores().optuna_study(study.name) is None
-    assert Path("mlflow.db").read_bytes() == empty
-    assert not Path("mlruns").exists()
 
 
 @pytest.mark.parametrize(("function", "told"), REFUSED, ids=[function.__name__ for function, _ in REFUSED])

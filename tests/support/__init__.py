@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import optuna
+import pytest
 
-from searchlib import MLP, Choice, LogUniform, Study, idx_dataset
+from searchlib import MLP, Choice, LogUniform, Study, StudyError, idx_dataset
 from searchlib.search import optimize as searching
 from searchlib.stores.mlflow_store import connect
 from searchlib.stores.stores import Stores
@@ -76,6 +77,18 @@ def search(study: Study, stores: Stores | None = None, **options):
 def search_all(study: Study, stores: Stores | None = None, **options) -> None:
     for _ in search(study, stores, **options):
         pass
+
+
+def assert_refused(study: Study, told: str) -> None:
+    """In one line, before anything is stored."""
+    prepare()
+    empty = Path("mlflow.db").read_bytes()
+    with pytest.raises(StudyError, match=told) as caught:
+        search_all(study)
+    assert "\n" not in str(caught.value)
+    assert Stores().optuna_study(study.name) is None
+    assert Path("mlflow.db").read_bytes() == empty
+    assert not Path("mlruns").exists()
 
 
 def prepare(*, parts: tuple[str, ...] = ("train", "t10k"), folder: Path = Path()) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 
@@ -11,6 +12,7 @@ from torch import nn
 from torch.nn.utils import parametrizations, prune
 
 from searchlib import StudyError
+from searchlib.networks import Layer
 from searchlib.study import TrialConfig
 from searchlib.training.filling import fill, matrices, targets, used
 
@@ -23,62 +25,105 @@ def filled(layer: nn.Module, initializer: object = "kaiming_normal", seed: int =
     return layer
 
 
-# layer, (outputs, fan_in), how many weights of this shape
-LAYERS: dict[str, tuple[Callable[[], nn.Module], tuple[int, int], int]] = {
-    "Linear": (lambda: nn.Linear(300, 200), (200, 300), 1),
-    "Conv1d": (lambda: nn.Conv1d(40, 200, 5), (200, 40 * 5), 1),
-    "Conv2d": (lambda: nn.Conv2d(16, 200, (3, 5)), (200, 16 * 15), 1),
-    "Conv2d in groups": (lambda: nn.Conv2d(60, 200, 3, groups=4), (200, 15 * 9), 1),
-    "Conv2d by channel": (lambda: nn.Conv2d(2000, 2000, 5, groups=2000), (2000, 25), 1),
-    "Conv3d": (lambda: nn.Conv3d(8, 200, 3), (200, 8 * 27), 1),
-    "ConvTranspose1d": (lambda: nn.ConvTranspose1d(40, 200, 5), (200, 40 * 5), 1),
-    "ConvTranspose2d": (lambda: nn.ConvTranspose2d(80, 40, 3), (40, 80 * 9), 1),
-    "ConvTranspose2d, small": (lambda: nn.ConvTranspose2d(8, 4, 3), (4, 8 * 9), 1),
-    "ConvTranspose2d in groups": (lambda: nn.ConvTranspose2d(64, 48, 5, groups=2), (48, 32 * 25), 1),
-    "ConvTranspose3d": (lambda: nn.ConvTranspose3d(20, 12, 3), (12, 20 * 27), 1),
-    "attention": (lambda: nn.MultiheadAttention(100, 4), (100, 100), 4),
-    "attention to others": (lambda: nn.MultiheadAttention(100, 4, kdim=100, vdim=100), (100, 100), 4),
+LAYERS: dict[str, Callable[[], nn.Module]] = {
+    "Linear": lambda: nn.Linear(300, 200),
+    "Conv1d": lambda: nn.Conv1d(40, 200, 5),
+    "Conv1d, dilated": lambda: nn.Conv1d(40, 50, 5, stride=2, dilation=3),
+    "Conv2d": lambda: nn.Conv2d(16, 16, 3),
+    "Conv2d, not square": lambda: nn.Conv2d(16, 200, (3, 5)),
+    "Conv2d in groups": lambda: nn.Conv2d(60, 200, 3, groups=4),
+    "Conv2d by channel": lambda: nn.Conv2d(300, 300, 5, groups=300),
+    "Conv2d by channel, two of each": lambda: nn.Conv2d(300, 600, 3, groups=300),
+    "Conv3d": lambda: nn.Conv3d(8, 200, 3),
+    "ConvTranspose1d": lambda: nn.ConvTranspose1d(40, 200, 5),
+    "ConvTranspose2d": lambda: nn.ConvTranspose2d(80, 40, 3),
+    "ConvTranspose2d, small": lambda: nn.ConvTranspose2d(8, 4, 3),
+    "ConvTranspose2d in groups": lambda: nn.ConvTranspose2d(64, 48, 5, groups=2),
+    "ConvTranspose2d by channel": lambda: nn.ConvTranspose2d(300, 300, 5, groups=300),
+    "ConvTranspose3d": lambda: nn.ConvTranspose3d(20, 12, 3),
 }
 
 
+def kaiming_by_fan_out(weight: torch.Tensor, layer: Layer) -> None:
+    """He's law for the way back, which a study may bring itself."""
+    weight.normal_(0.0, math.sqrt(2.0 / layer.fan_out), generator=layer.generator)
+
+
+BY_TORCH: dict[str, tuple[object, Callable[..., object]]] = {
+    "xavier_normal": ("xavier_normal", nn.init.xavier_normal_),
+    "xavier_uniform": ("xavier_uniform", nn.init.xavier_uniform_),
+    "kaiming_normal": ("kaiming_normal", functools.partial(nn.init.kaiming_normal_, nonlinearity="relu")),
+    "kaiming_uniform": ("kaiming_uniform", functools.partial(nn.init.kaiming_uniform_, nonlinearity="relu")),
+    "kaiming_normal by fan_out": (
+        kaiming_by_fan_out,
+        functools.partial(nn.init.kaiming_normal_, mode="fan_out", nonlinearity="relu"),
+    ),
+    "lecun_normal": ("lecun_normal", functools.partial(nn.init.kaiming_normal_, nonlinearity="linear")),
+    "lecun_uniform": ("lecun_uniform", functools.partial(nn.init.kaiming_uniform_, nonlinearity="linear")),
+    "orthogonal": ("orthogonal", nn.init.orthogonal_),
+    "pytorch_default": ("pytorch_default", functools.partial(nn.init.kaiming_uniform_, a=math.sqrt(5))),
+}
+
+
+@pytest.mark.parametrize("law", BY_TORCH)
 @pytest.mark.parametrize("name", LAYERS)
-def test_a_layer_is_filled_by_its_fan_in(name: str) -> None:
-    """He's variance is 2 / fan_in, and torch's bias is within ±1 / sqrt(fan_in)."""
-    make, (outputs, fan_in), count = LAYERS[name]
-    layer = filled(make(), bias_init="pytorch_default")
-    weights = [value.numel() for value in matrices(layer).values()]
-    assert sum(weights) == count * outputs * fan_in
-    for value in matrices(layer).values():
-        spread = 5 * math.sqrt(2 / value.numel())
-        assert float(value.var()) * fan_in / 2 == pytest.approx(1.0, abs=spread)
-    for key, bias in layer.named_parameters():
-        if key.endswith("bias"):
-            assert bias.numel() in (outputs, 3 * outputs)
-            assert 0.8 / math.sqrt(fan_in) * (1 - 2 / len(bias)) <= bias.abs().max() <= 1.0 / math.sqrt(fan_in)
+def test_a_law_is_that_of_torch(name: str, law: str) -> None:
+    """The same numbers from the same seed, for every kind of layer, as ``torch.nn.init`` writes into its weight."""
+    ours, theirs = BY_TORCH[law]
+    layer = filled(LAYERS[name](), ours, bias_init="zeros")  # with its own bias, torch's default leaves the layer alone
+    expected = torch.empty_like(layer.weight)
+    theirs(expected, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(layer.weight.detach(), expected, rtol=1e-6, atol=0.0)
 
 
-@pytest.mark.parametrize("name", [name for name in LAYERS if name.startswith(("Linear", "Conv"))])
-def test_fan_in_is_that_of_torch(name: str) -> None:
-    """torch counts a transposed convolution's by the layout of its weight, as that of the convolution that it
-    transposes: its fan_out is then what an output sums over, in each group."""
-    make, (_, fan_in), _ = LAYERS[name]
-    layer = make()
-    by_torch = nn.init._calculate_fan_in_and_fan_out(layer.weight)
-    assert fan_in == (by_torch[1] // layer.groups if "Transpose" in name else by_torch[0])
+@pytest.mark.parametrize("name", LAYERS)
+def test_a_law_is_told_the_fans_of_torch(name: str) -> None:
+    told = []
+
+    def ones(weight: torch.Tensor, layer: Layer) -> None:
+        told.append((layer.fan_in, layer.fan_out))
+        assert weight.shape[1] == layer.fan_in
+        weight.fill_(1.0)
+
+    layer = filled(LAYERS[name](), ones)
+    assert told == [nn.init._calculate_fan_in_and_fan_out(layer.weight)]
 
 
-def test_a_transposed_convolution_has_its_matrix_in_torchs_layout() -> None:
-    """Row o of the matrix is what output o sums over: channel by channel of its group, then the kernel."""
+@pytest.mark.parametrize("name", LAYERS)
+def test_torchs_bias_is_within_torchs_bound(name: str) -> None:
+    layer = filled(LAYERS[name](), "ones", bias_init="pytorch_default")
+    bound = 1.0 / math.sqrt(nn.init._calculate_fan_in_and_fan_out(layer.weight)[0])
+    bias = layer.bias.abs()
+    assert 0.8 * bound * (1 - 2 / len(bias)) <= bias.max() <= bound
+    assert LAYERS[name]().bias.abs().max() <= bound, "torch's own"
+
+
+def test_xavier_counts_the_kernel_on_both_sides() -> None:
+    """2 / (16 x 9 + 16 x 9) for a convolution from 16 to 16 channels with a kernel of 3 x 3, over many draws."""
+    draws = [filled(nn.Conv2d(16, 16, 3), "xavier_normal", seed).weight.detach() for seed in range(100)]
+    assert float(torch.stack(draws).square().mean()) == pytest.approx(2 / 288, rel=0.02)
+
+
+@pytest.mark.parametrize("kdim", [None, 100])
+def test_an_attention_layer_is_filled_by_the_fans_of_its_maps(kdim: int | None) -> None:
+    layer = filled(nn.MultiheadAttention(100, 4, kdim=kdim, vdim=kdim), "xavier_normal", bias_init="pytorch_default")
+    weights = matrices(layer)
+    assert sum(weight.numel() for weight in weights.values()) == 4 * 100 * 100
+    for weight in weights.values():
+        assert float(weight.square().mean()) == pytest.approx(2 / 200, rel=5 * math.sqrt(2 / weight.numel()))
+    for bias in (layer.in_proj_bias, layer.out_proj.bias):
+        assert 0.08 <= bias.abs().max() <= 0.1
+
+
+@pytest.mark.parametrize("make", [lambda: nn.Conv2d(4, 6, 5, groups=2), lambda: nn.ConvTranspose2d(4, 6, 5, groups=2)])
+def test_a_convolution_is_a_matrix_in_torchs_layout(make: Callable[[], nn.Module]) -> None:
+    """Row i of the matrix is ``weight[i]``; of a transposed convolution that is what leaves input i."""
 
     def numbered(weight: torch.Tensor, layer: object) -> torch.Tensor:
         return torch.arange(weight.numel()).view_as(weight).float()
 
-    layer = nn.ConvTranspose1d(4, 6, 5, groups=2, bias=False)
-    filled(layer, numbered)
-    for output in range(6):
-        group, within = divmod(output, 3)
-        row = layer.weight[2 * group : 2 * group + 2, within]  # [channels of the group, kernel]
-        assert row.flatten().tolist() == list(range(10 * output, 10 * output + 10))
+    weight = filled(make(), numbered).weight
+    assert weight.flatten().tolist() == list(range(weight.numel()))
 
 
 def test_the_maps_of_an_attention_layer_are_drawn_one_by_one() -> None:
