@@ -63,6 +63,15 @@ ROWS: dict[str, dict[str, Any]] = {
     "three": {"scientific": {"activation": Choice("sigmoid", "gelu", "tanh")}},
 }
 PLANS: dict[str, dict[str, Any]] = {  # trials: a cell
+    "4 searches, 4 points, refined 2": {"trials": 24, "searches": 4, "replicates": 4, "sampler": "refined"},
+    "4 searches, 8 points, refined half, halved": {
+        "trials": 64,
+        "searches": 4,
+        "replicates": 8,
+        "pruner": "within_cell",
+        "sampler": "refined",
+    },
+    "4 searches, 4 points, 1 seed": {"trials": 16, "searches": 4, "replicates": 4},
     "1 search": {"trials": 8, "replicates": 10},
     "4 searches, 4 points": {"trials": 16, "searches": 4, "replicates": 8},
     "4 searches, 8 points halved": {"trials": 32, "searches": 4, "replicates": 8, "pruner": "within_cell"},

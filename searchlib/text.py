@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -73,3 +74,8 @@ def number(value: float | None, metric: str) -> str:
     if value is None:
         return "–"
     return f"{value:.4f}" if metric.endswith("_accuracy") else f"{value:#.3g}".rstrip(".")
+
+
+def is_legible(text: str) -> bool:
+    """Whether every store can hold *text* and every terminal show it: no control characters, no half characters."""
+    return not any(unicodedata.category(character) in ("Cc", "Cs") and not character.isspace() for character in text)

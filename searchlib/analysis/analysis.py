@@ -77,6 +77,7 @@ def analyze(study: Study, stored: Stored) -> Findings:
         winner=_winner(rows),
         resolved=resolved(compared.values()),
         alpha=ALPHA,
+        margin=study.margin,
         effects=tuple(terms),
         importances=importances,
         searches=study.searches,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from searchlib.analysis.comparison import ALPHA, NOT_TOLD_APART
+from searchlib.analysis.comparison import ALPHA, NOT_TOLD_APART, UNDECIDED
 from searchlib.analysis.findings import CellFinding, Findings
 from searchlib.analysis.statistics import Effect
 from searchlib.text import describe, number
@@ -21,7 +21,14 @@ def answer(findings: Findings) -> str:
         return " ".join(["No trial completed, so there is no answer.", *_failed(findings)])
     winner = findings.cells[0]
     compared = _comparison(findings) if winner.n else _without_replicates(findings)
-    sentences = [_lead(findings, winner), *compared, *_unfinished(findings), *_worst(findings), *_failed(findings)]
+    sentences = [
+        _lead(findings, winner),
+        *compared,
+        *_failures(findings),
+        *_unfinished(findings),
+        *_worst(findings),
+        *_failed(findings),
+    ]
     sentences += [*_effects(findings.effects), *_edges(winner), *_optimism(findings), *_test(findings)]
     return " ".join(sentences)
 
@@ -51,7 +58,7 @@ def _listed(labels: Sequence[str]) -> str:
 
 
 def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
+    return f"{number} {noun}{'' if number == 1 else 'es' if noun.endswith('ch') else 's'}"
 
 
 def _lead(findings: Findings, winner: CellFinding) -> str:
@@ -60,9 +67,14 @@ def _lead(findings: Findings, winner: CellFinding) -> str:
     if winner.n:
         interval = _interval(findings.metric, winner.low, winner.high)
         value = winner.mean
-        measured = f" on average over {_count(winner.n, 'fresh seed')}" + (f" ({interval})" if interval else "")
+        found = f" of {findings.searches} searches" if findings.searches > 1 else ""
+        measured = f" on average over {_count(winner.n, 'fresh seed')}{found}" + (f" ({interval})" if interval else "")
     setting = describe(winner.nuisance)
-    measured += f", with {setting}" if setting else ""
+    if setting and winner.n:
+        which = "the best of its points" if findings.searches == 1 else "of the searches' best points the best"
+        measured += f", with {setting}, {which}" if winner.points > 1 else f", with {setting}"
+    elif setting:
+        measured += f", with {setting}"
     if not winner.n:
         finished = _count(findings.trials.ended, "trial")
         measured += f" (trial {winner.trial}). As the best of {finished}, this is optimistic"
@@ -88,7 +100,9 @@ def _comparison(findings: Findings) -> list[str]:
         return []
     alone = [one for one in comparisons if one.told_apart]
     other = [one.against_label for one in comparisons if not one.told_apart]
-    if findings.resolved:
+    if findings.margin is not None:
+        sentences = _by_margin(findings, findings.margin)
+    elif findings.resolved:
         others = "the other replicated cell" if len(comparisons) == 1 else "every other replicated cell"
         sentences = [f"It is significantly better than {others}."]
     else:
@@ -102,12 +116,55 @@ def _comparison(findings: Findings) -> list[str]:
             more.append(_p(near.p))
         gap = _difference(findings, near.difference, more=more)
         sentences.append(f"The difference from the next, {near.against_label}, is {gap}.")
-    if alone and other:
+    if near and near.units_to_decide:
+        unit = "seed" if findings.searches == 1 else "search"
+        sentences.append(
+            f"If difference and spread stay as they are, {_count(near.units_to_decide, unit)} would decide "
+            f"between these two; there were {near.units}."
+        )
+    if alone and other and findings.margin is None:
         corrected = sum(one.verdict != NOT_TOLD_APART for one in comparisons) or "none"
         sentences.append(
             f"Tested alone, {_count(len(alone), 'cell')} {'is' if len(alone) == 1 else 'are'} significantly worse; "
             f"{corrected} after correction for the number of cells and the choice of the winner."
         )
+    return sentences
+
+
+def _by_margin(findings: Findings, margin: float) -> list[str]:
+    """The other cells by verdict."""
+    groups: dict[str, list[str]] = {}
+    for one in findings.comparisons:
+        kind = one.verdict if one.verdict in ("equivalent", UNDECIDED) else "worse"
+        groups.setdefault(kind, []).append(one.against_label)
+    within = f"less than {_difference(findings, margin)} apart"
+    said = {
+        "equivalent": f"Equivalent to it ({within}):",
+        "worse": "Significantly worse:",
+        UNDECIDED: "Undecided:",
+    }
+    return [f"{words} {_listed(groups[kind])}." for kind, words in said.items() if kind in groups]
+
+
+def _failures(findings: Findings) -> list[str]:
+    """Replicates that diverged or learnt nothing: the winner's, and those of cells in which it happens more often."""
+    winner, sentences = findings.cells[0], []
+    if winner.failed:
+        often = f"95 % interval {100 * (winner.failed_low or 0):.0f} to {100 * (winner.failed_high or 0):.0f} %"
+        sentences.append(
+            f"Of its {winner.n + winner.failed} replicates {winner.failed} diverged or learnt nothing ({often}); the "
+            "mean is of the others."
+        )
+    rows = {cell.label: cell for cell in findings.cells}
+    more = [
+        f"{one.against_label} ({row.failed} of {row.n + row.failed})"
+        for one in findings.comparisons
+        if one.failures_p is not None
+        and one.failures_p <= ALPHA
+        and (row := rows[one.against_label]).failed * (winner.n + winner.failed) > winner.failed * (row.n + row.failed)
+    ]
+    if more:
+        sentences.append(f"Significantly more replicates diverged or learnt nothing with {_listed(more)}.")
     return sentences
 
 

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 ALPHA = 0.05
 EARLY_SHARE = 0.2  # of alpha, for all looks before the last together
 WORTHWHILE = 0.75  # P(A>B) that the interval must reach beyond: gamma of Bouthillier 2021
-NOT_TOLD_APART = "not told apart"
+NOT_TOLD_APART, UNDECIDED = "not told apart", "undecided"
+MOST_UNITS = 1_000  # a difference that needs more is none
 Key = TypeVar("Key", bound=Hashable)
 Values = Mapping[Key, Mapping[int, float | None]]  # of each cell by replicate; None: it diverged or learnt nothing
 
@@ -33,12 +34,14 @@ class Plan:
 
     looks: the numbers of seeds at which they are. searches: how many searches take turns: seed 1 is of the first
     search's best configuration, seed 2 of the second's, ... The independent pieces of evidence, the *units*, are then
-    the searches, each with the mean over its seeds; with one search they are the seeds.
+    the searches, each with the mean over its seeds; with one search they are the seeds. margin: a difference below it
+    doesn't matter; None where the study says none.
     """
 
     direction: Direction
     looks: tuple[int, ...] = ()
     searches: int = 1
+    margin: float | None = None
 
     def unit(self, replicate: int) -> int:
         """To which unit a replicate belongs."""
@@ -56,6 +59,11 @@ class Comparison:
     the winner being better in one unit, with a 95 % interval; verdict: see ``verdict``, "not told apart" where
     adjusted_p is above alpha. told_apart: the winner is significantly better at the comparison's own level, as
     ``resolved`` asks of each. None where n is too small.
+
+    In a study with a margin the verdict is "equivalent" where two one-sided tests at alpha find the difference smaller
+    than the margin (Schuirmann 1987): its 90 % interval lies within. Otherwise it is as above, and "undecided" instead
+    of "not told apart". units_to_decide: how many units would decide with a chance of about one half, if difference and
+    variance stay as they are; None where it is decided, or can't be known.
     """
 
     n: int
@@ -72,6 +80,7 @@ class Comparison:
     probability_high: float | None
     verdict: str
     told_apart: bool
+    units_to_decide: int | None
 
 
 def share(n: int, looks: Sequence[int]) -> float:
@@ -150,10 +159,12 @@ def compare(values: Values[Key], plan: Plan, alpha: float = ALPHA) -> tuple[Key 
     chances = probability_of_improvement(paired, plan.direction)
     for cell, p, (probability, low, high) in zip(others, adjusted, chances, strict=True):
         test = tests[cell]
-        if test.units < 2 and test.p is not None:  # by its failures alone
-            judged = "fails more often" if p is not None and p <= alpha else NOT_TOLD_APART
-        else:
-            judged = verdict(low, high) if p is not None and p <= alpha else NOT_TOLD_APART
+        judged = NOT_TOLD_APART
+        if p is not None and p <= alpha:
+            judged = "fails more often" if test.units < 2 else verdict(low, high)
+        if plan.margin is not None:
+            judged = "equivalent" if _is_equivalent(test, plan.margin, alpha) else judged
+            judged = UNDECIDED if judged == NOT_TOLD_APART else judged
         found[cell] = Comparison(
             **vars(test),
             adjusted_p=p,
@@ -163,6 +174,7 @@ def compare(values: Values[Key], plan: Plan, alpha: float = ALPHA) -> tuple[Key 
             probability_high=high,
             verdict=judged,
             told_apart=differs_from_leader(test, seeds[cell], plan, alpha),
+            units_to_decide=units_to_decide(test, plan.margin) if judged in (NOT_TOLD_APART, UNDECIDED) else None,
         )
     closest = sorted(found.items(), key=lambda one: _closeness(one[1]))
     return winner, dict(closest)
@@ -191,6 +203,33 @@ def differs_from_leader(test: _Test, seeds: int, plan: Plan, alpha: float) -> bo
         return False
     better = test.units < 2 or (test.difference is not None and test.difference > 0)
     return better and test.p <= alpha * share(seeds, plan.looks)
+
+
+def _is_equivalent(test: _Test, margin: float, alpha: float) -> bool:
+    from scipy.special import stdtrit
+
+    if test.df is None or test.difference is None or test.high is None:
+        return test.difference is not None and test.units > 1 and abs(test.difference) < margin
+    half = (test.high - test.difference) * float(stdtrit(test.df, 1.0 - alpha) / stdtrit(test.df, 0.975))
+    return abs(test.difference) + half < margin
+
+
+def units_to_decide(test: _Test, margin: float | None) -> int | None:
+    """The units at which the 95 % interval would leave out 0, or the 90 % interval lie within the margin.
+
+    None beyond MOST_UNITS, and where nothing is known of the variance.
+    """
+    from scipy.special import stdtrit
+
+    if not test.df or test.difference is None or test.high is None:
+        return None
+    error = (test.high - test.difference) / float(stdtrit(test.df, 0.975))  # of the mean of test.units
+    gap, within = abs(test.difference), (margin or 0.0) - abs(test.difference)
+    for units in range(test.units + 1, MOST_UNITS + 1):
+        scaled = error * math.sqrt(test.units / units)
+        if stdtrit(units - 1, 0.975) * scaled < gap or stdtrit(units - 1, 0.95) * scaled < within:
+            return units
+    return None
 
 
 def failures_p(one: Mapping[int, float | None], other: Mapping[int, float | None]) -> float | None:

@@ -153,11 +153,11 @@ class Findings:
 
     answer: in words. cells: the winner's first, then those with most replicates and the best mean. comparisons: the
     winner with each other replicated cell, the closest first. resolved: whether the winner is significantly better
-    than every one of them, at the level *alpha*; None without comparisons. effects: of the scientific hyperparameters
-    on the replicates. importances: of all searched hyperparameters, with sum 1. searches: how many independent searches
-    found the cells' configurations; with one, the claims are about the best of its points. replicates: None for a study
-    without. test_result (``test`` in JSON): None before the test. test_ledger: None before the claim. notes: what
-    can't be computed, and why.
+    than every one of them, at the level *alpha*; None without comparisons. margin: a difference that doesn't matter,
+    None where the study says none. effects: of the scientific hyperparameters on the replicates. importances: of all
+    searched hyperparameters, with sum 1. searches: how many independent searches found the cells' configurations;
+    with one, the claims are about the best of its points. replicates: None for a study without. test_result (``test``
+    in JSON): None before the test. test_ledger: None before the claim. notes: what can't be computed, and why.
     """
 
     study: str
@@ -171,6 +171,7 @@ class Findings:
     winner: Winner | None
     resolved: bool | None
     alpha: float
+    margin: float | None
     effects: tuple[Effect, ...]
     importances: Mapping[str, float]
     searches: int

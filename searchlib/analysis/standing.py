@@ -237,7 +237,12 @@ def plan(study: Study, race: Mapping[str, Any] | None = None) -> Plan:
     planned = looks(study.replicates, race=study.replicate_race, searches=study.searches)
     noted = tuple((race or {}).get("looks", ()))
     over = bool((race or {}).get("finished")) and noted[-1:] == planned[-1:]
-    return Plan(direction=study.direction, looks=noted if over or not planned else planned, searches=study.searches)
+    return Plan(
+        direction=study.direction,
+        looks=noted if over or not planned else planned,
+        searches=study.searches,
+        margin=study.margin,
+    )
 
 
 def race_is_over(study: Study, race: Mapping[str, Any], found: Sequence[Cell]) -> bool:

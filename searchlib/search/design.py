@@ -31,14 +31,23 @@ class Design:
         block, position = divmod(number, len(self.cells))
         if block and not self.sampled:
             raise StudyError(f"trial {number}: the grid has only {len(self.cells)} points; ask for no more trials")
+        return self.at(position, self._point(block))
+
+    def at(self, position: int, point: Mapping[str, float]) -> dict[str, Primitive]:
+        """The (encoded) parameters of the cell at *position*, with the sampled dimensions at *point* in [0, 1)."""
         params: dict[str, Primitive] = {}
-        cell, point = self.cells[position], self._point(block)
+        cell = self.cells[position]
         for name, dimension in self.dimensions.items():
             if name in cell:
                 params[name] = cell[name]
             elif name in point and dimension.active({**self.fixed, **params}):
                 params[name] = dimension.at(point[name])
         return params
+
+    def candidates(self, block: int, count: int) -> list[dict[str, float]]:
+        """So many points in [0, 1) of the sampled dimensions for a block to choose among, the same for all cells."""
+        coordinates = _sobol(len(self.sampled), derive_seed(self.seed, "candidates", block) % 2**32, count)
+        return [dict(zip(self.sampled, each, strict=True)) for each in coordinates]
 
     def completed(self, number: int, given: Mapping[str, Primitive]) -> dict[str, Primitive]:
         """The parameters *given*, with those of point *number* for what is missing (of a grid, counted in a circle).

@@ -10,7 +10,7 @@ import contextlib
 import functools
 import inspect
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import optuna
@@ -21,6 +21,7 @@ from searchlib.analysis import ENQUEUED, SEARCH, is_enqueued
 from searchlib.errors import StorageError, StudyError
 from searchlib.search.design import Design, round_length
 from searchlib.search.overlay import OverlayStorage, as_running, numbered
+from searchlib.search.refine import Refinement
 from searchlib.seeds import derive_seed, trial_seed
 from searchlib.stores import FIXED, check_queue, enqueued_values, own_trials, written_together
 from searchlib.study import Choice, Dimension, IntUniform, LogUniform, Primitive, Study, Uniform, get_sampler
@@ -52,7 +53,10 @@ def ask_round(study: Study, optuna_study: optuna.Study, places: range) -> list[F
     if all(place < len(own) and own[place].state != TrialState.WAITING for place in places):
         return [own[place] for place in places]
     check_queue(study, own[places.start : places.stop])
-    draw = _draw_design(study) if get_sampler(study.sampler).is_design else _draw_optuna(study, optuna_study, places)
+    if get_sampler(study.sampler).is_design:
+        draw = _draw_design(study, own, places.start - places.start % round_length(study))
+    else:
+        draw = _draw_optuna(study, optuna_study, places)
     drawn = sum(not is_enqueued(trial) for trial in own[: places.start])
     number = len(numbered(optuna_study))  # of the next trial that is created
     for place in places:
@@ -135,11 +139,15 @@ def _comparable(study: Study) -> Iterator[None]:
         ) from None
 
 
-def _draw_design(study: Study) -> Draw:
+def _draw_design(study: Study, own: Sequence[FrozenTrial], begun: int) -> Draw:
+    """Draw from the design. own: the study's trials; a design that refines learns from those before place *begun*."""
     designs = {search: Design(study, search) for search in range(1, study.searches + 1)}
+    refine = Refinement(study, designs, own, begun) if get_sampler(study.sampler).refines else None
 
     def draw(drawn: int, number: int, enqueued: FrozenTrial | None) -> tuple[dict[str, Primitive], dict[str, Any]]:
         search, place = study.turn(drawn)
+        if enqueued is None and refine is not None:
+            return refine(search, place), {}
         if enqueued is None:
             return designs[search][place], {}
         return designs[search].completed(place, enqueued_values(study, enqueued)), {}

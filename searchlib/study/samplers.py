@@ -19,6 +19,7 @@ class Sampler:
     arguments: its arguments beside ``seed``.
     enumerates: of a design, the dimensions of which it takes all combinations; the others follow a Sobol sequence.
     adaptive: whether the next configurations depend on the results so far.
+    refines: of a design, whether only a cell's first points follow the Sobol sequence, and later ones its own results.
     function: used instead of a class, for a sampler of a study file: from seed, or from nothing, to Optuna's sampler.
     """
 
@@ -27,6 +28,7 @@ class Sampler:
     arguments: Mapping[str, Any] = field(default_factory=dict)
     enumerates: Literal["none", "scientific", "all"] | None = None
     adaptive: bool = False
+    refines: bool = False
     function: Callable[..., Any] | None = None
 
     @property
@@ -62,6 +64,12 @@ SAMPLERS: dict[str, Sampler] = {
     "random": Sampler(
         summary="Independent random configurations.",
         optuna="RandomSampler",
+    ),
+    "refined": Sampler(
+        summary="As balanced for a few points a cell; each cell's further points by a model of its own results.",
+        enumerates="scientific",
+        adaptive=True,
+        refines=True,
     ),
     "tpe": Sampler(
         summary="Tree-structured Parzen estimator (Bergstra et al. 2011).",

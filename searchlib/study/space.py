@@ -6,6 +6,7 @@ exists at all. It knows nothing of Optuna: ``sampling`` translates.
 
 from __future__ import annotations
 
+import itertools
 import math
 import sys
 from collections.abc import Iterator, Mapping
@@ -82,6 +83,10 @@ class Dimension:
         """The encoded value at *unit* in [0, 1): the inverse of the dimension's cumulative distribution."""
         raise TypeError(f"{type(self).__name__} defines no distribution")
 
+    def place(self, value: Any) -> float:
+        """Where in [0, 1] an encoded value lies: a number for which ``at`` gives it."""
+        raise TypeError(f"{type(self).__name__} defines no distribution")
+
     def values(self) -> tuple[Primitive, ...] | None:
         """All encoded values in order, or None where there are infinitely many, or more than ``MOST_VALUES``."""
         return None
@@ -132,6 +137,9 @@ class Choice(Dimension):
 
     def at(self, unit: float) -> Primitive:
         return encode(self.options[min(int(unit * len(self.options)), len(self.options) - 1)])
+
+    def place(self, value: Any) -> float:
+        return (self.values().index(value) + 0.5) / len(self.options)
 
     def values(self) -> tuple[Primitive, ...]:
         return tuple(encode(option) for option in self.options)
@@ -188,6 +196,9 @@ class Uniform(_Range):
     def at(self, unit: float) -> float:
         return min(max((1.0 - unit) * self.low + unit * self.high, self.low), self.high)
 
+    def place(self, value: Any) -> float:
+        return float((value - self.low) / (self.high - self.low))
+
 
 @dataclass(frozen=True)
 class LogUniform(_Range):
@@ -201,6 +212,9 @@ class LogUniform(_Range):
     def at(self, unit: float) -> float:
         value = math.exp((1.0 - unit) * math.log(self.low) + unit * math.log(self.high))
         return min(max(value, self.low), self.high)
+
+    def place(self, value: Any) -> float:
+        return math.log(value / self.low) / math.log(self.high / self.low)
 
 
 @dataclass(frozen=True)
@@ -233,6 +247,11 @@ class IntUniform(_Range):
         count = (self.high - self.low) // self.step + 1
         return self.low + self.step * min(int(unit * count), count - 1)
 
+    def place(self, value: Any) -> float:
+        if self.log:
+            return math.log(value / (self.low - 0.5)) / math.log((self.high + 0.5) / (self.low - 0.5))
+        return float((value - self.low) / self.step + 0.5) / ((self.high - self.low) // self.step + 1)
+
     def checked(self, value: Any) -> Primitive:
         number = super().checked(value)
         if number not in range(self.low, self.high + 1, self.step):
@@ -264,3 +283,8 @@ def enumerate_points(dimensions: Mapping[str, Dimension], fixed: Mapping[str, An
             yield from extend(position + 1, {**chosen, name: value})
 
     yield from extend(0, {})
+
+
+def more_than(most: int, points: Iterator[Any]) -> bool:
+    """Whether there are more than *most* of them."""
+    return next(itertools.islice(points, most, None), None) is not None

@@ -6,7 +6,6 @@ import hashlib
 import itertools
 import json
 import re
-import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,8 +19,17 @@ from searchlib.study.model import MLP, ModuleFactory
 from searchlib.study.pruners import PRUNERS
 from searchlib.study.published import Published
 from searchlib.study.samplers import SAMPLERS, get_sampler
-from searchlib.study.space import MOST_VALUES, Choice, Dimension, Primitive, encode, enumerate_points, is_named
-from searchlib.text import unknown_name
+from searchlib.study.space import (
+    MOST_VALUES,
+    Choice,
+    Dimension,
+    Primitive,
+    encode,
+    enumerate_points,
+    is_named,
+    more_than,
+)
+from searchlib.text import is_legible, unknown_name
 
 ROLES = ("scientific", "nuisance", "fixed")
 COUPLED = {  # hyperparameters whose combination TrialConfig may refuse
@@ -68,6 +76,8 @@ class Study:
     replicate_split: whether each of these seeds also draws its own split into training and validation data.
     replicate_race: whether a cell that is significantly worse than the leader gets no more seeds; if False, all cells
     get all seeds.
+    margin: a difference between cells that doesn't matter, in the unit of the objective (0.002 is 0.2 points of an
+    accuracy): comparisons then say equivalent, better or undecided.
     round_size: trials asked together, so that they can be fused; ``balanced`` rounds it up to whole blocks of cells,
     ``within_cell`` to eight points a cell.
     seed: of the search, the weights and the order of examples.
@@ -92,6 +102,7 @@ class Study:
     replicate_cells: int | None = None
     replicate_split: bool = False
     replicate_race: bool = True
+    margin: float | None = None
     round_size: int = 32
     seed: int = 0
     split_seed: int = 0
@@ -105,7 +116,7 @@ class Study:
     modules: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
-        if not isinstance(self.question, str) or not self.question.strip() or not _legible(self.question):
+        if not isinstance(self.question, str) or not self.question.strip() or not is_legible(self.question):
             raise StudyError(f"question={self.question!r}: expected the question that the study answers, in words")
         if not isinstance(self.name, str) or not NAME.fullmatch(self.name):
             raise StudyError(f"name={self.name!r}: {NAME_RULE}")
@@ -129,6 +140,8 @@ class Study:
         for kind, value, known in (("sampler", self.sampler, SAMPLERS), ("pruner", self.pruner, PRUNERS)):
             if not is_named(value) and not (isinstance(value, str) and value in known):
                 raise StudyError(f"{kind}={value!r}: {unknown_name(kind, value, known)}")
+        if self.margin is not None and not (isinstance(self.margin, float) and 0.0 < self.margin < float("inf")):
+            raise StudyError(f"margin={self.margin!r}: expected a number above 0, such as 0.002, or None")
         self._check_roles()
         self._check_design()
         self._check_published()
@@ -197,10 +210,10 @@ class Study:
                     f"{name!r} is {type(dimension).__name__} and sampler {self.sampler!r} needs finitely many values, "
                     f"{MOST_VALUES:,} at most; write Choice or IntUniform, or take another sampler"
                 )
-        if _more_than(MOST_CELLS, enumerate_points(self.scientific, self.fixed)):
+        if more_than(MOST_CELLS, enumerate_points(self.scientific, self.fixed)):
             raise StudyError(f"the scientific values make more than {MOST_CELLS:,} cells; compare fewer")
         every = get_sampler(self.sampler).enumerates == "all"
-        if every and _more_than(MOST_POINTS, enumerate_points(self.dimensions, self.fixed)):
+        if every and more_than(MOST_POINTS, enumerate_points(self.dimensions, self.fixed)):
             raise StudyError(f"the grid has more than {MOST_POINTS:,} points; narrow it, or take another sampler")
         if (points := self.points) is not None and self.trials > points:
             if self.trials != Study.trials:
@@ -393,12 +406,3 @@ class Study:
 def _multiple(number: int, unit: int) -> int:
     """The multiple of *unit* that is nearest to *number*, at least one."""
     return max(round(number / unit), 1) * unit
-
-
-def _legible(text: str) -> bool:
-    """Whether every store can hold *text* and every terminal show it: no control characters, no half characters."""
-    return not any(unicodedata.category(character) in ("Cc", "Cs") and not character.isspace() for character in text)
-
-
-def _more_than(most: int, points: Iterator[Any]) -> bool:
-    return next(itertools.islice(points, most, None), None) is not None
