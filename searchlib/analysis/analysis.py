@@ -7,8 +7,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from searchlib.analysis.answer import answer
-from searchlib.analysis.comparison import ALPHA, Plan, compare, learnt, resolved, unit_means
+from searchlib.analysis.comparison import ALPHA, Plan, chosen_interval, compare, learnt, resolved, unit_means
 from searchlib.analysis.edges import edges
+from searchlib.analysis.effects import effects, simple_effects, without_dominating
 from searchlib.analysis.findings import (
     Budget,
     CellComparison,
@@ -24,6 +25,7 @@ from searchlib.analysis.standing import (
     CellKey,
     Stored,
     cells,
+    has_learnt,
     outcome,
     outcome_counts,
     plan,
@@ -32,7 +34,7 @@ from searchlib.analysis.standing import (
     sources,
     trials_by_cell,
 )
-from searchlib.analysis.statistics import effects, expected_best, mean_interval, proportion_interval
+from searchlib.analysis.statistics import expected_best, mean_interval, proportion_interval
 from searchlib.data import get_dataset
 from searchlib.study import Study, TestResult
 from searchlib.text import describe
@@ -53,7 +55,9 @@ def analyze(study: Study, stored: Stored) -> Findings:
     leading, compared = compare(values, compared_by)
     rows = _cells(study, stored, found, values, leading, compared_by)
     able = {key: units for key, of in values.items() if (units := unit_means(of, compared_by))}
-    terms, why_no_effects = effects([dict(key) for key in able], list(able.values()), list(study.scientific))
+    layout = [dict(key) for key in able], list(able.values()), list(study.scientific)
+    terms, why_no_effects = effects(*layout)
+    dominating, others = without_dominating(*layout) if terms else ({}, [])
     importances, why_no_importances = _importances(study, trials)
     test = ledger.result if ledger else None
     findings = Findings(
@@ -74,11 +78,14 @@ def analyze(study: Study, stored: Stored) -> Findings:
             )
             for other, one in compared.items()
         ),
-        winner=_winner(rows),
+        winner=_winner(study, rows, [other for other, one in compared.items() if not one.told_apart], able),
         resolved=resolved(compared.values()),
         alpha=ALPHA,
         margin=study.margin,
         effects=tuple(terms),
+        dominating=dominating,
+        effects_without=tuple(others),
+        simple_effects=tuple(simple_effects(values, compared_by, list(study.scientific))),
         importances=importances,
         searches=study.searches,
         optimism=_optimism(rows, test),
@@ -138,11 +145,32 @@ def _cells(
     return tuple(rows[key] for key in ordered)
 
 
-def _winner(rows: Sequence[CellFinding]) -> Winner | None:
+def _winner(
+    study: Study, rows: Sequence[CellFinding], ties: Sequence[CellKey], units: Mapping[CellKey, Mapping[int, float]]
+) -> Winner | None:
+    """The first row. ties: the cells that it isn't told apart from; units: the values of each cell by unit."""
     first = rows[0] if rows else None
     if first is None or first.trial is None:
         return None
-    return Winner(label=first.label, scientific=first.scientific, nuisance=first.nuisance, trial=first.trial)
+    own = tuple(first.scientific.items())
+    low, high = chosen_interval(units.get(own, {}), [units[key] for key in ties if key in units])
+    low, high = _clipped(study, low, high)
+    return Winner(
+        label=first.label,
+        scientific=first.scientific,
+        nuisance=first.nuisance,
+        trial=first.trial,
+        among=1 + len(ties),
+        low=low,
+        high=high,
+    )
+
+
+def _clipped(study: Study, low: float | None, high: float | None) -> tuple[float | None, float | None]:
+    """An interval, of an accuracy kept within 0 and 1."""
+    if study.metric != "val_accuracy" or low is None or high is None:
+        return low, high
+    return max(low, 0.0), min(high, 1.0)
 
 
 def _optimism(rows: Sequence[CellFinding], test: TestResult | None) -> Optimism:
@@ -177,8 +205,7 @@ def _cell(
     counting, units = learnt(values), unit_means(values, compared_by)
     mean, _, low, high = mean_interval(list(units.values())) if units else (None, None, None, None)
     deviation = mean_interval(list(counting.values()))[1] if counting else None
-    if study.metric == "val_accuracy" and low is not None and high is not None:
-        low, high = max(low, 0.0), min(high, 1.0)
+    low, high = _clipped(study, low, high)
     failed = len(values) - len(counting)
     rare, often = proportion_interval(failed, len(values)) if values else (None, None)
     picks = _picks(study, cell, members, counting)
@@ -264,14 +291,17 @@ def _budget(study: Study, members: Sequence[FrozenTrial], noise: float | None) -
 
 
 def _importances(study: Study, trials: Sequence[FrozenTrial]) -> tuple[dict[str, float], str | None]:
-    """Optuna's, by its default evaluator, over all completed trials; or why there are none."""
+    """Optuna's, by its default evaluator, PED-ANOVA (Watanabe et al. 2023): for reaching the best tenth of the trials.
+
+    Trials that diverged or learnt nothing are left out: they would decide alone. Or why there are none.
+    """
     import warnings
 
     import optuna
     from optuna.importance import get_param_importances
     from optuna.trial import TrialState, create_trial
 
-    done = [trial for trial in trials if trial.state == TrialState.COMPLETE and trial.values]
+    done = [trial for trial in trials if trial.state == TrialState.COMPLETE and trial.values and has_learnt(trial)]
     if len({trial.values[0] for trial in done}) < 2:
         return {}, "no importances: fewer than two trials with different values"
     search = optuna.create_study(direction=study.direction, storage=optuna.storages.InMemoryStorage())

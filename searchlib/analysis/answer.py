@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from searchlib.analysis.comparison import ALPHA, NOT_TOLD_APART, UNDECIDED
+from searchlib.analysis.effects import Effect
 from searchlib.analysis.findings import CellFinding, Findings
-from searchlib.analysis.statistics import Effect
 from searchlib.text import describe, number
 
 LISTED_CELLS = 5  # the rest of a longer list are counted
@@ -29,7 +29,13 @@ def answer(findings: Findings) -> str:
         *_worst(findings),
         *_failed(findings),
     ]
-    sentences += [*_effects(findings.effects), *_edges(winner), *_optimism(findings), *_test(findings)]
+    sentences += [
+        *_effects(findings.effects),
+        *_without_dominating(findings),
+        *_edges(winner),
+        *_optimism(findings),
+        *_test(findings),
+    ]
     return " ".join(sentences)
 
 
@@ -65,14 +71,16 @@ def _lead(findings: Findings, winner: CellFinding) -> str:
     metric = findings.metric.replace("val_", "validation ")
     value, measured = winner.search_best, " in the search"
     if winner.n:
-        interval = _interval(findings.metric, winner.low, winner.high)
+        assert findings.winner is not None
+        interval = _interval(findings.metric, findings.winner.low, findings.winner.high)
+        interval += f", as the best of {findings.winner.among}" if interval and findings.winner.among > 1 else ""
         value = winner.mean
         found = f" of {findings.searches} searches" if findings.searches > 1 else ""
         measured = f" on average over {_count(winner.n, 'fresh seed')}{found}" + (f" ({interval})" if interval else "")
     setting = describe(winner.nuisance)
     if setting and winner.n:
-        which = "the best of its points" if findings.searches == 1 else "of the searches' best points the best"
-        measured += f", with {setting}, {which}" if winner.points > 1 else f", with {setting}"
+        tried = f", the best of {winner.points} configurations tried" if findings.searches == 1 < winner.points else ""
+        measured += f", with {setting}{tried}"
     elif setting:
         measured += f", with {setting}"
     if not winner.n:
@@ -220,6 +228,15 @@ def _effects(effects: Sequence[Effect]) -> list[str]:
             depends = f"The interaction of {one} and {other} is not significant"
         sentences.append(f"{depends} ({size(together[0])}).")
     return sentences
+
+
+def _without_dominating(findings: Findings) -> list[str]:
+    """That a level makes up almost all of an effect, and what is left without it."""
+    if not findings.dominating:
+        return []
+    names = " and ".join(f"{name} {level}" for name, level in findings.dominating.items())
+    first = f"Almost all of that is the effect of {names}."
+    return [first, *(f"Without it: {sentence}" for sentence in _effects(findings.effects_without))]
 
 
 def _edges(winner: CellFinding) -> list[str]:

@@ -180,6 +180,29 @@ def compare(values: Values[Key], plan: Plan, alpha: float = ALPHA) -> tuple[Key 
     return winner, dict(closest)
 
 
+def chosen_interval(
+    winner: Mapping[int, float], ties: Sequence[Mapping[int, float]], confidence: float = 0.95
+) -> tuple[float | None, float | None]:
+    """The interval of the winner's mean as the best of itself and its *ties*: (low, high), None for fewer than two.
+
+    Values by unit. Bonferroni over the cells among which it was chosen, with their variances moderated: of 36 equal
+    cells the plain interval of the best one covers its mean in 71 % of studies.
+    """
+    import numpy as np
+    from scipy.special import stdtrit
+
+    counted = [winner, *ties]
+    if len(winner) < 2:
+        return None, None
+    df = np.array([max(len(found) - 1, 0) for found in counted], dtype=float)
+    spread = [float(np.var(list(found.values()), ddof=1)) if len(found) > 1 else 0.0 for found in counted]
+    variances, total = moderated(np.array(spread), df)
+    mean = math.fsum(winner.values()) / len(winner)
+    level = 1.0 - (1.0 - confidence) / 2 / len(counted)
+    half = float(stdtrit(total[0], level)) * math.sqrt(float(variances[0]) / len(winner))
+    return mean - half, mean + half
+
+
 def _closeness(one: Comparison) -> float:
     if one.difference is None:
         return math.inf if one.told_apart else -math.inf

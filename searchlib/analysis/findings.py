@@ -12,9 +12,10 @@ from typing import Any
 
 from searchlib.analysis.comparison import Comparison
 from searchlib.analysis.edges import Edge
+from searchlib.analysis.effects import Effect, SimpleEffect
 from searchlib.analysis.plain import plain
 from searchlib.analysis.standing import TrialCounts
-from searchlib.analysis.statistics import Direction, Effect
+from searchlib.analysis.statistics import Direction
 from searchlib.study import Ledger, Primitive, TestResult
 
 
@@ -105,13 +106,18 @@ class CellComparison(Comparison, _Pair):
 class Winner:
     """The best configuration of the leading cell: of the best mean among those with most replicates.
 
-    Without replicates the cell with the best trial. trial: the search trial of that configuration.
+    Without replicates the cell with the best trial. trial: the search trial of that configuration. low to high: the
+    95 % interval of the cell's mean, adjusted for its choice as the best of the *among* cells that aren't told apart;
+    None where fewer than two seeds, or searches, learnt.
     """
 
     label: str
     scientific: Mapping[str, Primitive]
     nuisance: Mapping[str, Primitive]
     trial: int
+    among: int
+    low: float | None
+    high: float | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,10 +160,13 @@ class Findings:
     answer: in words. cells: the winner's first, then those with most replicates and the best mean. comparisons: the
     winner with each other replicated cell, the closest first. resolved: whether the winner is significantly better
     than every one of them, at the level *alpha*; None without comparisons. margin: a difference that doesn't matter,
-    None where the study says none. effects: of the scientific hyperparameters on the replicates. importances: of all
-    searched hyperparameters, with sum 1. searches: how many independent searches found the cells' configurations;
-    with one, the claims are about the best of its points. replicates: None for a study without. test_result (``test``
-    in JSON): None before the test. test_ledger: None before the claim. notes: what can't be computed, and why.
+    None where the study says none. effects: of the scientific hyperparameters on the replicates. dominating: levels
+    that make up almost all of an effect, by hyperparameter; effects_without: the effects without these.
+    simple_effects: of each scientific hyperparameter within each combination of the others. importances: of all
+    searched hyperparameters for reaching the best tenth of the trials that learnt, with sum 1. searches: how many
+    independent searches found the cells' configurations; with one, the claims are about the best of its points.
+    replicates: None for a study without. test_result (``test`` in JSON): None before the test. test_ledger: None
+    before the claim. notes: what can't be computed, and why.
     """
 
     study: str
@@ -173,6 +182,9 @@ class Findings:
     alpha: float
     margin: float | None
     effects: tuple[Effect, ...]
+    dominating: Mapping[str, Primitive]
+    effects_without: tuple[Effect, ...]
+    simple_effects: tuple[SimpleEffect, ...]
     importances: Mapping[str, float]
     searches: int
     optimism: Optimism

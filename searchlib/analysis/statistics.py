@@ -2,35 +2,15 @@
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
 ROUND_OFF = 1e-12  # relative: 0.90 - 0.89 and 0.80 - 0.79 differ by less, and are the same difference
 Direction = Literal["maximize", "minimize"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Effect:
-    """One term of the analysis of variance over the replicates; see ``effects``.
-
-    term: the name of a hyperparameter, or two names joined by a colon for their interaction. df: degrees of freedom.
-    f, p: of the F test; p is approximate. partial_eta_squared: SS / (SS + SS residual), from 0 to 1. omega_squared: the
-    share of the variance with the small-sample bias removed, at least 0.
-    """
-
-    term: str
-    df: int
-    sum_sq: float
-    f: float
-    p: float
-    partial_eta_squared: float
-    omega_squared: float
 
 
 def mean_interval(
@@ -85,70 +65,6 @@ def expected_best(values: Sequence[float], direction: Direction) -> tuple[list[f
         unbiased.append(sign * float(ordered[ranks - 1] @ chance / chance.sum()))
         biased.append(sign * float(ordered[low:] @ np.diff((np.arange(low, count + 1) / count) ** n)))
     return biased, unbiased
-
-
-def effects(
-    cells: Sequence[Mapping[str, Any]], values: Sequence[Mapping[int, float]], factors: Sequence[str]
-) -> tuple[list[Effect], str | None]:
-    """Main effects and two-way interactions of the *factors*: (terms, None), or ([], why there are none).
-
-    cells: the factors' values of each cell; values: its values by replicate. Analysis of variance (type II) by
-    statsmodels over the replicates that all cells share, the replicate being a block. p is approximate: the variances
-    of all cells are pooled, and cells with the same seed start from related weights. Each term: df, sum_sq, f, p,
-    partial_eta_squared = SS / (SS + SS residual), and omega_squared, at least 0, which is
-    (SS - df * MS residual) / (SS total + MS residual) (Hays 1963).
-    """
-    if not factors:
-        return [], "no effects: the study has no scientific dimension"
-    if len(cells) < 2:
-        return [], "no effects: fewer than two cells are replicated"
-    levels = {name: list(dict.fromkeys(cell.get(name, None) for cell in cells)) for name in factors}
-    if any(name not in cell for cell in cells for name in factors):
-        return [], "no effects: a scientific dimension is conditional, so that not all cells have all dimensions"
-    if len(cells) != math.prod(map(len, levels.values())):
-        return [], "no effects: not all combinations of the scientific values are replicated"
-    common = sorted(set.intersection(*(set(found) for found in values)))
-    if len(common) < 2:
-        return [], "no effects: fewer than two seeds are common to all cells"
-    varied = [name for name in factors if len(levels[name]) > 1]
-    rows: list[dict[str, Any]] = [
-        {"value": found[replicate], "block": f"b{replicate}"}
-        | {f"f{place}": f"l{levels[name].index(cell[name])}" for place, name in enumerate(varied)}
-        for cell, found in zip(cells, values, strict=True)
-        for replicate in common
-    ]
-    if max(row["value"] for row in rows) - min(row["value"] for row in rows) <= 0.0:
-        return [], "no effects: all replicates have the same value"
-    return _anova(rows, varied)
-
-
-def _anova(rows: list[dict[str, Any]], factors: Sequence[str]) -> tuple[list[Effect], str | None]:
-    import pandas
-    from statsmodels.formula.api import ols
-    from statsmodels.stats.anova import anova_lm
-
-    terms = {f"f{position}": name for position, name in enumerate(factors)}
-    terms |= {f"{one}:{other}": f"{terms[one]}:{terms[other]}" for one, other in itertools.combinations(terms, 2)}
-    model = ols(f"value ~ {' + '.join(terms)} + block", data=pandas.DataFrame(rows)).fit()
-    if model.df_resid < 1 or model.ssr <= ROUND_OFF * model.centered_tss:
-        return [], "no effects: the replicates of each cell don't vary"
-    table = anova_lm(model, typ=2)
-    mean_square = float(model.mse_resid)
-    found = []
-    for code, name in terms.items():
-        df, sum_sq = float(table.loc[code, "df"]), float(table.loc[code, "sum_sq"])
-        found.append(
-            Effect(
-                term=name,
-                df=round(df),
-                sum_sq=sum_sq,
-                f=float(table.loc[code, "F"]),
-                p=float(table.loc[code, "PR(>F)"]),
-                partial_eta_squared=sum_sq / (sum_sq + float(model.ssr)),
-                omega_squared=max(0.0, (sum_sq - df * mean_square) / (float(model.centered_tss) + mean_square)),
-            )
-        )
-    return found, None
 
 
 def proportion_intervals(successes: Sequence[float], totals: Sequence[int]) -> list[tuple[float, float]]:
