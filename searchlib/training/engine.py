@@ -46,11 +46,14 @@ class Engine:
             return ([task] for task in tasks)
         return group(tasks, lambda config: stack_size(config, self.dataset, self.device), at_least=at_least)
 
-    def start(self, tasks: Sequence[Task], *, order_seed: int | None, keeps: Keeps) -> StackRun:
+    def start(
+        self, tasks: Sequence[Task], *, order_seed: int | None, keeps: Keeps, keep_examples: bool = False
+    ) -> StackRun:
         """A stack of *tasks*, which share a fusion key, before its first epoch.
 
         order_seed: of the order in which they see the examples; None takes each trial's own seed.
         keeps: asked whenever a run reaches a new best value; where it says yes, the weights are kept.
+        keep_examples: whether to keep which validation examples each run classifies correctly at its best epoch.
         """
         config = tasks[0].config
         self.data(config.input_scaling)  # here, once, not by several workers at the same time
@@ -65,6 +68,7 @@ class Engine:
             device=self.device,
             identity=self.study.identity,
             split_seed=self.examples.seed,
+            keep_examples=keep_examples,
         )
         return StackRun(setup, [Run(task, task.seed if order_seed is None else order_seed) for task in tasks], keeps)
 
@@ -97,6 +101,7 @@ class Engine:
             ended=run.now(),
             pruner_notes=run.notes,
             state=run.state if keep_state else None,
+            correct=run.correct if run.outcome == "completed" else "",
             factor=data.factor,
             offset=data.offset,
         )

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from searchlib.errors import DeviceError, SearchlibError
 from searchlib.seeds import derive_seed, seeded
-from searchlib.study import own_line
+from searchlib.study import own_line, pack_examples
 from searchlib.training.run import IN_SNAPSHOT, Keeps, Run
 
 if TYPE_CHECKING:
@@ -38,7 +38,8 @@ class Setup:
     data: a split as tensors, by the name of its input scaling. build: the networks of some members. products: torch's
     setting for matrix products. metric, better: the objective, and whether its first value is better than its second.
     eval_every: steps between two evaluations, if there are any within an epoch. own_code: whether functions or modules
-    of the study's own run. identity: of the study; split_seed: of its split.
+    of the study's own run. identity: of the study; split_seed: of its split. keep_examples: whether to keep which
+    validation examples each run classifies correctly at its best epoch.
     """
 
     data: Callable[[str], Tensors]
@@ -51,6 +52,7 @@ class Setup:
     device: str
     identity: str
     split_seed: int
+    keep_examples: bool = False
 
 
 class StackRun:
@@ -261,7 +263,7 @@ class StackRun:
         )
 
     def _note(self, run: Run, position: int, epoch: EpochResult) -> None:
-        """Add an epoch to a run; keep the weights if they are wanted."""
+        """Add an epoch to a run; keep the weights, and what they classify correctly, if they are wanted."""
         for step in epoch.steps:
             at = {"step": step.step, "train_loss": step.train_loss[position], "val_loss": step.val_loss[position]}
             if step.train_accuracy is not None and step.val_accuracy is not None:
@@ -285,6 +287,8 @@ class StackRun:
         value = point[self.setup.metric]
         if run.best is None or self.setup.better(value, run.best):
             run.best, run.best_epoch = value, epoch.epoch
+            if self.setup.keep_examples and epoch.val_right is not None:
+                run.correct = pack_examples(epoch.val_right[position].cpu().numpy())
             if self.keeps(run, value):
                 assert self._stack is not None
                 run.state = self._stack.state(position)
