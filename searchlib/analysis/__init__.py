@@ -5,6 +5,7 @@ from searchlib.analysis.examples import correct_examples
 from searchlib.analysis.findings import CellFinding, Findings
 from searchlib.analysis.published import PublishedFinding, beside_published, published_runs
 from searchlib.analysis.race import looks, next_runs
+from searchlib.analysis.resampling import split_overlap
 from searchlib.analysis.standing import (
     ENQUEUED,
     best_trial,
@@ -40,6 +41,7 @@ __all__ = [
     "proportion_interval",
     "published_runs",
     "r_squared",
+    "split_overlap",
     "study_status",
     "trials_wanted",
 ]

@@ -10,6 +10,7 @@ from searchlib.analysis.answer import answer
 from searchlib.analysis.comparison import ALPHA, compare, resolved
 from searchlib.analysis.edges import edges
 from searchlib.analysis.findings import Budget, CellComparison, CellFinding, Findings, Optimism, RaceState, Winner
+from searchlib.analysis.resampling import split_overlap
 from searchlib.analysis.standing import (
     Cell,
     CellKey,
@@ -42,9 +43,11 @@ def analyze(study: Study, stored: Stored) -> Findings:
     reached = int(race.get("reached", 0))
     values = {key: of for key, of in replicate_values(sources, replicates, reached).items() if of}
     looks = planned_looks(study) or tuple(race.get("looks", ()))
-    leading, compared = compare(values, study.direction, looks)
+    leading, compared = compare(values, study.direction, looks, overlap=split_overlap(study))
     rows = _cells(study, stored, found, values, leading)
-    terms, why_no_effects = effects([dict(key) for key in values], list(values.values()), list(study.scientific))
+    terms, why_no_effects = effects(
+        [dict(key) for key in values], list(values.values()), list(study.scientific), split_overlap(study)
+    )
     importances, why_no_importances = _importances(study, trials)
     test = ledger.result if ledger else None
     findings = Findings(
@@ -161,7 +164,9 @@ def _cell(
     flags: Sequence[str],
 ) -> CellFinding:
     """One cell. members: its finished trials. values: of those *replicates* that count. flags: more of them."""
-    mean, deviation, low, high = mean_interval(list(values.values())) if values else (None, None, None, None)
+    mean, deviation, low, high = (
+        mean_interval(list(values.values()), overlap=split_overlap(study)) if values else (None, None, None, None)
+    )
     edge = edges(study.nuisance, cell.nuisance)
     budget = _budget(study, members, deviation)
     counted = [trial for trial in replicates if trial.params["replicate"] in values]

@@ -11,6 +11,7 @@ from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from searchlib.analysis.resampling import error_factor
 from searchlib.analysis.statistics import ROUND_OFF, Direction, proportion_intervals
 
 if TYPE_CHECKING:
@@ -88,14 +89,21 @@ def resolved(comparisons: Collection[Comparison]) -> bool | None:
 
 
 def compare(
-    values: Mapping[Key, Mapping[int, float]], direction: Direction, looks: Sequence[int], alpha: float = ALPHA
+    values: Mapping[Key, Mapping[int, float]],
+    direction: Direction,
+    looks: Sequence[int],
+    alpha: float = ALPHA,
+    overlap: float = 0.0,
 ) -> tuple[Key | None, dict[Key, Comparison]]:
-    """The leader, and its comparisons with all other cells that have replicates, by cell, the closest rival first."""
+    """The leader, and its comparisons with all other cells that have replicates, by cell, the closest rival first.
+
+    overlap: of the replicates' splits, as in ``paired_tests``.
+    """
     winner = leader(values, direction)
     if winner is None:
         return None, {}
     others = [cell for cell in values if cell != winner and values[cell]]
-    tests = paired_tests({cell: values[cell] for cell in (winner, *others)}, winner, direction)
+    tests = paired_tests({cell: values[cell] for cell in (winner, *others)}, winner, direction, overlap)
     adjusted = adjusted_p_values([tests[cell].p for cell in others], [share(tests[cell].n, looks) for cell in others])
     own = values[winner]
     paired = [
@@ -133,8 +141,14 @@ def differs_from_leader(test: _Test, looks: Sequence[int], alpha: float) -> bool
     return test.difference > 0 and test.p <= alpha * share(test.n, looks)
 
 
-def paired_tests(values: Mapping[Key, Mapping[int, float]], winner: Key, direction: Direction) -> dict[Key, _Test]:
-    """The paired t test of the winner against each other cell; one call of scipy for all with the same replicates."""
+def paired_tests(
+    values: Mapping[Key, Mapping[int, float]], winner: Key, direction: Direction, overlap: float = 0.0
+) -> dict[Key, _Test]:
+    """The paired t test of the winner against each other cell; one call of scipy for all with the same replicates.
+
+    overlap: of the splits that the replicates were measured on (``split_overlap``); the test is then Nadeau &
+    Bengio's.
+    """
     import numpy as np
 
     groups: dict[tuple[int, ...], list[Key]] = {}
@@ -148,18 +162,18 @@ def paired_tests(values: Mapping[Key, Mapping[int, float]], winner: Key, directi
         improvement = own - other if direction == "maximize" else other - own
         shape = (len(cells), len(common))
         scale = np.abs(own).max(initial=0.0) + np.abs(other.reshape(shape)).max(axis=1, initial=0.0)
-        tests.update(zip(cells, _paired(improvement.reshape(shape), scale), strict=True))
+        tests.update(zip(cells, _paired(improvement.reshape(shape), scale, overlap), strict=True))
     return tests
 
 
-def _paired(improvement: np.ndarray[Any, Any], scale: np.ndarray[Any, Any]) -> list[_Test]:
+def _paired(improvement: np.ndarray[Any, Any], scale: np.ndarray[Any, Any], overlap: float) -> list[_Test]:
     """Two-sided t tests and 95 % intervals of the mean of each row [cells, pairs] of paired differences.
 
     scale: of the values behind each row, to know a difference from round-off. A row that doesn't vary has no t test: p
     is 1 where all its differences are 0, else that of the sign test.
     """
     import numpy as np
-    from scipy.stats import binomtest, ttest_1samp
+    from scipy.stats import binomtest, t
 
     cells, n = improvement.shape
     if n == 0:
@@ -171,9 +185,11 @@ def _paired(improvement: np.ndarray[Any, Any], scale: np.ndarray[Any, Any]) -> l
     same = np.abs(improvement).max(axis=1) <= ROUND_OFF * scale
     tested: Iterator[list[float]] = iter(())
     if varies.any():
-        result = ttest_1samp(improvement[varies], 0.0, axis=1)
-        interval = result.confidence_interval(0.95)
-        tested = iter(np.column_stack([interval.low, interval.high, result.pvalue]).tolist())
+        mean = improvement[varies].mean(axis=1)
+        error = improvement[varies].std(axis=1, ddof=1) * error_factor(n, overlap)
+        half = t.ppf(0.975, n - 1) * error
+        p = 2.0 * t.sf(np.abs(mean) / error, n - 1)
+        tested = iter(np.column_stack([mean - half, mean + half, p]).tolist())
     return [
         _Test(n, mean, *next(tested))
         if varied

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from searchlib.analysis.resampling import error_factor
+
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
@@ -34,9 +36,12 @@ class Effect:
 
 
 def mean_interval(
-    values: Sequence[float], confidence: float = 0.95
+    values: Sequence[float], confidence: float = 0.95, overlap: float = 0.0
 ) -> tuple[float, float | None, float | None, float | None]:
-    """(mean, deviation, low, high) with the t interval of the mean; None for all but the mean of a single value."""
+    """(mean, deviation, low, high) with the t interval of the mean; None for all but the mean of a single value.
+
+    overlap: of the splits that the values were measured on (``split_overlap``).
+    """
     import numpy as np
     from scipy.stats import t
 
@@ -45,7 +50,7 @@ def mean_interval(
     if len(array) < 2:
         return mean, None, None, None
     deviation = float(array.std(ddof=1))
-    half = float(t.ppf(0.5 + confidence / 2, len(array) - 1)) * deviation / math.sqrt(len(array))
+    half = float(t.ppf(0.5 + confidence / 2, len(array) - 1)) * deviation * error_factor(len(array), overlap)
     return mean, deviation, mean - half, mean + half
 
 
@@ -88,7 +93,10 @@ def expected_best(values: Sequence[float], direction: Direction) -> tuple[list[f
 
 
 def effects(
-    cells: Sequence[Mapping[str, Any]], values: Sequence[Mapping[int, float]], factors: Sequence[str]
+    cells: Sequence[Mapping[str, Any]],
+    values: Sequence[Mapping[int, float]],
+    factors: Sequence[str],
+    overlap: float = 0.0,
 ) -> tuple[list[Effect], str | None]:
     """Main effects and two-way interactions of the *factors*: (terms, None), or ([], why there are none).
 
@@ -96,7 +104,8 @@ def effects(
     statsmodels over the replicates that all cells share, the replicate being a block. p is approximate: the variances
     of all cells are pooled, and cells with the same seed start from related weights. Each term: df, sum_sq, f, p,
     partial_eta_squared = SS / (SS + SS residual), and omega_squared, at least 0, which is
-    (SS - df * MS residual) / (SS total + MS residual) (Hays 1963).
+    (SS - df * MS residual) / (SS total + MS residual) (Hays 1963). overlap: of the replicates' splits; a mean over J of
+    them then has the variance (1 / J + overlap) s² instead of s² / J (``resampling``), and f is smaller by that factor.
     """
     if not factors:
         return [], "no effects: the study has no scientific dimension"
@@ -119,11 +128,13 @@ def effects(
     ]
     if max(row["value"] for row in rows) - min(row["value"] for row in rows) <= 0.0:
         return [], "no effects: all replicates have the same value"
-    return _anova(rows, varied)
+    return _anova(rows, varied, 1.0 + len(common) * overlap)
 
 
-def _anova(rows: list[dict[str, Any]], factors: Sequence[str]) -> tuple[list[Effect], str | None]:
+def _anova(rows: list[dict[str, Any]], factors: Sequence[str], inflation: float) -> tuple[list[Effect], str | None]:
+    """inflation: of the variance of a cell's mean, over what the residuals say of it."""
     import pandas
+    from scipy.stats import f as f_distribution
     from statsmodels.formula.api import ols
     from statsmodels.stats.anova import anova_lm
 
@@ -137,13 +148,14 @@ def _anova(rows: list[dict[str, Any]], factors: Sequence[str]) -> tuple[list[Eff
     found = []
     for code, name in terms.items():
         df, sum_sq = float(table.loc[code, "df"]), float(table.loc[code, "sum_sq"])
+        f = float(table.loc[code, "F"]) / inflation
         found.append(
             Effect(
                 term=name,
                 df=round(df),
                 sum_sq=sum_sq,
-                f=float(table.loc[code, "F"]),
-                p=float(table.loc[code, "PR(>F)"]),
+                f=f,
+                p=float(f_distribution.sf(f, df, model.df_resid)),
                 partial_eta_squared=sum_sq / (sum_sq + float(model.ssr)),
                 omega_squared=max(0.0, (sum_sq - df * mean_square) / (float(model.centered_tss) + mean_square)),
             )

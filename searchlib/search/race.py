@@ -17,7 +17,7 @@ import optuna
 from optuna.distributions import IntDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from searchlib.analysis import cells, looks, next_runs, outcome
+from searchlib.analysis import cells, looks, next_runs, outcome, split_overlap
 from searchlib.data import redraw
 from searchlib.search.recorder import Recorder
 from searchlib.search.samplers import distribution
@@ -88,7 +88,7 @@ class Race:
             ran.add((source, replicate))
             if trial.values:
                 values.setdefault(source, {})[replicate] = trial.values[0]
-        return next_runs(candidates, values, ran, self.study.direction, self.looks)
+        return next_runs(candidates, values, ran, self.study.direction, self.looks, split_overlap(self.study))
 
     def _note(self, candidates: Sequence[int]) -> None:
         reached, left, wanted = self._plan(candidates, self._trials())

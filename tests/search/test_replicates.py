@@ -11,11 +11,14 @@ import torch
 from support import mlflow_runs, prepare, replicates, run, search, small_study, stored
 
 from searchlib import Choice, LogUniform, Study, StudyError
-from searchlib.analysis import analyze, champion, study_status
+from searchlib.analysis import analyze, champion, next_runs, study_status
+from searchlib.analysis.comparison import paired_tests
+from searchlib.analysis.statistics import mean_interval
 from searchlib.data.datasets import get_dataset, load_train
 from searchlib.data.splits import redraw, split
 from searchlib.results.holdout import evaluate
 from searchlib.results.prediction import predict
+from searchlib.search import race as racing
 from searchlib.search.race import Race
 from searchlib.search.trainer import Trainer
 from searchlib.seeds import derive_seed
@@ -208,7 +211,7 @@ def test_without_scientific_dimensions_the_best_configuration_is_repeated() -> N
     assert race(study)["finished"]
 
 
-def test_each_replicate_may_draw_its_own_split() -> None:
+def test_each_replicate_may_draw_its_own_split(monkeypatch: pytest.MonkeyPatch) -> None:
     """And the champion predicts what its replicate wasn't trained on."""
     study = small_study(**FOUR, replicate_split=True)
     optuna_study = run(study)
@@ -230,6 +233,18 @@ def test_each_replicate_may_draw_its_own_split() -> None:
     truths = [predict(study, Stores(), index).truth for index in range(8)]
     assert truths == [names[target] for target in validation.targets[:8]]
     assert truths != [names[target] for target in examples.validation.targets[:8]]
+
+    found = analyze(study, Stores().read(study))
+    for cell in found.cells:
+        assert (cell.mean, cell.sd, cell.low, cell.high) == mean_interval(list(cell.values.values()), overlap=0.2)
+    values = {cell.label: cell.values for cell in found.cells}
+    tests = paired_tests(values, found.winner.label, "maximize", 0.2)
+    assert [one.p for one in found.comparisons] == [tests[one.against_label].p for one in found.comparisons]
+    overlaps = []
+    monkeypatch.setattr(racing, "next_runs", lambda *args: (overlaps.append(args[-1]), next_runs(*args))[1])
+    contest.stored = contest._open(create=False)
+    contest._plan(contest._candidates(), contest._trials())
+    assert overlaps == pytest.approx([0.2]), "the race compares as the findings do"
 
 
 def test_the_split_of_replicates_is_part_of_the_identity() -> None:
