@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from searchlib.data import Split, get_dataset
 from searchlib.errors import StudyError
-from searchlib.study import MLP, Study, TrialConfig, TrialRecord
+from searchlib.study import MLP, Study, TrialConfig, TrialRecord, pack_examples
 from searchlib.training.grouping import group, stack_size
 from searchlib.training.network import build_module
 from searchlib.training.precision import setting_for
@@ -101,7 +101,7 @@ class Engine:
             ended=run.now(),
             pruner_notes=run.notes,
             state=run.state if keep_state else None,
-            correct=run.correct if run.outcome == "completed" else "",
+            correct="" if run.correct is None or run.outcome != "completed" else pack_examples(run.correct.numpy()),
             factor=data.factor,
             offset=data.offset,
         )

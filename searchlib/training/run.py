@@ -19,7 +19,6 @@ IN_SNAPSHOT = (  # the fields of a run that a snapshot holds, beside its weights
     "diagnostics",
     "best",
     "best_epoch",
-    "correct",
     "outcome",
     "diverged_step",
     "error",
@@ -55,10 +54,10 @@ class Run:
 
     order_seed: of the order in which it sees the examples. curves: a point an epoch. steps: a point an evaluation,
     where the study has ``eval_every``. diagnostics: one at initialization and one an epoch. state: the weights of the
-    best epoch, where ``Keeps`` asked for them. correct: which validation examples these weights classify correctly, as
-    ``study.pack_examples`` writes it, where the stack keeps that; else empty. halved: how often its stack was halved
-    for want of memory. notes: what a pruner wrote of it. error: the traceback of a failed trial; reason: the same in
-    one line. recorded: whether it ended and its record was made.
+    best epoch, where ``Keeps`` asked for them. correct: which validation examples these weights classify correctly,
+    ``[N]``, where the stack keeps that. halved: how often its stack was halved for want of memory. notes: what a pruner
+    wrote of it. error: the traceback of a failed trial; reason: the same in one line. recorded: whether it ended and
+    its record was made.
     """
 
     task: Task
@@ -70,7 +69,7 @@ class Run:
     best: float | None = None
     best_epoch: int = 0
     state: dict[str, torch.Tensor] | None = None
-    correct: str = ""
+    correct: torch.Tensor | None = None
     outcome: str = "completed"
     diverged_step: int | None = None
     error: str = ""
@@ -98,7 +97,7 @@ class Run:
     def restart(self) -> None:
         """Forget all results: the run trains again from its start."""
         self.curves, self.steps, self.diagnostics = [], [], []
-        self.best, self.best_epoch, self.state, self.correct = None, 0, None, ""
+        self.best, self.best_epoch, self.state, self.correct = None, 0, None, None
 
 
 Keeps = Callable[[Run, float], bool]

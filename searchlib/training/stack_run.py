@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from searchlib.errors import DeviceError, SearchlibError
 from searchlib.seeds import derive_seed, seeded
-from searchlib.study import own_line, pack_examples
+from searchlib.study import own_line
 from searchlib.training.run import IN_SNAPSHOT, Keeps, Run
 
 if TYPE_CHECKING:
@@ -183,6 +183,7 @@ class StackRun:
             for number, run in self.runs.items()
             for name, tensor in (run.state or {}).items()
         }
+        tensors |= {f"correct.{number}": run.correct for number, run in self.runs.items() if run.correct is not None}
         if self.alive and self._stack is not None:
             tensors |= {f"stack.{name}": tensor for name, tensor in self._stack.training_state().items()}
         return note, tensors
@@ -193,6 +194,7 @@ class StackRun:
             for name, value in note["runs"][str(number)].items():
                 setattr(run, name, value)
             run.state = within(tensors, f"run.{number}.") or None
+            run.correct = tensors.get(f"correct.{number}")
         alive = [self.runs[number] for number in note["alive"]]
         if alive:
             self._build(alive)
@@ -288,7 +290,7 @@ class StackRun:
         if run.best is None or self.setup.better(value, run.best):
             run.best, run.best_epoch = value, epoch.epoch
             if self.setup.keep_examples and epoch.val_right is not None:
-                run.correct = pack_examples(epoch.val_right[position].cpu().numpy())
+                run.correct = epoch.val_right[position].to("cpu", copy=True)
             if self.keeps(run, value):
                 assert self._stack is not None
                 run.state = self._stack.state(position)

@@ -148,7 +148,6 @@ def test_snapshots_of_earlier_versions_are_found(monkeypatch: pytest.MonkeyPatch
     assert set(note["runs"][0]) == {
         "started", "curves", "steps", "diagnostics", "best", "best_epoch", "outcome", "diverged_step", "error",
         "reason", "halved", "notes",
-        "correct",  # not in the first version: tests/training/test_correct_examples.py resumes one without
     }  # fmt: skip
     assert {name.split(".")[0] for name in tensors} == {"run", "stack"}
 
