@@ -1,6 +1,7 @@
 """What finished trials say: statistics, the race, findings, the answer. Pure: trials in, findings out."""
 
 from searchlib.analysis.analysis import analyze
+from searchlib.analysis.examples import correct_examples
 from searchlib.analysis.findings import CellFinding, Findings
 from searchlib.analysis.published import PublishedFinding, beside_published, published_runs
 from searchlib.analysis.race import next_runs
@@ -44,6 +45,7 @@ __all__ = [
     "cells",
     "champion",
     "claimed_or_leading",
+    "correct_examples",
     "is_enqueued",
     "next_runs",
     "outcome",

@@ -55,8 +55,9 @@ def analyze(study: Study, stored: Stored) -> Findings:
     leading, compared = compare(values, compared_by)
     rows = _cells(study, stored, found, values, leading, compared_by)
     able = {key: units for key, of in values.items() if (units := unit_means(of, compared_by))}
-    layout = [dict(key) for key in able], list(able.values()), list(study.scientific)
+    layout = [dict(key) for key in able], list(able.values()), list(study.scientific), compared_by.overlap
     terms, why_no_effects = effects(*layout)
+    ties = [other for other, one in compared.items() if not one.told_apart]
     dominating, others = without_dominating(*layout) if terms else ({}, [])
     importances, why_no_importances = _importances(study, trials)
     test = ledger.result if ledger else None
@@ -78,7 +79,7 @@ def analyze(study: Study, stored: Stored) -> Findings:
             )
             for other, one in compared.items()
         ),
-        winner=_winner(study, rows, [other for other, one in compared.items() if not one.told_apart], able),
+        winner=_winner(study, rows, ties, able, compared_by.overlap),
         resolved=resolved(compared.values()),
         alpha=ALPHA,
         margin=study.margin,
@@ -146,14 +147,18 @@ def _cells(
 
 
 def _winner(
-    study: Study, rows: Sequence[CellFinding], ties: Sequence[CellKey], units: Mapping[CellKey, Mapping[int, float]]
+    study: Study,
+    rows: Sequence[CellFinding],
+    ties: Sequence[CellKey],
+    units: Mapping[CellKey, Mapping[int, float]],
+    overlap: float,
 ) -> Winner | None:
     """The first row. ties: the cells that it isn't told apart from; units: the values of each cell by unit."""
     first = rows[0] if rows else None
     if first is None or first.trial is None:
         return None
     own = tuple(first.scientific.items())
-    low, high = chosen_interval(units.get(own, {}), [units[key] for key in ties if key in units])
+    low, high = chosen_interval(units.get(own, {}), [units[key] for key in ties if key in units], overlap=overlap)
     low, high = _clipped(study, low, high)
     return Winner(
         label=first.label,
@@ -203,7 +208,9 @@ def _cell(
 ) -> CellFinding:
     """One cell. members: its finished trials. values: of those *replicates* that count. flags: more of them."""
     counting, units = learnt(values), unit_means(values, compared_by)
-    mean, _, low, high = mean_interval(list(units.values())) if units else (None, None, None, None)
+    mean, _, low, high = (
+        mean_interval(list(units.values()), overlap=compared_by.overlap) if units else (None, None, None, None)
+    )
     deviation = mean_interval(list(counting.values()))[1] if counting else None
     low, high = _clipped(study, low, high)
     failed = len(values) - len(counting)

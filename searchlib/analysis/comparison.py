@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from searchlib.analysis.moderation import moderated
+from searchlib.analysis.resampling import error_factor
 from searchlib.analysis.statistics import ROUND_OFF, Direction, proportion_intervals
 
 if TYPE_CHECKING:
@@ -35,13 +36,14 @@ class Plan:
     looks: the numbers of seeds at which they are. searches: how many searches take turns: seed 1 is of the first
     search's best configuration, seed 2 of the second's, ... The independent pieces of evidence, the *units*, are then
     the searches, each with the mean over its seeds; with one search they are the seeds. margin: a difference below it
-    doesn't matter; None where the study says none.
+    doesn't matter; None where the study says none. overlap: of the splits of several seeds (``resampling``).
     """
 
     direction: Direction
     looks: tuple[int, ...] = ()
     searches: int = 1
     margin: float | None = None
+    overlap: float = 0.0
 
     def unit(self, replicate: int) -> int:
         """To which unit a replicate belongs."""
@@ -181,7 +183,10 @@ def compare(values: Values[Key], plan: Plan, alpha: float = ALPHA) -> tuple[Key 
 
 
 def chosen_interval(
-    winner: Mapping[int, float], ties: Sequence[Mapping[int, float]], confidence: float = 0.95
+    winner: Mapping[int, float],
+    ties: Sequence[Mapping[int, float]],
+    confidence: float = 0.95,
+    overlap: float = 0.0,
 ) -> tuple[float | None, float | None]:
     """The interval of the winner's mean as the best of itself and its *ties*: (low, high), None for fewer than two.
 
@@ -199,7 +204,7 @@ def chosen_interval(
     variances, total = moderated(np.array(spread), df)
     mean = math.fsum(winner.values()) / len(winner)
     level = 1.0 - (1.0 - confidence) / 2 / len(counted)
-    half = float(stdtrit(total[0], level)) * math.sqrt(float(variances[0]) / len(winner))
+    half = float(stdtrit(total[0], level)) * math.sqrt(float(variances[0])) * error_factor(len(winner), overlap)
     return mean - half, mean + half
 
 
@@ -290,7 +295,8 @@ def paired_tests(values: Values[Key], winner: Key, plan: Plan) -> dict[Key, _Tes
     steadied, total = moderated(variances, df)
     tests = {}
     for cell, each, of, vary, variance, freedom in zip(others, units, pairs, varies, steadied, total, strict=True):
-        test = _test(each, len(of), float(variance), float(freedom) if vary or variance > 0.0 else 0.0, _size(of))
+        known = float(freedom) if vary or variance > 0.0 else 0.0
+        test = _test(each, len(of), float(variance), known, _size(of), plan.overlap)
         if test.units < 2:
             p = failures_p(values[winner], values[cell])
             failing = len(own) * len(values[cell]) > len(learnt(values[cell])) * len(values[winner])
@@ -304,7 +310,7 @@ def _size(pairs: Sequence[tuple[float, float]]) -> float:
     return max((abs(a) for a, _ in pairs), default=0.0) + max((abs(b) for _, b in pairs), default=0.0)
 
 
-def _test(units: np.ndarray[Any, Any], n: int, variance: float, df: float, size: float) -> _Test:
+def _test(units: np.ndarray[Any, Any], n: int, variance: float, df: float, size: float, overlap: float) -> _Test:
     """Two-sided t test and 95 % interval of the mean of *units*, with this variance of each; n: pairs behind them.
 
     Without any variance there is no t test: p is 1 where all differences are 0, else that of the sign test.
@@ -321,7 +327,7 @@ def _test(units: np.ndarray[Any, Any], n: int, variance: float, df: float, size:
         equal = float(abs(units).max()) <= ROUND_OFF * size
         p = 1.0 if equal else float(binomtest(len(units), len(units)).pvalue)
         return _Test(n, len(units), None, mean, mean, mean, p)
-    error = math.sqrt(variance / len(units))
+    error = math.sqrt(variance) * error_factor(len(units), overlap)
     half = float(stdtrit(df, 0.975)) * error
     return _Test(n, len(units), df, mean, mean - half, mean + half, float(2.0 * stdtr(df, -abs(mean) / error)))
 

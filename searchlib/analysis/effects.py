@@ -68,7 +68,10 @@ class Effect:
 
 
 def effects(
-    cells: Sequence[Mapping[str, Any]], values: Sequence[Mapping[int, float]], factors: Sequence[str]
+    cells: Sequence[Mapping[str, Any]],
+    values: Sequence[Mapping[int, float]],
+    factors: Sequence[str],
+    overlap: float = 0.0,
 ) -> tuple[list[Effect], str | None]:
     """Main effects and two-way interactions of the *factors*: (terms, None), or ([], why there are none).
 
@@ -76,7 +79,9 @@ def effects(
     Analysis of variance (type II) over the blocks that all cells share. p: of 999 permutations of the residuals of the
     model without the term, within each block (Freedman & Lane 1983), since cells have unlike variances and no normal
     distribution. Each term: df, sum_sq, f, p, partial_eta_squared = SS / (SS + SS residual), and omega_squared, at
-    least 0, which is (SS - df * MS residual) / (SS total + MS residual) (Hays 1963).
+    least 0, which is (SS - df * MS residual) / (SS total + MS residual) (Hays 1963). overlap: of the replicates'
+    splits; a mean over J of them then has the variance (1 / J + overlap) s² instead of s² / J (``resampling``), and f
+    is smaller by that factor.
     """
     import numpy as np
 
@@ -96,18 +101,23 @@ def effects(
     if np.ptp(table) <= 0.0:
         return [], "no effects: all replicates have the same value"
     codes = {name: np.array([levels[name].index(cell[name]) for cell in cells]) for name in factors}
-    return _anova(table, {name: code for name, code in codes.items() if len(levels[name]) > 1})
+    return _anova(
+        table, {name: code for name, code in codes.items() if len(levels[name]) > 1}, 1.0 + len(common) * overlap
+    )
 
 
 def without_dominating(
-    cells: Sequence[Mapping[str, Any]], values: Sequence[Mapping[int, float]], factors: Sequence[str]
+    cells: Sequence[Mapping[str, Any]],
+    values: Sequence[Mapping[int, float]],
+    factors: Sequence[str],
+    overlap: float = 0.0,
 ) -> tuple[dict[str, Any], list[Effect]]:
     """Levels that make up almost all of their factor's effect, by factor, and the effects without them.
 
     ({}, []) where no level does. A level dominates if at most a fifth of the factor's sum of squares is left without
     its cells, of three or more levels: `normal` among initializers that are otherwise alike.
     """
-    whole = {effect.term: effect for effect in effects(cells, values, factors)[0]}
+    whole = {effect.term: effect for effect in effects(cells, values, factors, overlap)[0]}
     found: dict[str, Any] = {}
     for name, levels in _levels(cells, factors).items():
         if name not in whole or len(levels) < 3 or whole[name].p > 0.05:
@@ -115,7 +125,7 @@ def without_dominating(
         rest = {}
         for level in levels:
             kept = [place for place, cell in enumerate(cells) if cell[name] != level]
-            terms, _ = effects([cells[place] for place in kept], [values[place] for place in kept], factors)
+            terms, _ = effects([cells[place] for place in kept], [values[place] for place in kept], factors, overlap)
             rest[level] = next((effect.sum_sq for effect in terms if effect.term == name), math.inf)
         least = min(rest, key=lambda level: rest[level])
         if rest[least] <= DOMINATES * whole[name].sum_sq:
@@ -123,7 +133,7 @@ def without_dominating(
     kept = [place for place, cell in enumerate(cells) if all(cell[name] != level for name, level in found.items())]
     if not found:
         return {}, []
-    return found, effects([cells[place] for place in kept], [values[place] for place in kept], factors)[0]
+    return found, effects([cells[place] for place in kept], [values[place] for place in kept], factors, overlap)[0]
 
 
 def simple_effects(values: Values[CellKey], plan: Plan, factors: Sequence[str]) -> list[SimpleEffect]:
@@ -162,8 +172,13 @@ def _levels(cells: Sequence[Mapping[str, Any]], factors: Sequence[str]) -> dict[
     return {name: list(dict.fromkeys(cell.get(name, None) for cell in cells)) for name in factors}
 
 
-def _anova(table: np.ndarray[Any, Any], codes: Mapping[str, np.ndarray[Any, Any]]) -> tuple[list[Effect], str | None]:
-    """Of values [cells, blocks]. codes: the level of each cell, by factor."""
+def _anova(
+    table: np.ndarray[Any, Any], codes: Mapping[str, np.ndarray[Any, Any]], inflation: float
+) -> tuple[list[Effect], str | None]:
+    """Of values [cells, blocks]. codes: the level of each cell, by factor.
+
+    inflation: of the variance of a cell's mean, over what the residuals say of it.
+    """
     import numpy as np
 
     cells, blocks = table.shape
@@ -193,6 +208,7 @@ def _anova(table: np.ndarray[Any, Any], codes: Mapping[str, np.ndarray[Any, Any]
         residuals = np.repeat((values - fitted).reshape(1, cells, blocks), PERMUTATIONS, axis=0)
         drawn = fitted + rng.permuted(residuals, axis=1).reshape(PERMUTATIONS, -1).T
         (sum_sq,), (f,) = (each.tolist() for each in f_of(values))
+        f /= inflation
         as_large = int((f_of(drawn)[1] >= f * (1.0 - ROUND_OFF)).sum())
         found.append(
             Effect(

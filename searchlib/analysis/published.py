@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from searchlib.analysis.findings import CellFinding, Findings
 from searchlib.analysis.plain import plain
+from searchlib.analysis.resampling import split_overlap
 from searchlib.analysis.standing import outcome
 from searchlib.analysis.statistics import mean_interval, prediction_interval
 from searchlib.study import Primitive, Published, Study
@@ -110,7 +111,9 @@ def _beside(
     steps = {max(curve) for curve in curves}
     step = next(iter(steps)) if one.step is None and len(steps) == 1 else one.step
     values = [curve[max(curve) if one.step is None else one.step] for curve in curves if one.step in (None, *curve)]
-    mean, deviation, low, high = mean_interval(values) if values else (None, None, None, None)
+    mean, deviation, low, high = (
+        mean_interval(values, overlap=split_overlap(study)) if values else (None, None, None, None)
+    )
     predicted = prediction_interval(values)
     return PublishedFinding(
         source=one.source,

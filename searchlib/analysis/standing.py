@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from searchlib.analysis.comparison import Plan, leader
 from searchlib.analysis.race import looks
+from searchlib.analysis.resampling import split_overlap
 from searchlib.study import Ledger, Primitive, Study, get_sampler
 
 if TYPE_CHECKING:
@@ -242,6 +243,7 @@ def plan(study: Study, race: Mapping[str, Any] | None = None) -> Plan:
         looks=noted if over or not planned else planned,
         searches=study.searches,
         margin=study.margin,
+        overlap=split_overlap(study),
     )
 
 

@@ -6,6 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
+from searchlib.analysis.resampling import error_factor
+
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
@@ -14,9 +16,12 @@ Direction = Literal["maximize", "minimize"]
 
 
 def mean_interval(
-    values: Sequence[float], confidence: float = 0.95
+    values: Sequence[float], confidence: float = 0.95, overlap: float = 0.0
 ) -> tuple[float, float | None, float | None, float | None]:
-    """(mean, deviation, low, high) with the t interval of the mean; None for all but the mean of a single value."""
+    """(mean, deviation, low, high) with the t interval of the mean; None for all but the mean of a single value.
+
+    overlap: of the splits that the values were measured on (``split_overlap``).
+    """
     import numpy as np
     from scipy.stats import t
 
@@ -25,7 +30,7 @@ def mean_interval(
     if len(array) < 2:
         return mean, None, None, None
     deviation = float(array.std(ddof=1))
-    half = float(t.ppf(0.5 + confidence / 2, len(array) - 1)) * deviation / math.sqrt(len(array))
+    half = float(t.ppf(0.5 + confidence / 2, len(array) - 1)) * deviation * error_factor(len(array), overlap)
     return mean, deviation, mean - half, mean + half
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from searchlib.analysis import outcome
+from searchlib.analysis import correct_examples, outcome
 from searchlib.errors import StudyError
 from searchlib.results.audit import FIXED, Audit, Repair, counted, listed
 from searchlib.seeds import replicate_seed, trial_seed
@@ -24,7 +24,7 @@ from searchlib.stores import (
     withdraw,
     write_again,
 )
-from searchlib.study import Study, TrialConfig, TrialRecord
+from searchlib.study import CORRECT, Study, TrialConfig, TrialRecord
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
@@ -111,6 +111,12 @@ def _wrong(study: Study, trial: FrozenTrial, config: TrialConfig) -> Iterator[st
     best = curve.get(noted.get("best_epoch", 0))
     if ended == "completed" and trial.values and best not in (None, trial.values[0]):
         yield f"its value is {trial.values[0]} in Optuna, in its best epoch {best}"
+    if CORRECT in trial.system_attrs and trial.values:
+        correct = correct_examples(trial)
+        if correct is None:
+            yield "which validation examples it classifies correctly can't be read in Optuna"
+        elif correct.mean() != trial.values[0]:
+            yield f"its value is {trial.values[0]} in Optuna, with {correct.sum()} of {len(correct)} examples correct"
 
 
 def _wrong_replicate(audit: Audit, trial: FrozenTrial, repeated: dict[tuple[Any, Any], int]) -> Iterator[str]:

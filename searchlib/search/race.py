@@ -192,7 +192,7 @@ class Race:
             groups = engine.group(part, at_least=1 if self.study.replicate_split else STACKS)
             for group in sorted(groups, key=lambda group: group[0].config.batch_size):
                 if not all(task.finished for task in group):
-                    stack = engine.start(group, keeps=self._leads)
+                    stack = engine.start(group, keeps=self._leads, keep_examples=True)
                     self.engines[stack] = engine
                     yield stack
 

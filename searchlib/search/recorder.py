@@ -16,6 +16,7 @@ from optuna.trial import TrialState
 from searchlib.analysis import UNLEARNT
 from searchlib.errors import BusyError, StorageError
 from searchlib.stores import log_trials, written_together
+from searchlib.study import CORRECT
 from searchlib.training import OutOfTimeError
 
 if TYPE_CHECKING:
@@ -168,7 +169,8 @@ class Recorder:
         }
         for name, attribute in attributes.items():
             storage.set_trial_user_attr(trial_id, name, attribute)
-        for name, note in record.pruner_notes.items():
+        # system attributes: the dashboard shows a column of each user attribute in its list of trials
+        for name, note in {**record.pruner_notes, **({CORRECT: record.correct} if record.correct else {})}.items():
             storage.set_trial_system_attr(trial_id, name, note)
 
     def _tell(self, record: TrialRecord) -> None:

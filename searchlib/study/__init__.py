@@ -3,6 +3,7 @@
 from searchlib.study.changes import refuse_if_changed
 from searchlib.study.code import own_line
 from searchlib.study.config import TrialConfig, check_field
+from searchlib.study.correct import CORRECT, pack_examples, unpack_examples
 from searchlib.study.enqueued import check_enqueued
 from searchlib.study.identity import identified
 from searchlib.study.loading import list_studies, load_study
@@ -26,6 +27,7 @@ from searchlib.study.space import (
 from searchlib.study.study import Study
 
 __all__ = [
+    "CORRECT",
     "MLP",
     "PRUNERS",
     "SAMPLERS",
@@ -54,6 +56,8 @@ __all__ = [
     "list_studies",
     "load_study",
     "own_line",
+    "pack_examples",
     "preview_study",
     "refuse_if_changed",
+    "unpack_examples",
 ]

@@ -44,6 +44,8 @@ class TrialRecord:
     diverged_step: the step at which the loss first became infinite or NaN.
     pruner_notes: what the pruner wrote down of the trial, for its later decisions.
     state: the best epoch's weights, for a trial that led the study when it ended.
+    correct: which validation examples the best epoch's weights classify correctly, as ``pack_examples`` writes it, of a
+    completed replicate in classification; else empty.
     """
 
     number: int
@@ -66,6 +68,7 @@ class TrialRecord:
     ended: float
     pruner_notes: dict[str, Any] = field(default_factory=dict)
     state: dict[str, torch.Tensor] | None = None
+    correct: str = ""
     factor: float = 1.0
     offset: float = 0.0
     steps: list[dict[str, float]] = field(default_factory=list)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from searchlib.data import Split, get_dataset
 from searchlib.errors import StudyError
-from searchlib.study import MLP, Study, TrialConfig, TrialRecord
+from searchlib.study import MLP, Study, TrialConfig, TrialRecord, pack_examples
 from searchlib.training.grouping import group, stack_size
 from searchlib.training.network import build_module
 from searchlib.training.precision import setting_for
@@ -46,10 +46,11 @@ class Engine:
             return ([task] for task in tasks)
         return group(tasks, lambda config: stack_size(config, self.dataset, self.device), at_least=at_least)
 
-    def start(self, tasks: Sequence[Task], *, keeps: Keeps) -> StackRun:
+    def start(self, tasks: Sequence[Task], *, keeps: Keeps, keep_examples: bool = False) -> StackRun:
         """A stack of *tasks*, which share a fusion key, before its first epoch.
 
         keeps: asked whenever a run reaches a new best value; where it says yes, the weights are kept.
+        keep_examples: whether to keep which validation examples each run classifies correctly at its best epoch.
         """
         config = tasks[0].config
         self.data(config.input_scaling)  # here, once, not by several workers at the same time
@@ -64,6 +65,7 @@ class Engine:
             device=self.device,
             identity=self.study.identity,
             split_seed=self.examples.seed,
+            keep_examples=keep_examples,
         )
         return StackRun(setup, [Run(task) for task in tasks], keeps)
 
@@ -97,6 +99,7 @@ class Engine:
             ended=run.now(),
             pruner_notes=run.notes,
             state=run.state if keep_state else None,
+            correct="" if run.correct is None or run.outcome != "completed" else pack_examples(run.correct.numpy()),
             factor=data.factor,
             offset=data.offset,
         )

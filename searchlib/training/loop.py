@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 import torch
@@ -124,6 +124,8 @@ class EpochResult:
 
     train_loss, train_accuracy: over the epoch's examples, each computed before the update of its own step.
     val_loss, val_accuracy: over the validation split after the epoch. Accuracies are None for regression.
+    val_right: which of the N validation examples are then classified correctly, ``[K, N]``, on the stack's device;
+    ``val_accuracy`` is its mean. None for regression. Equality leaves it out.
     last_finite_step: the last step, counted from 1 over the whole training, before the first infinite or NaN training
     loss; the number of steps so far where there was none.
     diagnostics: the statistics of each member's network; empty without a watch.
@@ -136,6 +138,7 @@ class EpochResult:
     train_accuracy: list[float] | None
     val_loss: list[float]
     val_accuracy: list[float] | None
+    val_right: Tensor | None = field(compare=False)
     learning_rate: list[float]
     last_finite_step: list[int]
     diagnostics: list[dict[str, float]]
@@ -208,8 +211,9 @@ def _epoch(
             if eval_every and (before + step + 1) % eval_every == 0 and step < len(batches) - 1:
                 drawing = [stack.device] if stack.device.type == "cuda" else []
                 with torch.random.fork_rng(devices=drawing):  # own code may draw random numbers
-                    evaluated.append(_evaluate(stack, data, step + 1))
-        evaluated.append(_evaluate(stack, data, len(batches)))
+                    evaluated.append(_evaluate(stack, data, step + 1)[0])
+        last, val_right = _evaluate(stack, data, len(batches))
+        evaluated.append(last)
         diagnostics: list[dict[str, float]] = [{} for _ in rates] if watch is None else watch.measure(stack)
     losses, rights = tally.sums()
 
@@ -241,6 +245,7 @@ def _epoch(
         train_accuracy=train_accuracy,
         val_loss=found[-1].val_loss,
         val_accuracy=found[-1].val_accuracy,
+        val_right=val_right,
         learning_rate=rates,
         last_finite_step=(healthy + before).tolist(),
         diagnostics=diagnostics,
@@ -255,7 +260,10 @@ def _order(seed: int, epoch: int, count: int) -> Tensor:
 
 @dataclass(frozen=True)
 class _Evaluated:
-    """An evaluation after a step of an epoch, counted from 1; its tensors are still on the device."""
+    """An evaluation after a step of an epoch, counted from 1; its tensors are still on the device.
+
+    loss: the mean, ``[K]``. right: how many examples each member gets right, ``[K]``; None for regression.
+    """
 
     step: int
     loss: Tensor
@@ -263,9 +271,10 @@ class _Evaluated:
     time: float
 
 
-def _evaluate(stack: Trainable, data: Tensors, step: int) -> _Evaluated:
+def _evaluate(stack: Trainable, data: Tensors, step: int) -> tuple[_Evaluated, Tensor | None]:
+    """An evaluation, and which examples it found right, ``[K, N]``."""
     loss, right = stack.evaluate(data.val_inputs, data.val_targets)
-    return _Evaluated(step, loss, right, time.time())
+    return _Evaluated(step, loss, None if right is None else right.sum(dim=1), time.time()), right
 
 
 def _shares(right: Tensor | None, examples: int) -> list[float] | None:

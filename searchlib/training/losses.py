@@ -21,14 +21,14 @@ def losses(outputs: Tensor, targets: Tensor) -> Tensor:
     return F.cross_entropy(outputs, targets.expand(trials, batch), reduction="none")
 
 
-def count_right(outputs: Tensor, targets: Tensor) -> Tensor:
-    """How many examples each trial gets right, ``[K]``, from outputs ``[K, C, B]`` and classes, ``[B]`` or ``[K, B]``.
+def is_right(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Which examples each trial gets right, ``[K, B]``, from outputs ``[K, C, B]`` and classes, ``[B]`` or ``[K, B]``.
 
     Right is the class with the largest output, of equal ones the first, as ``argmax`` has it: a network that gives all
     classes the same is right by chance only. An example with a NaN among its outputs is wrong.
     """
     largest, classes = outputs.max(dim=1)
-    return ((classes == targets) & (largest == largest)).sum(dim=1)
+    return (classes == targets) & (largest == largest)
 
 
 def predicted(outputs: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from searchlib.networks import OPTIMIZERS
 from searchlib.seeds import derive_seed, kept_generators, seeded
 from searchlib.study import TrialConfig
 from searchlib.training.filling import fill
-from searchlib.training.losses import count_right, losses, predicted
+from searchlib.training.losses import is_right, losses, predicted
 from searchlib.training.network import check_outputs
 from searchlib.training.stack import Member
 from searchlib.training.tally import accumulator_dtype
@@ -79,7 +79,7 @@ class ModuleStack:
     @torch.no_grad()
     def evaluate(self, inputs: Tensor, targets: Tensor, *, batch_size: int = 1000) -> tuple[Tensor, Tensor | None]:
         loss = torch.zeros(len(self.members), dtype=accumulator_dtype(self.device), device=self.device)
-        correct = torch.zeros(len(self.members), dtype=torch.int64, device=self.device)
+        right: list[Tensor] = []
         for position, module in enumerate(self.modules):
             module.eval()
             for x, y in zip(inputs.split(batch_size), targets.split(batch_size), strict=True):
@@ -87,8 +87,8 @@ class ModuleStack:
                     outputs = self._outputs(module, x.clone())
                 loss[position] += losses(outputs, y).sum()
                 if not y.is_floating_point():
-                    correct[position] += count_right(outputs, y)[0]
-        return loss / len(inputs), None if targets.is_floating_point() else correct
+                    right.append(is_right(outputs, y)[0])
+        return loss / len(inputs), torch.cat(right).view(len(self.members), -1) if right else None
 
     def _outputs(self, module: nn.Module, inputs: Tensor) -> Tensor:
         """What the module gives for *inputs*, ``[1, outputs, B]``."""

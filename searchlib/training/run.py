@@ -55,9 +55,10 @@ class Run:
 
     curves: a point an epoch. steps: a point an evaluation,
     where the study has ``eval_every``. diagnostics: one at initialization and one an epoch. state: the weights of the
-    best epoch, where ``Keeps`` asked for them. halved: how often its stack was halved for want of memory. notes: what
-    a pruner wrote of it. error: the traceback of a failed trial; reason: the same in one line. recorded: whether it
-    ended and its record was made.
+    best epoch, where ``Keeps`` asked for them. correct: which validation examples these weights classify correctly,
+    ``[N]``, where the stack keeps that. halved: how often its stack was halved for want of memory. notes: what a pruner
+    wrote of it. error: the traceback of a failed trial; reason: the same in one line. recorded: whether it ended and
+    its record was made.
     """
 
     task: Task
@@ -68,6 +69,7 @@ class Run:
     best: float | None = None
     best_epoch: int = 0
     state: dict[str, torch.Tensor] | None = None
+    correct: torch.Tensor | None = None
     outcome: str = "completed"
     diverged_step: int | None = None
     error: str = ""
@@ -95,7 +97,7 @@ class Run:
     def restart(self) -> None:
         """Forget all results: the run trains again from its start."""
         self.curves, self.steps, self.diagnostics = [], [], []
-        self.best, self.best_epoch, self.state = None, 0, None
+        self.best, self.best_epoch, self.state, self.correct = None, 0, None, None
 
 
 Keeps = Callable[[Run, float], bool]

@@ -29,7 +29,7 @@ from searchlib.seeds import derive_seed
 from searchlib.training.elementwise import HiddenActivations, activation_key, dropout
 from searchlib.training.grouping import fusion_key
 from searchlib.training.layers import Activations, ByAutograd, FirstLinear, Linear, Part
-from searchlib.training.losses import count_right, losses, losses_and_gradients, predicted
+from searchlib.training.losses import is_right, losses, losses_and_gradients, predicted
 from searchlib.training.network import build_mlp, initialize, layer_sizes
 from searchlib.training.tally import accumulator_dtype
 
@@ -300,19 +300,19 @@ class Stack:
 
     @torch.no_grad()
     def evaluate(self, inputs: Tensor, targets: Tensor, *, batch_size: int = 1000) -> tuple[Tensor, Tensor | None]:
-        """Mean loss ``[K]`` and number of correct predictions ``[K]`` over a split, in evaluation mode.
+        """Mean loss ``[K]`` over a split, and which of its N examples are classified correctly, ``[K, N]``.
 
-        The latter is None for regression.
+        In evaluation mode. The latter is None for regression.
         """
         loss = torch.zeros(len(self.members), dtype=accumulator_dtype(self.device), device=self.device)
-        correct = torch.zeros(len(self.members), dtype=torch.int64, device=self.device)
+        right: list[Tensor] = []
         noise = self.activations.evaluation_noise(self.device)
         for x, y in zip(inputs.split(batch_size), targets.split(batch_size), strict=True):
             outputs = self._outputs(x, noise)
             loss += losses(outputs, y).sum(dim=1)
             if not y.is_floating_point():
-                correct += count_right(outputs, y)
-        return loss / len(inputs), None if targets.is_floating_point() else correct
+                right.append(is_right(outputs, y))
+        return loss / len(inputs), torch.cat(right, dim=1) if right else None
 
     def _outputs(self, inputs: Tensor, noise: Sequence[torch.Generator]) -> Tensor:
         """The networks' outputs in evaluation mode, ``[B, inputs]`` to ``[K, outputs, B]``."""

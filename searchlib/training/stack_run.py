@@ -38,7 +38,8 @@ class Setup:
     data: a split as tensors, by the name of its input scaling. build: the networks of some members. products: torch's
     setting for matrix products. metric, better: the objective, and whether its first value is better than its second.
     eval_every: steps between two evaluations, if there are any within an epoch. own_code: whether functions or modules
-    of the study's own run. identity: of the study; split_seed: of its split.
+    of the study's own run. identity: of the study; split_seed: of its split. keep_examples: whether to keep which
+    validation examples each run classifies correctly at its best epoch.
     """
 
     data: Callable[[str], Tensors]
@@ -51,6 +52,7 @@ class Setup:
     device: str
     identity: str
     split_seed: int
+    keep_examples: bool = False
 
 
 class StackRun:
@@ -183,6 +185,7 @@ class StackRun:
             for number, run in self.runs.items()
             for name, tensor in (run.state or {}).items()
         }
+        tensors |= {f"correct.{number}": run.correct for number, run in self.runs.items() if run.correct is not None}
         if self.alive and self._stack is not None:
             tensors |= {f"stack.{name}": tensor for name, tensor in self._stack.training_state().items()}
         return note, tensors
@@ -193,6 +196,7 @@ class StackRun:
             for name, value in note["runs"][str(number)].items():
                 setattr(run, name, value)
             run.state = within(tensors, f"run.{number}.") or None
+            run.correct = tensors.get(f"correct.{number}")
         alive = [self.runs[number] for number in note["alive"]]
         if alive:
             self._build(alive)
@@ -263,7 +267,7 @@ class StackRun:
         )
 
     def _note(self, run: Run, position: int, epoch: EpochResult) -> None:
-        """Add an epoch to a run; keep the weights if they are wanted."""
+        """Add an epoch to a run; keep the weights, and what they classify correctly, if they are wanted."""
         for step in epoch.steps:
             at = {"step": step.step, "train_loss": step.train_loss[position], "val_loss": step.val_loss[position]}
             if step.train_accuracy is not None and step.val_accuracy is not None:
@@ -287,6 +291,8 @@ class StackRun:
         value = point[self.setup.metric]
         if run.best is None or self.setup.better(value, run.best):
             run.best, run.best_epoch = value, epoch.epoch
+            if self.setup.keep_examples and epoch.val_right is not None:
+                run.correct = epoch.val_right[position].to("cpu", copy=True)
             if self.keeps(run, value):
                 assert self._stack is not None
                 run.state = self._stack.state(position)

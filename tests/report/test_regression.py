@@ -14,7 +14,7 @@ from support import replicates, run, small_study, stored
 from support.page import drawn, gathered, page_of
 
 from searchlib import Choice, LogUniform, StudyError, function_dataset
-from searchlib.analysis import study_status
+from searchlib.analysis import correct_examples, study_status
 from searchlib.data.datasets import load_test, load_train
 from searchlib.data.splits import split
 from searchlib.errors import DataError
@@ -158,6 +158,7 @@ def test_the_smallest_loss_wins(material: Material) -> None:
     means = [cell.mean for cell in material.findings.cells]
     assert means == sorted(means)
     assert verify(regression(), Stores()).differences == []
+    assert {correct_examples(trial) for trial in replicates(regression())} == {None}, "a loss has no correct examples"
 
 
 def test_the_test_says_loss_and_r2(material: Material) -> None:

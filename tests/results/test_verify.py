@@ -10,6 +10,7 @@ import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from optuna.trial import TrialState, create_trial
@@ -43,6 +44,7 @@ from searchlib.results import holdout
 from searchlib.results.verification import verify
 from searchlib.stores.mlflow_store import connect
 from searchlib.stores.stores import Stores
+from searchlib.study import CORRECT, pack_examples
 
 Damage = Callable[[Study], object]
 
@@ -158,6 +160,17 @@ def alter_value(line: dict) -> dict:
     return {**line, "values": [0.015625]} if line["op_code"] == 6 and line["trial_id"] == 1 else line
 
 
+def alter_correct_examples(line: dict) -> dict:
+    """Of each replicate: all of them correct."""
+    if CORRECT not in line.get("system_attr", {}):
+        return line
+    return {**line, "system_attr": {CORRECT: pack_examples(np.ones(40, dtype=bool))}}
+
+
+def break_correct_examples(line: dict) -> dict:
+    return {**line, "system_attr": {CORRECT: "40 bits"}} if CORRECT in line.get("system_attr", {}) else line
+
+
 HOPELESS: dict[str, tuple[Damage, str, str]] = {
     "champion's checkpoint altered": (
         lambda study: alter(checkpoint(champion_run(study))),
@@ -190,6 +203,12 @@ HOPELESS: dict[str, tuple[Damage, str, str]] = {
     ),
     "seed altered": (lambda study: journal(alter_seed), "trial", "Optuna changes no finished trial"),
     "value altered": (lambda study: journal(alter_value), "trial", "Optuna changes no finished trial"),
+    "correct examples altered": (
+        lambda study: journal(alter_correct_examples), "trial", "Optuna changes no finished trial"
+    ),
+    "correct examples broken": (
+        lambda study: journal(break_correct_examples), "trial", "Optuna changes no finished trial"
+    ),
 }  # fmt: skip
 
 

@@ -27,11 +27,14 @@ VARIANTS = {
 
 
 def replicates(study: Study) -> list[tuple]:
-    """What must not depend on interruptions: the race, and number, parameters, value, curve of each replicate."""
+    """What must not depend on interruptions: the race; each replicate's number, parameters, value, curve and bits."""
     found = Stores().optuna_study(f"{study.name}.replicates")
     if found is None:
         return []
-    return [found.user_attrs["race"], *((t.number, t.params, t.values, t.intermediate_values) for t in found.trials)]
+    return [
+        found.user_attrs["race"],
+        *((t.number, t.params, t.values, t.intermediate_values, t.system_attrs) for t in found.trials),
+    ]
 
 
 def runs(study: Study) -> dict[str, list[Any]]:

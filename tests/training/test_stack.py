@@ -21,7 +21,7 @@ from searchlib.networks.meanfield import critical_point
 from searchlib.study import SCHEDULES, TrialConfig
 from searchlib.training.grouping import fusion_key
 from searchlib.training.loop import Tensors, train
-from searchlib.training.losses import count_right
+from searchlib.training.losses import is_right
 from searchlib.training.module import ModuleStack
 from searchlib.training.precision import get_products, set_products, setting_for
 from searchlib.training.stack import Member, Stack
@@ -297,12 +297,13 @@ def test_which_examples_are_right() -> None:
         outputs = torch.randint(0, 4, (5, 10, 300), generator=generator).to(dtype)  # many are equal
         targets = torch.randint(0, 10, (300,), generator=generator)
         expected = (outputs.argmax(dim=1) == targets).sum(dim=1)
-        assert torch.equal(count_right(outputs, targets), expected)
+        assert torch.equal(is_right(outputs, targets).sum(dim=1), expected)
         assert 0 < expected.min() < expected.max() < 150
         outputs[1], outputs[2, 3, :100], outputs[3] = math.nan, math.nan, 0.0
-        assert count_right(outputs, targets)[1] == 0
-        assert count_right(outputs, targets)[2] == (outputs[2, :, 100:].argmax(dim=0) == targets[100:]).sum()
-        assert count_right(outputs, targets)[3] == (targets == 0).sum(), "no class before another: chance"
+        right = is_right(outputs, targets).sum(dim=1)
+        assert right[1] == 0
+        assert right[2] == (outputs[2, :, 100:].argmax(dim=0) == targets[100:]).sum()
+        assert right[3] == (targets == 0).sum(), "no class before another: chance"
 
 
 def test_a_stack_refuses_trials_of_two_shapes() -> None:
