@@ -2,6 +2,7 @@
 
 from searchlib.analysis.analysis import analyze
 from searchlib.analysis.findings import CellFinding, Findings
+from searchlib.analysis.on_test_set import TestByCell, counted_reasons, replicates_to_test
 from searchlib.analysis.published import PublishedFinding, beside_published, published_runs
 from searchlib.analysis.race import looks, next_runs
 from searchlib.analysis.standing import (
@@ -24,12 +25,14 @@ __all__ = [
     "Findings",
     "PublishedFinding",
     "Status",
+    "TestByCell",
     "analyze",
     "beside_published",
     "best_trial",
     "cells",
     "champion",
     "claimed_or_leading",
+    "counted_reasons",
     "is_enqueued",
     "looks",
     "next_runs",
@@ -38,6 +41,7 @@ __all__ = [
     "proportion_interval",
     "published_runs",
     "r_squared",
+    "replicates_to_test",
     "study_status",
     "trials_wanted",
 ]

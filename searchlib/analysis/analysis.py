@@ -10,6 +10,7 @@ from searchlib.analysis.answer import answer
 from searchlib.analysis.comparison import ALPHA, compare, resolved
 from searchlib.analysis.edges import edges
 from searchlib.analysis.findings import Budget, CellComparison, CellFinding, Findings, Optimism, RaceState, Winner
+from searchlib.analysis.on_test_set import counted_reasons, tested_cells
 from searchlib.analysis.standing import (
     Cell,
     CellKey,
@@ -24,7 +25,7 @@ from searchlib.analysis.standing import (
 )
 from searchlib.analysis.statistics import effects, expected_best, mean_interval
 from searchlib.data import get_dataset
-from searchlib.study import Study, TestResult
+from searchlib.study import Study
 from searchlib.text import describe
 
 if TYPE_CHECKING:
@@ -46,7 +47,6 @@ def analyze(study: Study, stored: Stored) -> Findings:
     rows = _cells(study, stored, found, values, leading)
     terms, why_no_effects = effects([dict(key) for key in values], list(values.values()), list(study.scientific))
     importances, why_no_importances = _importances(study, trials)
-    test = ledger.result if ledger else None
     findings = Findings(
         study=study.name,
         question=study.question,
@@ -70,7 +70,7 @@ def analyze(study: Study, stored: Stored) -> Findings:
         alpha=ALPHA,
         effects=tuple(terms),
         importances=importances,
-        optimism=_optimism(rows, test),
+        optimism=_optimism(rows),
         replicates=RaceState(
             target=study.replicates,
             race=study.replicate_race,
@@ -82,7 +82,10 @@ def analyze(study: Study, stored: Stored) -> Findings:
         )
         if study.replicates or replicates
         else None,
-        test_result=test,
+        test_result=ledger.result if ledger else None,
+        test_by_cell=tested_cells(
+            study, stored, sources, reached, {tuple(row.scientific.items()): row.label for row in rows}
+        ),
         test_ledger=ledger,
         trials=outcome_counts(trials),
         notes=(),
@@ -133,19 +136,11 @@ def _winner(rows: Sequence[CellFinding]) -> Winner | None:
     return Winner(label=first.label, scientific=first.scientific, nuisance=first.nuisance, trial=first.trial)
 
 
-def _optimism(rows: Sequence[CellFinding], test: TestResult | None) -> Optimism:
+def _optimism(rows: Sequence[CellFinding]) -> Optimism:
     if not rows or rows[0].trial is None:
-        return Optimism(search_best=None, fresh_mean=None, fresh_low=None, fresh_high=None, test_value=None)
-    first, tested = rows[0], None
-    if test and test.trial == first.trial:  # of another configuration, evaluated before a race, it has no place here
-        tested = test.loss if test.accuracy is None else test.accuracy
-    return Optimism(
-        search_best=first.search_best,
-        fresh_mean=first.mean,
-        fresh_low=first.low,
-        fresh_high=first.high,
-        test_value=tested,
-    )
+        return Optimism(search_best=None, fresh_mean=None, fresh_low=None, fresh_high=None)
+    first = rows[0]
+    return Optimism(search_best=first.search_best, fresh_mean=first.mean, fresh_low=first.low, fresh_high=first.high)
 
 
 def _label(scientific: Mapping[str, Any]) -> str:
@@ -262,4 +257,8 @@ def _notes(study: Study, findings: Findings, reasons: Sequence[str | None]) -> t
     cells_wanted = len(study.cells)
     if len(rows) < cells_wanted:
         notes.append(f"{cells_wanted - len(rows)} of {cells_wanted} cells have no finished trial")
+    ledger = findings.test_ledger
+    if ledger and ledger.result and ledger.left_out:
+        what = "no test by cell" if findings.test_by_cell is None else "left out of the test by cell"
+        notes.append(f"{what}: {counted_reasons(ledger.left_out)}")
     return (*notes, *filter(None, reasons))

@@ -12,6 +12,7 @@ from typing import Any
 
 from searchlib.analysis.comparison import Comparison
 from searchlib.analysis.edges import Edge
+from searchlib.analysis.on_test_set import TestByCell
 from searchlib.analysis.plain import plain
 from searchlib.analysis.standing import TrialCounts
 from searchlib.analysis.statistics import Direction, Effect
@@ -92,18 +93,16 @@ class Winner:
 
 @dataclass(frozen=True, kw_only=True)
 class Optimism:
-    """The winner's configuration measured three times.
+    """The winner's configuration measured twice, both on validation data: a test set can be harder than they are.
 
     search_best: its trial of the search, selected as the best. fresh_mean: the mean of its replicates, with the 95 % t
-    interval fresh_low to fresh_high. test_value: accuracy or, of a regression, loss on the test set; None where another
-    configuration was evaluated.
+    interval fresh_low to fresh_high.
     """
 
     search_best: float | None
     fresh_mean: float | None
     fresh_low: float | None
     fresh_high: float | None
-    test_value: float | None = field(metadata={"json": "test"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,8 +130,8 @@ class Findings:
     winner with each other replicated cell, the closest first. resolved: whether the winner is significantly better
     than every one of them, at the level *alpha*; None without comparisons. effects: of the scientific hyperparameters
     on the replicates. importances: of all searched hyperparameters, with sum 1. replicates: None for a study without.
-    test_result (``test`` in JSON): None before the test. test_ledger: None before the claim. notes: what can't be
-    computed, and why.
+    test_result (``test`` in JSON): None before the test. test_by_cell: the replicates on the test set; None where none
+    was evaluated there. test_ledger: None before the claim. notes: what can't be computed, and why.
     """
 
     study: str
@@ -151,6 +150,7 @@ class Findings:
     optimism: Optimism
     replicates: RaceState | None
     test_result: TestResult | None = field(metadata={"json": "test"})
+    test_by_cell: TestByCell | None
     test_ledger: Ledger | None
     trials: TrialCounts
     notes: tuple[str, ...]

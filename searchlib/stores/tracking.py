@@ -233,9 +233,14 @@ class Tracker:
         """Add a file to the artifacts of a run, in *folder* of them."""
         self.artifacts.repository(self.client.get_run(run_id).info.artifact_uri).log_artifact(str(path), folder)
 
-    def checkpoint_hash(self, run: StoredRun) -> str | None:
-        """The SHA-256 of the checkpoint that a run has, None where it has none."""
+    def stored_checkpoint(self, run: StoredRun) -> bytes | None:
+        """The checkpoint that a run has, None where it has none."""
         with self.errors("can't be read"):
             if CHECKPOINT not in self.artifacts.names(run.artifacts):
                 return None
-            return hashlib.sha256(self.artifacts.read(run.artifacts, CHECKPOINT)).hexdigest()
+            return self.artifacts.read(run.artifacts, CHECKPOINT)
+
+    def checkpoint_hash(self, run: StoredRun) -> str | None:
+        """The SHA-256 of the checkpoint that a run has, None where it has none."""
+        content = self.stored_checkpoint(run)
+        return None if content is None else hashlib.sha256(content).hexdigest()
