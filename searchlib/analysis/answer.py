@@ -223,10 +223,10 @@ def _test_by_cell(findings: Findings) -> list[str]:
     if all((cell.difference_low or 0.0) > 0 for _, cell in gaps):
         than = f"{others}: than the next, {closest.label}," if len(gaps) > 1 else closest.label
         sentences = [f"Over seeds, {winner} is better there than {than} by {by}."]
-    elif gap >= 0:
-        sentences = [f"Over seeds, {winner} leads there, too, ahead of the next, {closest.label}, by {by}."]
     else:
-        sentences = [f"Over seeds, {closest.label} leads there, ahead of the winner, {winner}, by {by}."]
+        first, behind = (winner, f"the next, {closest.label}") if gap >= 0 else (closest.label, f"the winner, {winner}")
+        leads = "leads there, but not significantly:" if low <= 0 else "leads there,"
+        sentences = [f"Over seeds, {first} {leads} ahead of {behind}, by {by}."]
     if len(tested.cells) > 2 and tested.order_holds:
         sentences.append(f"The {len(tested.cells)} cells have the same order as on validation data.")
     elif len(tested.cells) > 2 and tested.rank_correlation is not None:
