@@ -18,7 +18,7 @@ from searchlib.analysis import replicates_to_test
 from searchlib.data import Examples, get_dataset, redraw
 from searchlib.errors import StudyError
 from searchlib.results.measuring import Figures, is_as_noted, measure_many
-from searchlib.stores import StoredRun, StoredStudy, Tracker
+from searchlib.stores import StoredStudy, Tracker
 from searchlib.study import CHECKPOINT_MARK, Ledger, Study, TestedReplicate
 from searchlib.training import Restored, has_own_code, restore_module
 
@@ -43,11 +43,10 @@ def restore_replicates(
     ledger: a proposal gets all that count and are fit for it: their checkpoint is there, unaltered, and gives the
     validation result that the search noted. After the claim (``stored.ledger``) only those that it lists are restored.
     """
-    claimed = {one.trial for one in ledger.replicates or ()}
-    counted = [trial for trial in replicates_to_test(study, stored) if stored.ledger is None or trial.number in claimed]
+    counted = replicates_to_test(study, stored) if stored.ledger is None else _claimed(stored, ledger)
     if not counted:
         return ledger, {}
-    found = {trial.number: _restored(study, tracker, run, trial) for trial, run in _runs(tracker, counted)}
+    found = {trial.number: _restored(study, tracker, trial) for trial in counted}
     for examples, trials in _with_validation(study, stored, tracker, counted):
         there = [(trial, one) for trial in trials if isinstance(one := found[trial.number], Restored)]
         figures = measure_many([one for _, one in there], examples, side_by_side=not has_own_code(study))
@@ -68,18 +67,22 @@ def restore_replicates(
     return replace(ledger, replicates=replicates or None, left_out=dict(left_out) or None), networks
 
 
-def _runs(tracker: Tracker, trials: Sequence[FrozenTrial]) -> Iterator[tuple[FrozenTrial, StoredRun | None]]:
-    runs = tracker.runs()
-    for trial in trials:
-        yield trial, runs.get(trial.user_attrs.get("mlflow_run_id", ""))
+def _claimed(stored: StoredStudy, ledger: Ledger) -> list[FrozenTrial]:
+    """The replicates that *ledger* lists, with the checkpoints of then, whatever counts by now."""
+    marks = {one.trial: one.checkpoint for one in ledger.replicates or ()}
+    return [
+        trial
+        for trial in stored.replicates
+        if trial.number in marks and trial.user_attrs.get("checkpoint_sha256", "").startswith(marks[trial.number])
+    ]
 
 
-def _restored(study: Study, tracker: Tracker, run: StoredRun | None, trial: FrozenTrial) -> Restored | str:
+def _restored(study: Study, tracker: Tracker, trial: FrozenTrial) -> Restored | str:
     """The network of a replicate, or why there is none."""
     noted = trial.user_attrs.get("checkpoint_sha256")
     if not noted or "kept_bytes" not in trial.user_attrs:  # those that were kept because they led are no sample
         return NOT_KEPT
-    content = tracker.stored_checkpoint(run) if run else None
+    content = tracker.stored_checkpoint(trial.user_attrs["mlflow_run_id"])
     if content is None:
         return MISSING
     if hashlib.sha256(content).hexdigest() != noted:

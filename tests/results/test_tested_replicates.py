@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, create_trial
 from safetensors.torch import load_file
 from scipy import stats
 from support import STORAGE, mlflow_runs, replicates, run, small_study, stored
@@ -155,6 +155,11 @@ def test_a_killed_evaluation_ends_with_the_claimed_checkpoints(tmp_path: Path) -
     assert findings(study).test_by_cell is None
 
     alter(checkpoint(second.user_attrs["mlflow_run_id"]))
+    searched = stored(study).trials
+    source = searched[second.user_attrs["source"]]
+    stored(study).add_trial(  # another configuration is the best of that cell by now
+        create_trial(params=source.params, distributions=source.distributions, value=1.5, user_attrs=source.user_attrs)
+    )
     evaluate(study)
     after = ledger(study)
     assert [row[:2] for row in after["replicates"]] == claim["replicates"]
@@ -162,7 +167,6 @@ def test_a_killed_evaluation_ends_with_the_claimed_checkpoints(tmp_path: Path) -
     (parent,) = mlflow_runs(study, "study")
     said = f"{len(ended) - 1} checkpoints, SHA-256 of the list "
     assert parent.data.tags[f"{LEDGER_TAG}replicates"].startswith(said)
-    assert findings(study).test_by_cell.without_result == len(replicates(study)) - len(ended) + 2
 
 
 @pytest.mark.parametrize("step", ["load_test", "measure", "score"])
