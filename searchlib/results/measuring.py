@@ -48,6 +48,8 @@ def measure_many(networks: Sequence[Restored], examples: Examples, *, side_by_si
     Networks of one input scaling share the scaled inputs. side_by_side: a network on each core, one thread each; not
     for code of the study's own, which may draw from torch's one global generator.
     """
+    from searchlib.training.loop import denormals_flushed
+
     found: list[Figures | None] = [None] * len(networks)
     for scaling in dict.fromkeys(network.scaling for network in networks):
         places = [place for place, network in enumerate(networks) if network.scaling == scaling]
@@ -59,7 +61,8 @@ def measure_many(networks: Sequence[Restored], examples: Examples, *, side_by_si
             except Exception:  # the module is code of the study's own
                 return None
 
-        results = _on_all_cores(figures, places) if side_by_side else map(figures, places)
+        with denormals_flushed():  # as in training: networks whose signals vanish take many times longer otherwise
+            results = _on_all_cores(figures, places) if side_by_side else [figures(place) for place in places]
         for place, result in zip(places, results, strict=True):
             found[place] = result
     return found
