@@ -3,6 +3,7 @@
 from searchlib.analysis.analysis import analyze
 from searchlib.analysis.examples import correct_examples
 from searchlib.analysis.findings import CellFinding, Findings
+from searchlib.analysis.on_test_set import TestByCell, counted_reasons, replicates_to_test
 from searchlib.analysis.published import PublishedFinding, beside_published, published_runs
 from searchlib.analysis.race import next_runs
 from searchlib.analysis.standing import (
@@ -39,6 +40,7 @@ __all__ = [
     "Findings",
     "PublishedFinding",
     "Status",
+    "TestByCell",
     "analyze",
     "beside_published",
     "best_trial",
@@ -46,6 +48,7 @@ __all__ = [
     "champion",
     "claimed_or_leading",
     "correct_examples",
+    "counted_reasons",
     "is_enqueued",
     "next_runs",
     "outcome",
@@ -57,6 +60,7 @@ __all__ = [
     "race_is_over",
     "raced_cells",
     "replicate_values",
+    "replicates_to_test",
     "search_of",
     "sources",
     "study_status",

@@ -20,6 +20,7 @@ from searchlib.analysis.findings import (
     RaceState,
     Winner,
 )
+from searchlib.analysis.on_test_set import counted_reasons, tested_cells
 from searchlib.analysis.standing import (
     Cell,
     CellKey,
@@ -36,7 +37,7 @@ from searchlib.analysis.standing import (
 )
 from searchlib.analysis.statistics import expected_best, mean_interval, proportion_interval
 from searchlib.data import get_dataset
-from searchlib.study import Study, TestResult
+from searchlib.study import Study
 from searchlib.text import describe
 
 if TYPE_CHECKING:
@@ -60,7 +61,6 @@ def analyze(study: Study, stored: Stored) -> Findings:
     ties = [other for other, one in compared.items() if not one.told_apart]
     dominating, others = without_dominating(*layout) if terms else ({}, [])
     importances, why_no_importances = _importances(study, trials)
-    test = ledger.result if ledger else None
     findings = Findings(
         study=study.name,
         question=study.question,
@@ -89,7 +89,7 @@ def analyze(study: Study, stored: Stored) -> Findings:
         simple_effects=tuple(simple_effects(values, compared_by, list(study.scientific))),
         importances=importances,
         searches=study.searches,
-        optimism=_optimism(rows, test),
+        optimism=_optimism(rows),
         replicates=RaceState(
             target=study.replicates,
             race=study.replicate_race,
@@ -101,7 +101,10 @@ def analyze(study: Study, stored: Stored) -> Findings:
         )
         if study.replicates or replicates
         else None,
-        test_result=test,
+        test_result=ledger.result if ledger else None,
+        test_by_cell=tested_cells(
+            study, stored, sources(found), reached, {tuple(row.scientific.items()): row.label for row in rows}
+        ),
         test_ledger=ledger,
         trials=outcome_counts(trials),
         notes=(),
@@ -178,19 +181,11 @@ def _clipped(study: Study, low: float | None, high: float | None) -> tuple[float
     return max(low, 0.0), min(high, 1.0)
 
 
-def _optimism(rows: Sequence[CellFinding], test: TestResult | None) -> Optimism:
+def _optimism(rows: Sequence[CellFinding]) -> Optimism:
     if not rows or rows[0].trial is None:
-        return Optimism(search_best=None, fresh_mean=None, fresh_low=None, fresh_high=None, test_value=None)
-    first, tested = rows[0], None
-    if test and test.trial == first.trial:  # of another configuration, evaluated before a race, it has no place here
-        tested = test.loss if test.accuracy is None else test.accuracy
-    return Optimism(
-        search_best=first.search_best,
-        fresh_mean=first.mean,
-        fresh_low=first.low,
-        fresh_high=first.high,
-        test_value=tested,
-    )
+        return Optimism(search_best=None, fresh_mean=None, fresh_low=None, fresh_high=None)
+    first = rows[0]
+    return Optimism(search_best=first.search_best, fresh_mean=first.mean, fresh_low=first.low, fresh_high=first.high)
 
 
 def _label(scientific: Mapping[str, Any]) -> str:
@@ -350,8 +345,8 @@ def _notes(study: Study, findings: Findings, reasons: Sequence[str | None]) -> t
         )
     if race and race.runs and findings.searches == 1 and len(rows) > 1:
         notes.append(
-            f"one search: the claims are about the best of {max(row.points for row in rows)} points of each cell, and "
-            "another search may find other points; searches=4 makes the search itself a part of what is repeated"
+            f"one search: the claims are about the best of {max(row.points for row in rows)} configurations of each cell, "
+            "and another search may find others; searches=4 makes the search itself a part of what is repeated"
         )
     if race and not any(row.n for row in rows):
         notes.append("no intervals or comparisons: no look of the replicates is complete")
@@ -365,4 +360,8 @@ def _notes(study: Study, findings: Findings, reasons: Sequence[str | None]) -> t
     cells_wanted = len(study.cells)
     if len(rows) < cells_wanted:
         notes.append(f"{cells_wanted - len(rows)} of {cells_wanted} cells have no finished trial")
+    ledger = findings.test_ledger
+    if ledger and ledger.result and ledger.left_out:
+        what = "no test by cell" if findings.test_by_cell is None else "left out of the test by cell"
+        notes.append(f"{what}: {counted_reasons(ledger.left_out)}")
     return (*notes, *filter(None, reasons))

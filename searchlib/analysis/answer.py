@@ -28,13 +28,12 @@ def answer(findings: Findings) -> str:
         *_unfinished(findings),
         *_worst(findings),
         *_failed(findings),
-    ]
-    sentences += [
         *_effects(findings.effects),
         *_without_dominating(findings),
         *_edges(winner),
         *_optimism(findings),
         *_test(findings),
+        *_test_by_cell(findings),
     ]
     return " ".join(sentences)
 
@@ -277,3 +276,32 @@ def _test(findings: Findings) -> list[str]:
         more = [_interval("test_accuracy", test.low, test.high)]
     replicate = f", replicate {test.replicate}" if test.replicate else ""
     return [f"{value} ({'; '.join([*more, f'n = {test.n:,}', f'trial {test.trial}{replicate}'])})."]
+
+
+def _test_by_cell(findings: Findings) -> list[str]:
+    """Whether the winner leads on the test set, too: where it and others have at least two seeds in common there."""
+    tested = findings.test_by_cell
+    if tested is None or findings.winner is None or tested.cells[0].scientific != findings.winner.scientific:
+        return []
+    gaps = [(cell.difference, cell) for cell in tested.cells if cell.difference is not None and cell.pairs > 1]
+    if not gaps:
+        return []
+    gap, closest = min(gaps, key=lambda one: one[0])
+    low, high = closest.difference_low or 0.0, closest.difference_high or 0.0
+    if gap < 0:
+        low, high = -high, -low
+    by = _difference(findings, abs(gap), more=[f"95 % interval {_size(findings, low)} to {_size(findings, high)}"])
+    winner, others = tested.cells[0].label, _count(len(gaps), "other cell")
+    if all((cell.difference_low or 0.0) > 0 for _, cell in gaps):
+        than = f"{others}: than the next, {closest.label}," if len(gaps) > 1 else closest.label
+        sentences = [f"Over seeds, {winner} is better there than {than} by {by}."]
+    else:
+        first, behind = (winner, f"the next, {closest.label}") if gap >= 0 else (closest.label, f"the winner, {winner}")
+        leads = "leads there, but not significantly:" if low <= 0 else "leads there,"
+        sentences = [f"Over seeds, {first} {leads} ahead of {behind}, by {by}."]
+    if len(tested.cells) > 2 and tested.order_holds:
+        sentences.append(f"The {len(tested.cells)} cells have the same order as on validation data.")
+    elif len(tested.cells) > 2 and tested.rank_correlation is not None:
+        tau = f"Kendall's tau {tested.rank_correlation:.2f}"
+        sentences.append(f"The order of the {len(tested.cells)} cells differs from that on validation data ({tau}).")
+    return sentences

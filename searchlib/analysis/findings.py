@@ -13,6 +13,7 @@ from typing import Any
 from searchlib.analysis.comparison import Comparison
 from searchlib.analysis.edges import Edge
 from searchlib.analysis.effects import Effect, SimpleEffect
+from searchlib.analysis.on_test_set import TestByCell
 from searchlib.analysis.plain import plain
 from searchlib.analysis.standing import TrialCounts
 from searchlib.analysis.statistics import Direction
@@ -122,18 +123,16 @@ class Winner:
 
 @dataclass(frozen=True, kw_only=True)
 class Optimism:
-    """The winner's configuration measured three times.
+    """The winner's configuration measured twice, both on validation data: a test set can be harder than they are.
 
     search_best: its trial of the search, selected as the best. fresh_mean: the mean of its replicates, with the 95 % t
-    interval fresh_low to fresh_high. test_value: accuracy or, of a regression, loss on the test set; None where another
-    configuration was evaluated.
+    interval fresh_low to fresh_high.
     """
 
     search_best: float | None
     fresh_mean: float | None
     fresh_low: float | None
     fresh_high: float | None
-    test_value: float | None = field(metadata={"json": "test"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,8 +164,9 @@ class Findings:
     simple_effects: of each scientific hyperparameter within each combination of the others. importances: of all
     searched hyperparameters for reaching the best tenth of the trials that learnt, with sum 1. searches: how many
     independent searches found the cells' configurations; with one, the claims are about the best of its points.
-    replicates: None for a study without. test_result (``test`` in JSON): None before the test. test_ledger: None
-    before the claim. notes: what can't be computed, and why.
+    replicates: None for a study without. test_result (``test`` in JSON): None before the test. test_by_cell: the
+    replicates on the test set; None where none was evaluated there. test_ledger: None before the claim. notes: what
+    can't be computed, and why.
     """
 
     study: str
@@ -190,6 +190,7 @@ class Findings:
     optimism: Optimism
     replicates: RaceState | None
     test_result: TestResult | None = field(metadata={"json": "test"})
+    test_by_cell: TestByCell | None
     test_ledger: Ledger | None
     trials: TrialCounts
     notes: tuple[str, ...]

@@ -57,7 +57,12 @@ class PublishedFinding:
 def published_runs(study: Study, findings: Findings, replicates: Sequence[FrozenTrial]) -> list[str]:
     """The MLflow runs, sorted, whose histories ``beside_published`` needs."""
     return sorted(
-        {run for _, cell in _cells(study, findings) for trial in _counted(cell, replicates) for run in _run(trial)}
+        {
+            run
+            for _, cell in _cells(study, findings)
+            for trial in _counted(findings, cell, replicates)
+            for run in _run(trial)
+        }
     )
 
 
@@ -74,7 +79,7 @@ def beside_published(
     """
     found = []
     for one, cell in _cells(study, findings):
-        counted = _counted(cell, replicates)
+        counted = _counted(findings, cell, replicates)
         own = [histories.get(run, {}) for trial in counted for run in _run(trial)]
         diverged = sum(outcome(trial) == "diverged" for trial in counted)
         found.append(_beside(study, one, cell, own, diverged, gap))
@@ -87,14 +92,15 @@ def _cells(study: Study, findings: Findings) -> Iterator[tuple[Published, CellFi
         yield one, by_key.get(tuple((study.published_cell(one) or {}).items()))
 
 
-def _counted(cell: CellFinding | None, replicates: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-    """The replicates that the values of *cell* are of."""
+def _counted(findings: Findings, cell: CellFinding | None, replicates: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """The replicates of *cell* that count, whether they learnt or not."""
     return [
         trial
         for trial in replicates
         if cell
         and trial.user_attrs.get("source") in {pick.trial for pick in cell.picks}
-        and trial.params["replicate"] in cell.values
+        and findings.replicates
+        and trial.params["replicate"] <= findings.replicates.reached
     ]
 
 

@@ -121,15 +121,20 @@ def status(study: Study, stores: Stores, as_json: bool) -> None:
 def evaluate(study: Study, stores: Stores) -> None:
     """Evaluate the champion on the test set, once; later calls print the stored result.
 
-    This closes the study: no trial can be added after it.
+    The networks of the replicates are evaluated with it, for the report's test by cell. This closes the study: no trial
+    can be added after it.
 
     Example: searchlib evaluate --study init_vs_act
     """
+    from searchlib.analysis import counted_reasons
     from searchlib.cli.terminal import test_row
     from searchlib.results import evaluate as evaluate_once
 
     result = evaluate_once(study, stores)
     name, value = test_row(result)
     click.echo(f"{name} {value}, trial {result.trial}")
-    if note := stores.read(study).champion_note:
+    stored = stores.read(study)
+    if note := stored.champion_note:
         click.echo(f"champion {note}")
+    if stored.ledger and stored.ledger.left_out:
+        click.echo(f"left out of the test by cell: {counted_reasons(stored.ledger.left_out)}")

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from searchlib.analysis import CellFinding, Findings, PublishedFinding
+from searchlib.analysis import CellFinding, Findings, PublishedFinding, counted_reasons
 from searchlib.files import output_errors, write_whole
 from searchlib.report import dashboard
 from searchlib.report.exhibits import Shown, draw
@@ -62,6 +62,8 @@ SECTIONS = (
     Section(name="health", label="Health", title="Health of the networks"),
     Section(name="weights", label="Weights", title="Weights and activations"),
     Section(name="test", label="Test set", title="Test set"),
+    Section(name="test_by_cell", label="Test by cell", title="Test by cell",
+            shown=lambda material: material.findings.test_by_cell is not None),
     Section(name="optimism", label="Optimism", title="Optimism of the search"),
     Section(name="method", label="Method", title="Method", shown=lambda material: True),
     Section(name="reproduce", label="Reproduce", title="Reproduce", shown=lambda material: True),
@@ -127,6 +129,7 @@ def render(material: Material, shown: Sequence[Shown] | None = None) -> str:
         trials_of={cell.label: cell.trial for cell in findings.cells},
         troubles=_troubles(material),
         by_class=by_class(test.confusion, material.classes) if test and test.confusion else [],
+        left_out=counted_reasons(findings.test_by_cell.left_out) if findings.test_by_cell else "",
         versions=_tags(material.tags, "searchlib.version."),
         machine={
             key: material.tags[f"searchlib.{key}"]

@@ -49,6 +49,8 @@ def _check_checkpoints(audit: Audit, recorded: Sequence[Recorded], champions: Se
         if stored:
             problem = f"the checkpoint of run {place.run_id} was altered (SHA-256 {stored[:12]}, not {noted[:12]})"
         remedy = "this can't be repaired; it isn't the champion's: leave it, or restore the file from a backup"
+        if "kept_bytes" in one.trial.user_attrs and not ledger:
+            remedy = f"{remedy}; without it the replicate is left out of the test by cell"
         if noted in leading:
             remedy = f"this can't be repaired, and it is the champion's: restore the file from a backup, or {RENAME}"
         audit.differs("checkpoint", problem, remedy, home=one.home, trial=one.trial.number)
@@ -70,6 +72,7 @@ def _check_ledger(
         leads = " or ".join(sorted(best)) or "none"
         problem = f"the test set was opened for it, and by what Optuna has now {leads} leads"
         differs("champion", problem, f"this can't be repaired, and the result is of that trial; {RENAME}")
+    _check_tested(audit, ledger)
     if ledger.result is None:
         problem = f"the test set was claimed for it at {ledger.claimed_at}, and there is no result"
         remedy = Message(Command("evaluate", audit.study.name), " finishes it, with the same checkpoint")
@@ -100,6 +103,16 @@ def _check_ledger(
         if shown:
             problem = f"MLflow's parent run lacks the ledger's {', '.join(shown)}"
             differs("ledger", problem, "writes what the ledger says" if possible else needed, again)
+
+
+def _check_tested(audit: Audit, ledger: Ledger) -> None:
+    """Whether Optuna still has the replicates that the ledger lists, with the checkpoints of then."""
+    noted = {trial.number: str(trial.user_attrs.get("checkpoint_sha256")) for trial in audit.stored.replicates}
+    for one in ledger.replicates or ():
+        if not noted.get(one.trial, "").startswith(one.checkpoint):
+            problem = f"the test set was claimed for its checkpoint {one.checkpoint[:12]}, which Optuna doesn't have"
+            remedy = "this can't be repaired; restore the storage from a backup"
+            audit.differs("ledger", problem, remedy, home=audit.repeats, trial=one.trial)
 
 
 def _check_sealed(audit: Audit, registered: RegisteredChampion | None) -> None:

@@ -1,10 +1,10 @@
-"""The sealed test set: opened once, for the champion, by ``evaluate``. The only module that opens it.
+"""The sealed test set: opened once, by ``evaluate``, for the champion and the replicates. No other module opens it.
 
 The ledger (a user attribute of the Optuna study, and tags of the MLflow parent run) is claimed before the test
-files are opened and completed after. A crash in between leads to the evaluation of the same checkpoint, and of no
-other; a second call returns the stored result and opens nothing.
+files are opened and completed after. A crash in between leads to the evaluation of the same checkpoints, and of no
+others; a second call returns the stored result and opens nothing.
 
-Before the claim, all that follows it is done on validation data: the checkpoint is restored and measured, and the
+Before the claim, all that follows it is done on validation data: the checkpoints are restored and measured, and the
 champion's model is stored. After it, only reading the test files and writing to the stores can fail.
 """
 
@@ -14,10 +14,12 @@ import hashlib
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from searchlib.analysis import champion, claimed_or_leading, proportion_interval, r_squared, study_status
+from searchlib.analysis import champion, claimed_or_leading, study_status
 from searchlib.data import Examples, get_dataset, load_test, redraw
 from searchlib.errors import Command, DataError, HoldoutError, SearchlibError, TrackingError
 from searchlib.results.champion import Candidate, refuse_foreign, register_champion, store_champion
+from searchlib.results.measuring import is_as_noted, measure
+from searchlib.results.tested_replicates import listed, restore_replicates, score
 from searchlib.stores import (
     LEDGER_TAG,
     UID_TAG,
@@ -43,6 +45,8 @@ COMPARED = 64  # training inputs on which the champion's network and its exporte
 
 def evaluate(study: Study, stores: Stores, *, fetch: bool = False) -> TestResult:
     """Evaluate the study's champion on the test set, or return the stored result of an earlier call.
+
+    The replicates that count are evaluated with it; their results are in the ledger.
 
     fetch: get missing test files from their sources. Without it they must be there: DataError says what is missing,
     and a claim made by this call is withdrawn: nothing was seen. HoldoutError where there is no completed trial, where
@@ -111,13 +115,14 @@ def _proposal(best: optuna.trial.FrozenTrial) -> Ledger:
 
 
 def _open_test_set(study: Study, stored: StoredStudy, tracker: Tracker, ledger: Ledger, fetch: bool) -> Ledger:
-    """Claim the test set, measure the champion on it, store the result."""
+    """Claim the test set, measure the champion and the replicates on it, store the results, all in one write."""
     optuna_study = stored.search
     assert optuna_study is not None
     refuse_if_changed(study, optuna_study.user_attrs["definition"])
     open_parent(tracker, optuna_study)
     refuse_foreign(tracker)
     network, inputs = _try(study, stored, tracker, ledger)
+    ledger, replicates = restore_replicates(study, stored, tracker, ledger)
     if stored.ledger is None and optuna_study.user_attrs.get("test_ledger"):  # that took seconds
         raise HoldoutError(
             f"another process has claimed the test set of study {study.name!r} meanwhile; run ",
@@ -140,7 +145,7 @@ def _open_test_set(study: Study, stored: StoredStudy, tracker: Tracker, ledger: 
             optuna_study.set_user_attr("test_ledger", None)
         raise
     try:
-        measured = _measure(network, examples.inputs, examples.targets)
+        measured = measure(network, examples)
     except Exception as error:  # it worked on validation data
         said = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
         raise HoldoutError(
@@ -157,6 +162,8 @@ def _open_test_set(study: Study, stored: StoredStudy, tracker: Tracker, ledger: 
         **measured,
     )
     finished = replace(ledger, finished_at=result.evaluated_at, result=result)
+    if ledger.replicates:
+        finished = replace(finished, replicates=score(study, ledger, replicates, examples))
     optuna_study.set_user_attr("test_ledger", finished.written())
     return finished
 
@@ -174,7 +181,7 @@ def _try(study: Study, stored: StoredStudy, tracker: Tracker, ledger: Ledger) ->
         try_network(network, inputs, get_dataset(study.dataset), single=False)
         if study.replicate_split and ledger.replicate is not None:
             examples = redraw(examples, split_seed=study.split_seed, replicate=ledger.replicate)
-        measured = _measure(network, examples.validation.inputs, examples.validation.targets)
+        measured = measure(network, examples.validation)
     except Exception as error:  # the module is code of the study's own
         raise HoldoutError(
             f"the test set isn't opened: the checkpoint of trial {ledger.trial} can't be evaluated "
@@ -189,8 +196,7 @@ def _try(study: Study, stored: StoredStudy, tracker: Tracker, ledger: Ledger) ->
 def _compare(study: Study, stored: StoredStudy, ledger: Ledger, validation: Examples, measured: dict[str, Any]) -> None:
     """HoldoutError where the restored network is plainly another one than the search has measured.
 
-    A module may keep what it learns outside its state dict. Round-off of another device and random numbers that it
-    draws are no reason: accuracies may differ by three standard deviations and 0.02, losses by a fifth.
+    A module may keep what it learns outside its state dict.
     """
     noted = next(
         (
@@ -204,8 +210,7 @@ def _compare(study: Study, stored: StoredStudy, ledger: Ledger, validation: Exam
         return
     name = study.metric.removeprefix("val_")
     found = measured[name]
-    room = 0.02 + 3 * (0.5 / len(validation)) ** 0.5 if name == "accuracy" else 0.2 * max(noted, found) + 1e-6
-    if not abs(found - noted) <= room:
+    if not is_as_noted(study, found, noted, len(validation)):
         raise HoldoutError(
             f"the test set isn't opened: restored from its checkpoint, the network of trial {ledger.trial} has "
             f"validation {name} {found:.4g}, and the search measured {noted:.4g}; its code has changed, or its module "
@@ -229,8 +234,14 @@ def champion_network(study: Study, stores: Stores, stored: StoredStudy) -> torch
 
 
 def _tags(ledger: Ledger) -> dict[str, str]:
-    """The ledger as tags of the MLflow parent run; the result is in its metrics."""
-    return {f"{LEDGER_TAG}{key}": str(value) for key, value in ledger.written().items() if key != "result"}
+    """The ledger as tags of the MLflow parent run; the champion's result is in its metrics.
+
+    The replicates' results are in Optuna's ledger only: a tag has no room for them.
+    """
+    shown = {key: str(value) for key, value in ledger.written().items() if key != "result"}
+    if ledger.replicates is not None:
+        shown["replicates"] = listed(ledger.replicates)
+    return {f"{LEDGER_TAG}{key}": value for key, value in shown.items()}
 
 
 def _candidate(study: Study, optuna_study: optuna.Study, tracker: Tracker, ledger: Ledger, *, soft: bool) -> Candidate:
@@ -252,29 +263,6 @@ def _candidate(study: Study, optuna_study: optuna.Study, tracker: Tracker, ledge
         checkpoint=ledger.checkpoint_sha256,
         params=params,
     )
-
-
-def _measure(network: torch.nn.Module, inputs: torch.Tensor, targets: torch.Tensor) -> dict[str, Any]:
-    import torch
-
-    from searchlib.training.elementwise import drawing_in_evaluation
-
-    with torch.no_grad(), drawing_in_evaluation():
-        outputs = torch.cat([network(block) for block in inputs.split(1000)]).double()
-    if targets.is_floating_point():
-        loss, r2 = float((outputs - targets).square().mean()), r_squared(outputs, targets)
-        return {"loss": loss, "accuracy": None, "correct": None, "low": None, "high": None, "r2": r2}
-    predicted, classes = outputs.argmax(dim=1), outputs.shape[1]
-    correct = int((predicted == targets).sum())
-    low, high = proportion_interval(correct, len(targets))
-    return {
-        "loss": float(torch.nn.functional.cross_entropy(outputs, targets)),
-        "accuracy": correct / len(targets),
-        "correct": correct,
-        "low": low,
-        "high": high,
-        "confusion": torch.bincount(targets * classes + predicted, minlength=classes**2).view(classes, -1).tolist(),
-    }
 
 
 def published(ledger: Ledger) -> tuple[dict[str, float], dict[str, str]]:

@@ -12,6 +12,7 @@ seeds as long as it is, and the race ends when the leader is alone or ``replicat
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import replace
 from itertools import groupby
 
 import optuna
@@ -31,6 +32,7 @@ from searchlib.analysis import (
     sources,
 )
 from searchlib.data import redraw
+from searchlib.search.kept import Kept
 from searchlib.search.recorder import Recorder
 from searchlib.search.samplers import distribution
 from searchlib.search.trainer import Trainer, progress, task_of
@@ -174,6 +176,7 @@ class Race:
         """Train what is missing of a batch, in stacks that are formed as before an interruption."""
         self.sources = {trial.number: trial.user_attrs["source"] for trial in trials}
         self.engines: dict[StackRun, Engine] = {}  # of the stacks in training
+        self.kept = Kept(self.study, trials, self._trials())
         done = sum(trial.state.is_finished() for trial in trials)
         for stack, others, records in self.trainer.train(self._stacks(trials), self.recorder, self._records_of):
             done += len(records)
@@ -192,7 +195,7 @@ class Race:
             groups = engine.group(part, at_least=1 if self.study.replicate_split else STACKS)
             for group in sorted(groups, key=lambda group: group[0].config.batch_size):
                 if not all(task.finished for task in group):
-                    stack = engine.start(group, keeps=self._leads, keep_examples=True)
+                    stack = engine.start(group, keeps=lambda run, value: True, keep_examples=True)
                     self.engines[stack] = engine
                     yield stack
 
@@ -200,11 +203,16 @@ class Race:
         engine = self.engines.pop(stack)
         records = []
         for run in stack.runs.values():
-            if not run.task.finished:
-                leads = run.outcome == "completed" and run.best is not None and self._leads(run, run.best)
-                if leads and run.best is not None:
-                    self.best[self.sources[run.number]] = run.best
-                records.append(engine.record(run, keep_state=leads))
+            if run.task.finished:
+                continue
+            kept, leads = None, False
+            if run.outcome == "completed" and run.best is not None:
+                source = self.sources[run.number]
+                kept, leads = self.kept.room_for(source, run.state), self._leads(run, run.best)
+                if leads:
+                    self.best[source] = run.best
+            record = engine.record(run, keep_state=leads or kept is not None)
+            records.append(replace(record, kept_bytes=kept))
         return records
 
     def _engine(self, replicate: int) -> Engine:
@@ -226,7 +234,7 @@ class Race:
         return best
 
     def _leads(self, run: Run, value: float) -> bool:
-        """Whether a run is the best replicate of its cell so far: only such weights can become the champion's."""
+        """Whether a run is the best replicate of its cell so far: such weights can become the champion's."""
         source = self.sources[run.number]
         return source not in self.best or self.study.better(value, self.best[source])
 

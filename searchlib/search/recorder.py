@@ -166,6 +166,7 @@ class Recorder:
             **({"error": record.reason} if record.reason else {}),
             **({"diverged_step": record.diverged_step} if record.diverged_step is not None else {}),
             **({"checkpoint_sha256": checkpoint} if checkpoint else {}),
+            **({"kept_bytes": record.kept_bytes} if checkpoint and record.kept_bytes else {}),
         }
         for name, attribute in attributes.items():
             storage.set_trial_user_attr(trial_id, name, attribute)

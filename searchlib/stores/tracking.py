@@ -233,9 +233,23 @@ class Tracker:
         """Add a file to the artifacts of a run, in *folder* of them."""
         self.artifacts.repository(self.client.get_run(run_id).info.artifact_uri).log_artifact(str(path), folder)
 
+    def stored_checkpoint(self, run_id: str) -> bytes | None:
+        """The checkpoint of a run, None where there is no such run, or it has none."""
+        from mlflow.exceptions import MlflowException
+
+        with self.errors("can't be read"):
+            try:
+                return self._checkpoint_at(self.client.get_run(run_id).info.artifact_uri)
+            except MlflowException as error:
+                if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                    return None
+                raise
+
     def checkpoint_hash(self, run: StoredRun) -> str | None:
         """The SHA-256 of the checkpoint that a run has, None where it has none."""
         with self.errors("can't be read"):
-            if CHECKPOINT not in self.artifacts.names(run.artifacts):
-                return None
-            return hashlib.sha256(self.artifacts.read(run.artifacts, CHECKPOINT)).hexdigest()
+            content = self._checkpoint_at(run.artifacts)
+        return None if content is None else hashlib.sha256(content).hexdigest()
+
+    def _checkpoint_at(self, address: str) -> bytes | None:
+        return self.artifacts.read(address, CHECKPOINT) if CHECKPOINT in self.artifacts.names(address) else None

@@ -11,7 +11,7 @@ from searchlib.study.model import MLP, ModuleFactory
 from searchlib.study.preview import preview_study
 from searchlib.study.pruners import PRUNERS, get_pruner
 from searchlib.study.published import Published
-from searchlib.study.record import Ledger, Progress, TestResult, TrialRecord
+from searchlib.study.record import CHECKPOINT_MARK, Ledger, Progress, TestedReplicate, TestResult, TrialRecord
 from searchlib.study.samplers import SAMPLERS, get_sampler
 from searchlib.study.schedules import SCHEDULES
 from searchlib.study.space import (
@@ -27,6 +27,7 @@ from searchlib.study.space import (
 from searchlib.study.study import Study
 
 __all__ = [
+    "CHECKPOINT_MARK",
     "CORRECT",
     "MLP",
     "PRUNERS",
@@ -43,6 +44,7 @@ __all__ = [
     "Published",
     "Study",
     "TestResult",
+    "TestedReplicate",
     "TrialConfig",
     "TrialRecord",
     "Uniform",

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, astuple, dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 from searchlib.study.config import TrialConfig
 
 if TYPE_CHECKING:
     import torch
+
+CHECKPOINT_MARK = 16  # digits of a checkpoint's SHA-256 in the ledger's list: enough to know it from any other
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +45,8 @@ class TrialRecord:
     error: the traceback of a failed trial; reason: the same in one line.
     diverged_step: the step at which the loss first became infinite or NaN.
     pruner_notes: what the pruner wrote down of the trial, for its later decisions.
-    state: the best epoch's weights, for a trial that led the study when it ended.
+    state: the best epoch's weights, of a trial that led the study when it ended, and of replicates. kept_bytes: the
+    size of the weights of a replicate that keeps them whatever its value; None of one that has them because it led.
     correct: which validation examples the best epoch's weights classify correctly, as ``pack_examples`` writes it, of a
     completed replicate in classification; else empty.
     """
@@ -72,11 +75,12 @@ class TrialRecord:
     factor: float = 1.0
     offset: float = 0.0
     steps: list[dict[str, float]] = field(default_factory=list)
+    kept_bytes: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class TestResult:
-    """The result of the one evaluation on the test set.
+    """The champion's result of the one evaluation on the test set.
 
     evaluated_at: UTC, ISO 8601. trial: of the search; replicate: which of its replicates was evaluated, None for the
     trial itself. code: the version of searchlib. n: test examples. loss: the mean over them (cross-entropy, or squared
@@ -102,13 +106,32 @@ class TestResult:
     r2: float | None = None
 
 
+@dataclass(frozen=True)
+class TestedReplicate:
+    """A replicate that is evaluated on the test set beside the champion.
+
+    trial: its number in the Optuna study of the replicates, where it has all else. checkpoint: the first
+    CHECKPOINT_MARK digits of its checkpoint's SHA-256. loss: the mean over the test examples (cross-entropy, or squared
+    error), to seven digits; correct: how many of them it classified correctly. Both are None before the result, and
+    where its network failed on the test set; correct also for regression, loss also where it isn't finite.
+    """
+
+    __test__ = False
+
+    trial: int
+    checkpoint: str
+    loss: float | None = None
+    correct: int | None = None
+
+
 @dataclass(frozen=True, kw_only=True)
 class Ledger:
     """The record of the test set: claimed before its files are opened, finished with the result.
 
     claimed_at, finished_at: UTC, ISO 8601. trial, replicate: as in ``TestResult``. run_id: the MLflow run whose
     checkpoint was claimed. code: the version of searchlib that claimed it. finished_at and result are None between the
-    claim and the result.
+    claim and the result. replicates: those that are evaluated, too; None where there are none. left_out: how many
+    replicates were found before the claim not to be fit for it, by the reason.
     """
 
     claimed_at: str
@@ -119,15 +142,24 @@ class Ledger:
     code: str
     finished_at: str | None = field(default=None, metadata={"optional": True})
     result: TestResult | None = field(default=None, metadata={"optional": True})
+    replicates: Sequence[TestedReplicate] | None = field(default=None, metadata={"optional": True})
+    left_out: Mapping[str, int] | None = field(default=None, metadata={"optional": True})
 
     @classmethod
     def read(cls, stored: Mapping[str, Any]) -> Ledger:
         """The ledger that Optuna's storage holds as a user attribute."""
-        names = {each.name for each in fields(cls)}
-        known = {name: value for name, value in stored.items() if name in names}
-        return cls(**known | {"result": TestResult(**stored["result"]) if stored.get("result") else None})
+        known = {each.name: stored[each.name] for each in fields(cls) if stored.get(each.name) is not None}
+        if "result" in known:
+            known["result"] = TestResult(**known["result"])
+        if "replicates" in known:
+            known["replicates"] = tuple(TestedReplicate(*one) for one in known["replicates"])
+        return cls(**known)
 
     def written(self) -> dict[str, Any]:
-        """The user attribute, from which ``read`` makes this again."""
+        """The user attribute, from which ``read`` makes this again. Replicates are rows: a database's text is short."""
         made = asdict(self)
-        return made if self.result else {name: made[name] for name in made if name not in ("finished_at", "result")}
+        if self.replicates is not None:
+            claimed = self.result is None
+            made["replicates"] = [list(astuple(one))[: 2 if claimed else None] for one in self.replicates]
+        optional = {each.name for each in fields(self) if each.metadata.get("optional")}
+        return {name: value for name, value in made.items() if value is not None or name not in optional}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from searchlib.data import Dataset
@@ -36,25 +37,44 @@ def predictor(module: torch.nn.Module, *, factor: float, offset: float, classify
     return Predictor().eval()
 
 
-def restore(
-    content: bytes, model: MLP | ModuleFactory, config: TrialConfig, dataset: Dataset, *, classify: bool
-) -> torch.nn.Module:
-    """The ``predictor`` that a checkpoint holds; content: its bytes, as ``tracking`` wrote them.
+@dataclass(frozen=True)
+class Restored:
+    """The network of a checkpoint, in float32 on the CPU, in evaluation mode.
+
+    module: from scaled inputs to outputs. scaling: the factor and the offset that scale raw inputs.
+    """
+
+    module: torch.nn.Module
+    scaling: tuple[float, float]
+
+
+def restore_module(content: bytes, model: MLP | ModuleFactory, config: TrialConfig, dataset: Dataset) -> Restored:
+    """What a checkpoint holds; content: its bytes, as ``tracking`` wrote them.
 
     StudyError where the model, as the study file makes it now, has no place for them.
     """
+    import torch
     from safetensors.torch import load
 
-    header_size = int.from_bytes(content[:8], "little")
-    metadata = json.loads(content[8 : 8 + header_size])["__metadata__"]
     try:
+        header_size = int.from_bytes(content[:8], "little")
+        metadata = json.loads(content[8 : 8 + header_size])["__metadata__"]
         with seeded(0):  # whatever the factory draws is overwritten
             module = build_module(model, config, dataset)
         module.load_state_dict(load(content))
     except Exception as error:  # the factory may raise whatever it likes
         said = " ".join(str(error).split())[:300]
         raise StudyError(f"model: the checkpoint can't be loaded into it ({said}); restore the study file") from error
-    return predictor(module, factor=float(metadata["factor"]), offset=float(metadata["offset"]), classify=classify)
+    return Restored(module.to("cpu", torch.float32).eval(), (float(metadata["factor"]), float(metadata["offset"])))
+
+
+def restore(
+    content: bytes, model: MLP | ModuleFactory, config: TrialConfig, dataset: Dataset, *, classify: bool
+) -> torch.nn.Module:
+    """The ``predictor`` that a checkpoint holds; otherwise like ``restore_module``."""
+    restored = restore_module(content, model, config, dataset)
+    factor, offset = restored.scaling
+    return predictor(restored.module, factor=factor, offset=offset, classify=classify)
 
 
 def try_network(network: torch.nn.Module, inputs: torch.Tensor, dataset: Dataset, *, single: bool) -> None:

@@ -127,7 +127,7 @@ def test_a_store_that_knows_nothing_of_the_study_is_left_alone_unless_it_is_name
 def test_on_a_server_a_lost_run_gets_another_id(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
     """A store that is reached through MLflow's client alone chooses ids itself."""
     monkeypatch.setattr(tracking, "store_of", lambda uri: None)
-    trial = next(trial for trial in replicates(study) if "checkpoint_sha256" not in trial.user_attrs)
+    trial = next(trial for trial in stored(study).trials if "checkpoint_sha256" not in trial.user_attrs)
     lost = trial.user_attrs["mlflow_run_id"]
     purge(lost)
     assert [each.what for each in mend(study).mended] == ["run"]
@@ -136,7 +136,7 @@ def test_on_a_server_a_lost_run_gets_another_id(study: Study, monkeypatch: pytes
 
     connect(None).delete_tag(heir.info.run_id, REPLACES)  # now it is a run of the trial's number that nobody knows
     found = look(study)
-    assert kinds(found) == [("run", "small.replicates", trial.number, True)]
+    assert kinds(found) == [("run", "small", trial.number, True)]
     assert f"run {heir.info.run_id} of the same number" in found.differences[0].problem
     assert mend(study).differences == []
     assert heir_of(study, lost).info.run_id == heir.info.run_id

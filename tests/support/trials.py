@@ -43,7 +43,8 @@ def trial(params: dict, value: float | None, outcome: str = "completed", **attri
 
 def numbered(number: int, params: dict, **attributes):
     """A running trial of that number."""
-    made = trial(params, None, "running", **attributes)
+    kinds = {name: CategoricalDistribution((value,)) for name, value in params.items()}
+    made = create_trial(state=TrialState.RUNNING, params=params, distributions=kinds, user_attrs=attributes)
     made.number = number
     return made
 

