@@ -345,8 +345,8 @@ def _notes(study: Study, findings: Findings, reasons: Sequence[str | None]) -> t
         )
     if race and race.runs and findings.searches == 1 and len(rows) > 1:
         notes.append(
-            f"one search: the claims are about the best of {max(row.points for row in rows)} configurations of each cell, "
-            "and another search may find others; searches=4 makes the search itself a part of what is repeated"
+            f"one search: the claims are about the best of {max(row.points for row in rows)} configurations of each "
+            "cell, and another search may find others; searches=4 makes the search itself a part of what is repeated"
         )
     if race and not any(row.n for row in rows):
         notes.append("no intervals or comparisons: no look of the replicates is complete")
