@@ -108,7 +108,8 @@ def _study(name: str, storage: str, runs: Mapping[str, str]) -> dict[str, Any]:
         "attributes": attributes,
         "parent": runs.get(parent, ABSENT) if parent else None,
         "ledger": {key: ledger[key] for key in LEDGER if key in ledger}
-        | ({"result": {key: ledger["result"].get(key) for key in RESULT}} if ledger.get("result") else {}),
+        | ({"result": {key: ledger["result"].get(key) for key in RESULT}} if ledger.get("result") else {})
+        | {"replicates": [[row[0], *row[3:]] for row in ledger.get("replicates") or ()]},
         "published": published is not None and published == ledger.get("checkpoint_sha256"),
         "evaluated run": runs.get(ledger.get("run_id", ""), ABSENT),
     }

@@ -141,7 +141,7 @@ class Reaper:
                 die()
 
         DefaultDialect.do_commit = do_commit  # type: ignore[method-assign]
-        load, measure = holdout.load_test, holdout._measure
+        load, measure, score = holdout.load_test, holdout.measure, holdout.score
 
         def load_test(*arguments: Any, **settings: Any) -> Any:
             with open("opened.txt", "a") as file:
@@ -154,7 +154,13 @@ class Reaper:
                 die()
             return found
 
-        holdout.load_test, holdout._measure = load_test, measured
+        def scored(*arguments: Any) -> Any:
+            found = score(*arguments)
+            if self.due("scored"):
+                die()
+            return found
+
+        holdout.load_test, holdout.measure, holdout.score = load_test, measured, scored
 
 
 def die() -> NoReturn:
