@@ -10,6 +10,7 @@ from searchlib.analysis.answer import answer
 from searchlib.analysis.comparison import ALPHA, Plan, chosen_interval, compare, learnt, resolved, unit_means
 from searchlib.analysis.edges import edges
 from searchlib.analysis.effects import effects, simple_effects, without_dominating
+from searchlib.analysis.examples import correct_by_unit, crossed
 from searchlib.analysis.findings import (
     Budget,
     CellComparison,
@@ -41,6 +42,7 @@ from searchlib.study import Study
 from searchlib.text import describe
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from optuna.trial import FrozenTrial
 
 
@@ -54,7 +56,8 @@ def analyze(study: Study, stored: Stored) -> Findings:
     reached = int(race.get("reached", 0))
     values = {key: of for key, of in replicate_values(sources(found), replicates, reached).items() if of}
     leading, compared = compare(values, compared_by)
-    rows = _cells(study, stored, found, values, leading, compared_by)
+    examples = correct_by_unit(sources(found), replicates, reached, compared_by)
+    rows = _cells(study, stored, found, values, leading, compared_by, examples)
     able = {key: units for key, of in values.items() if (units := unit_means(of, compared_by))}
     layout = [dict(key) for key in able], list(able.values()), list(study.scientific), compared_by.overlap
     terms, why_no_effects = effects(*layout)
@@ -76,6 +79,7 @@ def analyze(study: Study, stored: Stored) -> Findings:
                 cell_label=_label(dict(leading or ())),
                 against_label=_label(dict(other)),
                 **vars(one),
+                **_population(examples, compared_by, leading, other),
             )
             for other, one in compared.items()
         ),
@@ -124,6 +128,7 @@ def _cells(
     values: Mapping[CellKey, Mapping[int, float | None]],
     leading: CellKey | None,
     compared_by: Plan,
+    examples: Mapping[CellKey, Mapping[int, NDArray[Any]]],
 ) -> tuple[CellFinding, ...]:
     """The cells, the leading one first; then by number of replicates, then mean, then as the search has *found* them.
 
@@ -143,6 +148,10 @@ def _cells(
             flags.append("not replicated")
         own = [trial for trial in stored.replicates if best.get(trial.user_attrs.get("source", -1)) == cell.key]
         rows[cell.key] = _cell(study, cell, members[cell.key], values.get(cell.key, {}), own, flags, compared_by)
+        if len(known := examples.get(cell.key, {})) > 1:
+            interval = crossed(list(known.values())).population
+            low, high = _clipped(study, interval.low, interval.high)
+            rows[cell.key] = replace(rows[cell.key], population_low=low, population_high=high)
     sign = -1.0 if study.direction == "maximize" else 1.0
     ordered = sorted(rows, key=lambda key: (-len(values.get(key, ())), sign * (rows[key].mean or 0.0)))
     ordered.sort(key=lambda key: leading is not None and key != leading)
@@ -186,6 +195,19 @@ def _optimism(rows: Sequence[CellFinding]) -> Optimism:
         return Optimism(search_best=None, fresh_mean=None, fresh_low=None, fresh_high=None)
     first = rows[0]
     return Optimism(search_best=first.search_best, fresh_mean=first.mean, fresh_low=first.low, fresh_high=first.high)
+
+
+def _population(
+    examples: Mapping[CellKey, Mapping[int, NDArray[Any]]], compared_by: Plan, leading: CellKey | None, other: CellKey
+) -> dict[str, Any]:
+    """The interval and p of a difference for new examples, too; None where the examples aren't known."""
+    one, two = examples.get(leading or (), {}), examples.get(other, {})
+    common = [unit for unit in one if unit in two]
+    if len(common) < 2:
+        return {"population_low": None, "population_high": None, "population_p": None}
+    sign = 1.0 if compared_by.direction == "maximize" else -1.0
+    found = crossed([sign * (one[unit] - two[unit]) for unit in common]).population
+    return {"population_low": found.low, "population_high": found.high, "population_p": found.p}
 
 
 def _label(scientific: Mapping[str, Any]) -> str:
@@ -238,6 +260,8 @@ def _cell(
         sd=deviation,
         low=low,
         high=high,
+        population_low=None,
+        population_high=None,
         values=counting,
         failed=failed,
         failed_low=rare,

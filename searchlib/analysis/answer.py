@@ -123,6 +123,11 @@ def _comparison(findings: Findings) -> list[str]:
             more.append(_p(near.p))
         gap = _difference(findings, near.difference, more=more)
         sentences.append(f"The difference from the next, {near.against_label}, is {gap}.")
+        if near.told_apart and near.population_p is not None and near.population_p > ALPHA:
+            wide = f"{_size(findings, near.population_low or 0.0)} to {_size(findings, near.population_high or 0.0)}"
+            sentences.append(
+                f"That is for these validation examples; for new ones it may be none (95 % interval {wide})."
+            )
     if near and near.units_to_decide:
         unit = "seed" if findings.searches == 1 else "search"
         sentences.append(

@@ -21,9 +21,13 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from searchlib.analysis.comparison import Plan
+from searchlib.analysis.standing import CellKey, has_learnt
 from searchlib.study import CORRECT, unpack_examples
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     import numpy as np
     from numpy.typing import ArrayLike, NDArray
     from optuna.trial import FrozenTrial
@@ -40,6 +44,32 @@ def correct_examples(trial: FrozenTrial) -> NDArray[np.bool_] | None:
         return unpack_examples(trial.system_attrs[CORRECT])
     except (KeyError, ValueError):
         return None
+
+
+def correct_by_unit(
+    repeated: Mapping[int, CellKey], replicates: Sequence[FrozenTrial], most: float, plan: Plan
+) -> dict[CellKey, dict[int, NDArray[np.float64]]]:
+    """The share of right answers to each validation example, by cell and unit: the mean over the unit's seeds.
+
+    Of the replicates that learnt, up to *most*; as ``unit_means``, by example. A cell is left out where of one of its
+    replicates it isn't known, and all are where each replicate has a split, and so examples, of its own.
+    """
+    rows: dict[CellKey, dict[int, list[NDArray[np.float64]]]] = {}
+    unknown = set()
+    for trial in replicates if plan.overlap == 0.0 else ():
+        cell, replicate = repeated.get(trial.user_attrs.get("source", -1)), trial.params["replicate"]
+        if cell is None or replicate > most or not trial.values or not has_learnt(trial):
+            continue
+        found = correct_examples(trial)
+        if found is None:
+            unknown.add(cell)
+        else:
+            rows.setdefault(cell, {}).setdefault(plan.unit(replicate), []).append(found.astype(float))
+    return {
+        cell: {unit: sum(of[1:], of[0]) / len(of) for unit, of in units.items()}
+        for cell, units in rows.items()
+        if cell not in unknown
+    }
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,8 @@ from scipy import stats
 from support import prepare, replicates, run, search, small_study, stored
 
 from searchlib import Choice, LogUniform, Study, StudyError
-from searchlib.analysis import analyze, study_status
+from searchlib.analysis import analyze, correct_examples, study_status
+from searchlib.analysis.examples import accuracy_difference, mean_accuracy
 from searchlib.results.verification import verify
 from searchlib.search.design import Design, round_length
 from searchlib.search.samplers import ask_round
@@ -159,6 +160,21 @@ def test_the_searches_are_the_units_of_the_comparison(two: Study) -> None:
     low, high = stats.t.interval(0.95, 1, np.mean(first), stats.sem(first))
     assert (winner.low, winner.high) == pytest.approx((max(low, 0.0), min(high, 1.0)))
     assert [pick.search for pick in winner.picks] == [1, 2]
+    rows = {}
+    for trial in replicates(two):
+        cell = ", ".join(str(value) for _, value in two.cell_of(trial.params))
+        rows.setdefault((cell, (trial.params["replicate"] - 1) % 2), []).append(correct_examples(trial))
+    tables = {
+        label: np.array([np.mean(rows[label, unit], axis=0) for unit in (0, 1)])
+        for label in (one.cell_label, one.against_label)
+    }
+    population = accuracy_difference(tables[one.cell_label], tables[one.against_label]).population
+    assert (one.population_low, one.population_high) == pytest.approx((population.low, population.high))
+    assert one.population_p == pytest.approx(population.p)
+    own = mean_accuracy(tables[one.cell_label])
+    assert own.mean == pytest.approx(winner.mean)
+    limits = max(own.population.low, 0.0), min(own.population.high, 1.0)
+    assert (winner.population_low, winner.population_high) == pytest.approx(limits)
     assert winner.trial == max(winner.picks, key=lambda pick: pick.mean).trial
     status = study_status(two, Stores().read(two))
     assert status.replicates.finished
