@@ -55,6 +55,7 @@ def list_command(studies: Path, stores: Stores) -> None:
 @click.option(
     "--engine", default="inline", show_default=True, type=click.Choice(["inline"]), help="Where stacks are trained."
 )
+@click.option("--plan", "only_plan", is_flag=True, help="Say what it will cost and can show, and store nothing.")
 @click.option("--evaluate/--no-evaluate", default=True, help="Open the test set at the end, once. [default: evaluate]")
 def optimize(
     study: Study,
@@ -63,14 +64,21 @@ def optimize(
     timeout: float | None,
     device: str,
     engine: str,
+    only_plan: bool,
     evaluate: bool,
 ) -> None:
     """Search, replicate, evaluate once on the test set, report. Resumes what is unfinished.
 
     Example: searchlib optimize --study init_vs_act
     """
-    from searchlib.cli.terminal import show_summary
+    from searchlib.cli.terminal import show_plan, show_summary
     from searchlib.library import answered
+
+    if only_plan:
+        from searchlib.search import plan_study
+
+        show_plan(study, plan_study(study, stores, device=device))
+        return
 
     result = answered(study, stores, trials=trials, timeout=timeout, device=device, evaluate=evaluate)
     commands = {"status": "status", "browse": "ui"}

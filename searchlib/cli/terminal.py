@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ from searchlib.text import describe, mask, number
 if TYPE_CHECKING:
     from searchlib.analysis import Status
     from searchlib.library import Result
+    from searchlib.search import StudyPlan
     from searchlib.stores import Stores
     from searchlib.study import Study, TestResult
 
@@ -65,6 +67,39 @@ def show_summary(result: Result, commands: Sequence[tuple[str, str]]) -> None:
         if console.is_terminal:
             line = textwrap.fill(line, max(console.width - 1, 40), subsequent_indent=" " * 21)
         console.say(line)
+
+
+def show_plan(study: Study, plan: StudyPlan) -> None:
+    """``optimize --plan``."""
+    console = Output()
+    searches = f" of {study.searches} searches" if study.searches > 1 else ""
+    replicates = f"{plan.replicates_least} to {plan.replicates_most}" if plan.replicates_most else "no"
+    unit = "search to search" if study.searches > 1 else "seed to seed"
+    rows = [
+        ("trials", f"{study.trials}{searches}, {plan.cells} {'cells' if plan.cells > 1 else 'cell'}"),
+        ("trainings", f"{plan.search:.0f} in the search, {replicates} replicates (counted in whole trainings)"),
+        ("time", f"about {_duration(plan.seconds)} at most, by the speed of one epoch just now"),
+    ]
+    if plan.detectable is None:
+        rows.append(("detects", "nothing: differences need two cells, and two searches or replicates of each"))
+    else:
+        among = plan.detectable_among_all or math.inf
+        pairs = "" if plan.cells == 2 else f", and {among:.1f} if all pairs of the cells are compared"
+        rows.append(
+            (
+                "detects",
+                f"with a chance of 80 %, a difference of {plan.detectable:.1f} times its deviation from {unit}{pairs}",
+            )
+        )
+        rows.append(("example", f"{plan.detectable * 0.2:.2f} points, where that deviation is 0.2 points"))
+    for name, value in rows:
+        console.say(f"{name:20} {value}")
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} seconds"
+    return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
 
 
 def _places(stores: Stores) -> list[tuple[str, str]]:
