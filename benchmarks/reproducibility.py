@@ -63,18 +63,15 @@ ROWS: dict[str, dict[str, Any]] = {
     "three": {"scientific": {"activation": Choice("sigmoid", "gelu", "tanh")}},
 }
 PLANS: dict[str, dict[str, Any]] = {  # trials: a cell
-    "4 searches, 4 points, refined 2": {"trials": 24, "searches": 4, "replicates": 4, "sampler": "refined"},
-    "4 searches, 8 points, refined half, halved": {
-        "trials": 64,
+    "1 search, 8 points, 10 seeds": {"trials": 8, "replicates": 10},
+    "4 searches, 4 points, 8 seeds": {"trials": 16, "searches": 4, "replicates": 8},
+    "4 searches, 8 points halved, 8 seeds": {
+        "trials": 32,
         "searches": 4,
         "replicates": 8,
         "pruner": "within_cell",
-        "sampler": "refined",
     },
-    "4 searches, 4 points, 1 seed": {"trials": 16, "searches": 4, "replicates": 4},
-    "1 search": {"trials": 8, "replicates": 10},
-    "4 searches, 4 points": {"trials": 16, "searches": 4, "replicates": 8},
-    "4 searches, 8 points halved": {"trials": 32, "searches": 4, "replicates": 8, "pruner": "within_cell"},
+    "4 searches, 6 points refined, 4 seeds": {"trials": 24, "searches": 4, "replicates": 4, "sampler": "refined"},
 }
 
 
@@ -230,7 +227,7 @@ def show(row: str, plan: str, line: Mapping[str, Any]) -> str:
         f"{name} {100 * value:.2f} (sd {100 * line['spread'][name]:.2f})" for name, value in line["truth"].items()
     )
     return (
-        f"{row:6} {plan:28} coverage {line['coverage']:.3f}, of differences {line['difference coverage']:.3f}; "
+        f"{row:6} {plan:38} coverage {line['coverage']:.3f}, of differences {line['difference coverage']:.3f}; "
         f"false {line['false']:.3f} (± {error:.3f} at .05); both ways {line['both ways']:.4f}; "
         f"told {line['told']:.2f}; resolved {line['resolved']:.2f}; {line['trainings']:.0f} trainings, "
         f"{line['seconds']:.1f} s; {truth}"

@@ -11,9 +11,9 @@ import warnings
 from collections.abc import Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 
-from searchlib.analysis import is_enqueued, outcome, search_of
+from searchlib.analysis import is_enqueued, search_of
 from searchlib.search.design import Design
 from searchlib.study import Choice, Dimension, Primitive, Study
 
@@ -43,7 +43,7 @@ class Refinement:
             key, params = (search_of(trial), study.cell_of(trial.params)), self._nuisance(trial.params)
             if place >= begun:
                 self.pending.setdefault(key, []).append(params)
-            elif trial.values and outcome(trial) in ("completed", "diverged"):
+            elif trial.state == TrialState.COMPLETE:  # a diverged one, too, with what it scores
                 self.known.setdefault(key, []).append((params, sign * trial.values[0]))
 
     def __call__(self, search: int, place: int) -> dict[str, Primitive]:

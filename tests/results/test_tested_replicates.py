@@ -123,7 +123,7 @@ def test_a_regression_has_losses() -> None:
     assert all(loss > 0 and correct is None for _, _, loss, correct in rows)
     found = findings(study)
     assert found.direction == "minimize"
-    assert len(rows) == sum(cell.n for cell in found.test_by_cell.cells)
+    assert len(rows) == sum(cell.n for cell in found.test_by_cell.cells) + sum(cell.failed for cell in found.cells)
     best = min(found.test_by_cell.cells, key=lambda cell: cell.mean)
     assert best.rank == 1
     number, _, loss, _ = rows[0]
@@ -204,7 +204,7 @@ def test_a_claim_of_the_champion_alone_stays_one(study: Study, monkeypatch: pyte
     assert not {"replicates", "left_out"} & set(ledger(study))
     found = findings(study)
     assert found.test_by_cell is None
-    assert found.notes == ()
+    assert not any("test by cell" in note for note in found.notes)
     page, _ = publish(study, Stores())
     assert 'id="test_by_cell"' not in page.read_text()
     assert look(study).differences == []
@@ -249,7 +249,7 @@ def test_a_network_that_gives_something_else_than_in_the_search_is_left_out(
     evaluate(study)
     assert ledger(study)["left_out"] == {tested_replicates.DIFFERS: 12}
     assert "replicates" not in ledger(study)
-    (note,) = findings(study).notes
+    *_, note = findings(study).notes
     assert note == f"no test by cell: 12 replicates: {tested_replicates.DIFFERS}"
 
 
@@ -273,13 +273,13 @@ class Choosy(nn.Module):
 
 def test_a_module_that_fails_on_test_data_costs_its_own_result_only() -> None:
     def part(sign: float) -> Any:
-        inputs = torch.rand(60, 4, generator=torch.Generator().manual_seed(0)) * sign
-        return lambda root: Examples(inputs=inputs, targets=torch.arange(60) % 3)
+        inputs = torch.rand(60, 4, generator=torch.Generator().manual_seed(0))
+        return lambda root: Examples(inputs=inputs * sign, targets=inputs[:, :3].argmax(dim=1))
 
     dataset = Dataset(name="numbers", shape=(4,), outputs=3, scale=1.0, train=part(1.0), test=part(-1.0))
     study = small_study(
         dataset=dataset, model=lambda config, dataset: Choosy(), code="choosy", scientific={}, nuisance={},
-        fixed={"epochs": 1, "batch_size": 16, "learning_rate": 0.1}, trials=1, replicates=3, replicate_race=False,
+        fixed={"epochs": 30, "batch_size": 16, "learning_rate": 0.5}, trials=1, replicates=3, replicate_race=False,
     )  # fmt: skip
     run(study)
     Choosy.allowed = 2  # the champion's, and the first replicate's
@@ -355,7 +355,7 @@ def test_no_room_at_all_leaves_what_earlier_versions_kept(monkeypatch: pytest.Mo
     assert any("checkpoint_sha256" in trial.user_attrs for trial in replicates(study))
     assert evaluate(study).replicate is not None
     assert "replicates" not in ledger(study)
-    assert findings(study).notes == (f"no test by cell: 12 replicates: {tested_replicates.NOT_KEPT}",)
+    assert findings(study).notes[-1] == f"no test by cell: 12 replicates: {tested_replicates.NOT_KEPT}"
 
 
 def test_room_goes_to_whole_cells_best_first(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -177,6 +177,8 @@ def study_for(sampler: str) -> Study:
             nuisance={"learning_rate": LogUniform(1e-3, 1.0), "dropout": Uniform(0.0, 0.5), "width": IntUniform(4, 64)},
             round_size=8,
         )
+    if SAMPLERS[sampler].refines:  # with few cells, so that there are rounds after the first points
+        return make_study(sampler=sampler, scientific={"activation": Choice("tanh", "relu")}, round_size=6)
     return make_study(sampler=sampler, round_size=6)
 
 
