@@ -29,5 +29,7 @@ def study(trials: int) -> Study:
         model=MLP(hidden=(4,)),
         fixed={**whole.fixed, "epochs": EPOCHS},
         trials=trials,
+        searches=1,
+        pruner="none",
         replicates=0,
     )

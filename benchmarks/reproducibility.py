@@ -9,7 +9,8 @@ alone: in the points of the search, the weights and the order of examples.
 The truth is what the procedure gives on average: the mean over all R studies of a cell's mean, with its Monte-Carlo
 standard error. Figures of a row:
 
-- coverage: of the 95 % interval of a cell's mean, over cells and studies; of the difference of two cells, likewise;
+- coverage: of the 95 % interval of a cell's mean, over cells and studies; of differences: of the winner's difference
+  from each other cell, which is too large on average where cells are equal, as the winner was chosen by it;
 - false: the share of studies that tell two cells apart (adjusted p <= 0.05) of which the winner isn't better in truth,
   by more than two standard errors of the truth;
 - both ways: of pairs of studies, the share in which one claims A better than B and the other B better than A;

@@ -35,7 +35,9 @@ STUDY = Study(
         "input_scaling": "standard",
     },
     sampler="balanced",
-    trials=288,
-    replicates=10,
+    pruner="within_cell",
+    searches=4,
+    trials=1152,
+    replicates=8,
     seed=0,
 )
