@@ -20,8 +20,10 @@ quick: .venv/installed-dev  ## the tests that need no store, server or long trai
 bench: .venv/installed-bench  ## how fast it is, against other ways; takes hours on a quiet machine
 	$(BIN)/python -m benchmarks
 
-calibrate: .venv/installed  ## the statistics on synthetic studies: level and power
+calibrate: .venv/installed  ## the statistics: synthetic studies, then whole ones on real trainings; an hour
 	$(BIN)/python -m benchmarks.calibration
+	$(BIN)/searchlib data fetch fashion_mnist
+	$(BIN)/python -m benchmarks.reproducibility
 
 soak: .venv/installed  ## half an hour of kills: nothing may be lost
 	$(BIN)/python -m benchmarks.soak

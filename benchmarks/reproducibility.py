@@ -43,7 +43,7 @@ import optuna
 import torch
 
 from searchlib import MLP, Choice, Examples, LogUniform, Study
-from searchlib.analysis import analyze
+from searchlib.analysis import Findings, analyze
 from searchlib.data import Split
 from searchlib.data.datasets import load_train
 from searchlib.search import race
@@ -162,8 +162,16 @@ def measure(job: tuple[str, str, int], root: Path, epochs: int) -> dict[str, Any
     began = time.perf_counter()
     study = make_study(row, plan, seed, epochs)
     stored = run_study(study, examples(root))
-    findings = analyze(study, stored)
     trained = sum(trial.user_attrs.get("epochs_run", 0) for trial in (*stored.trials, *stored.replicates))
+    return {
+        **outcome_of(analyze(study, stored)),
+        "trainings": trained / epochs,
+        "seconds": time.perf_counter() - began,
+    }
+
+
+def outcome_of(findings: Findings) -> dict[str, Any]:
+    """What a study says of its cells and their differences."""
     return {
         "cells": {cell.label: [cell.mean, cell.low, cell.high] for cell in findings.cells},
         "winner": findings.cells[0].label,
@@ -172,9 +180,6 @@ def measure(job: tuple[str, str, int], root: Path, epochs: int) -> dict[str, Any
             one.against_label: [one.difference, one.low, one.high, one.p, one.adjusted_p, one.told_apart]
             for one in findings.comparisons
         },
-        "trainings": trained / epochs,
-        "replicates": len(stored.replicates),
-        "seconds": time.perf_counter() - began,
     }
 
 
@@ -216,8 +221,8 @@ def summarize(studies: list[Mapping[str, Any]]) -> dict[str, Any]:
         "both ways": contrary / max(len(pairs), 1),
         "told": float(np.mean([any(b == worst for _, b in one) for one in claims])),
         "resolved": float(np.mean([study["resolved"] for study in studies])),
-        "trainings": float(np.mean([study["trainings"] for study in studies])),
-        "seconds": float(np.mean([study["seconds"] for study in studies])),
+        "trainings": float(np.mean([study.get("trainings", 0.0) for study in studies])),
+        "seconds": float(np.mean([study.get("seconds", 0.0) for study in studies])),
         "studies": len(studies),
     }
 
