@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from searchlib.errors import StudyError
+from searchlib.study.space import Dimension, encode
 from searchlib.text import unknown_name
 
 METRICS = (
@@ -54,3 +55,24 @@ class Published:
             raise StudyError(f"Published: cell={self.cell!r}; expected a dict from scientific hyperparameter to value")
         if not isinstance(self.note, str):
             raise StudyError(f"Published: note={self.note!r}; expected words")
+
+
+def check_published(published: Any, scientific: Mapping[str, Dimension], *, by_step: bool) -> None:
+    """StudyError where a study with these dimensions can't have the figures *published*.
+
+    by_step: whether it evaluates within epochs, too.
+    """
+    if not isinstance(published, tuple) or not all(isinstance(one, Published) for one in published):
+        raise StudyError(f"published={published!r}: expected a tuple of Published(...)")
+    for one in published:
+        if one.metric.startswith("step_") and not by_step:
+            raise StudyError(f"published: {one.metric} is measured with eval_every only; write eval_every=500, say")
+        for name, value in one.cell.items():
+            if name not in scientific:
+                raise StudyError(f"published, cell: {unknown_name('scientific dimension', name, scientific)}")
+            values = scientific[name].values()
+            if values is None:
+                raise StudyError(f"published, cell: {name!r} is a range, which makes no cells; write Choice")
+            if encode(value) not in values:
+                known = map(str, values)
+                raise StudyError(f"published, cell: {unknown_name(f'value of {name}', encode(value), known)}")

@@ -17,7 +17,7 @@ from searchlib.networks import OPTIMIZERS
 from searchlib.study.config import FIELDS, TrialConfig, check_field
 from searchlib.study.model import MLP, ModuleFactory
 from searchlib.study.pruners import PRUNERS
-from searchlib.study.published import Published
+from searchlib.study.published import Published, check_published
 from searchlib.study.samplers import SAMPLERS, get_sampler
 from searchlib.study.space import (
     MOST_VALUES,
@@ -246,21 +246,8 @@ class Study:
             )
 
     def _check_published(self) -> None:
-        if not isinstance(self.published, tuple) or not all(isinstance(one, Published) for one in self.published):
-            raise StudyError(f"published={self.published!r}: expected a tuple of Published(...)")
+        check_published(self.published, self.scientific, by_step=self.eval_every is not None)
         for one in self.published:
-            if one.metric.startswith("step_") and self.eval_every is None:
-                raise StudyError(f"published: {one.metric} is measured with eval_every only; write eval_every=500, say")
-            for name, value in one.cell.items():
-                if name not in self.scientific:
-                    raise StudyError(f"published, cell: {unknown_name('scientific dimension', name, self.scientific)}")
-                values = self.scientific[name].values()
-                if values is None:
-                    raise StudyError(f"published, cell: {name!r} is a range, which makes no cells; write Choice")
-                if encode(value) not in values:
-                    raise StudyError(
-                        f"published, cell: {unknown_name(f'value of {name}', encode(value), map(str, values))}"
-                    )
             if self.published_cell(one) is None:
                 raise StudyError(
                     f"published, cell {dict(one.cell)}: expected one value for each of {', '.join(self.scientific)}"
