@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import itertools
 import json
@@ -293,7 +294,7 @@ class Study:
         which = get_sampler(self.sampler).enumerates
         return self.scientific if which == "scientific" else self.dimensions if which == "all" else {}
 
-    @property
+    @functools.cached_property
     def block(self) -> int:
         """How many trials in a row share a nuisance point: one of each cell where the sampler enumerates the cells."""
         return max(len(self.cells), 1) if get_sampler(self.sampler).enumerates == "scientific" else 1
