@@ -24,7 +24,7 @@ DOMINATES = 0.2  # a level dominates if without it at most this share of its fac
 class Rival:
     """A value compared with the best one. difference: of the best over it, with its 95 % interval.
 
-    adjusted_p: corrected for the choice of the best and for the number of simple effects of the same hyperparameter.
+    adjusted_p: corrected for the choice of the best among the rivals; each simple effect has the level for itself.
     """
 
     value: Primitive
@@ -159,7 +159,7 @@ def simple_effects(values: Values[CellKey], plan: Plan, factors: Sequence[str]) 
                     difference=one.difference,
                     low=one.low,
                     high=one.high,
-                    adjusted_p=None if one.adjusted_p is None else min(1.0, one.adjusted_p * len(groups)),
+                    adjusted_p=one.adjusted_p,
                 )
                 for value, one in compared.items()
             )

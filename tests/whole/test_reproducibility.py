@@ -14,7 +14,7 @@ from searchlib.analysis import analyze
 from searchlib.data import split
 from searchlib.data.datasets import load_train
 
-STUDIES = 16
+STUDIES = 12
 
 
 @pytest.mark.parametrize("searches", [1, 4])
