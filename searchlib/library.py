@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
     from searchlib.report import Material
+    from searchlib.search import StudyPlan as StudyPlan
 
 __all__ = ["Result", "optimize", "result"]
 
@@ -179,6 +180,13 @@ def optimize(
     """
     asked, stores = _opened(study, storage, tracking_uri, data_root, studies)
     return answered(asked, stores, trials=trials, timeout=timeout, device=device, evaluate=evaluate, progress=progress)
+
+
+def planned(asked: Study, stores: Stores, *, device: str = "auto") -> StudyPlan:
+    """What ``optimize --plan`` says: the cost of a study and the difference that it can detect. Stores nothing."""
+    from searchlib.search import plan_study
+
+    return plan_study(asked, stores, device=device)
 
 
 def answered(

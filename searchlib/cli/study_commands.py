@@ -72,12 +72,10 @@ def optimize(
     Example: searchlib optimize --study init_vs_act
     """
     from searchlib.cli.terminal import show_plan, show_summary
-    from searchlib.library import answered
+    from searchlib.library import answered, planned
 
     if only_plan:
-        from searchlib.search import plan_study
-
-        show_plan(study, plan_study(study, stores, device=device))
+        show_plan(study, planned(study, stores, device=device))
         return
 
     result = answered(study, stores, trials=trials, timeout=timeout, device=device, evaluate=evaluate)

@@ -12,8 +12,7 @@ from searchlib.text import describe, mask, number
 
 if TYPE_CHECKING:
     from searchlib.analysis import Status
-    from searchlib.library import Result
-    from searchlib.search import StudyPlan
+    from searchlib.library import Result, StudyPlan
     from searchlib.stores import Stores
     from searchlib.study import Study, TestResult
 
