@@ -51,7 +51,7 @@ from searchlib.search.race import Race
 from searchlib.search.recorder import Recorder
 from searchlib.search.rounds import Rounds
 from searchlib.search.trainer import Trainer
-from searchlib.stores import StoredStudy, own_replicates, own_trials
+from searchlib.stores import StoredStudy, Stores, Tracker, own_replicates, own_trials
 from searchlib.training import Deadline, Engine, Snapshots, Workers
 
 TRAIN, VALIDATION = 2_000, 2_000  # images
@@ -116,24 +116,17 @@ class InMemory(Recorder):
             self._tell(record)
 
 
-class NoTracker:
-    """Stands where a study's MLflow store would."""
-
-    def __init__(self, study: Study) -> None:
-        self.study = study
-
-
 def run_study(study: Study, split: Split) -> StoredStudy:
     """Search and race a study in memory: what its stores would hold."""
     search = optuna.create_study(study_name=study.name, direction=study.direction)
     search.set_user_attr("uid", "0")
-    engine, tracker = Engine(study, split, "cpu"), NoTracker(study)
+    engine, tracker = Engine(study, split, "cpu"), Tracker(study, Stores())  # the tracker is never opened
     with tempfile.TemporaryDirectory() as folder, _without_mlflow(), Workers(1, threads=1) as workers:
         trainer = Trainer(engine, workers, Snapshots(Path(folder)), Deadline(None))
-        with InMemory(search, tracker) as recorder:  # type: ignore[arg-type]
+        with InMemory(search, tracker) as recorder:
             for _ in Rounds(study, search, study.trials, trainer, recorder).run():
                 pass
-        for _ in Race(study, search).run(trainer, tracker, lambda: None):  # type: ignore[arg-type]
+        for _ in Race(study, search).run(trainer, tracker, lambda: None):
             pass
     replicated = optuna.load_study(study_name=f"{study.name}.replicates", storage=search._storage)
     return StoredStudy(

@@ -36,7 +36,7 @@ from searchlib.analysis.standing import (
     sources,
     trials_by_cell,
 )
-from searchlib.analysis.statistics import expected_best, mean_interval, proportion_interval
+from searchlib.analysis.statistics import expected_best, mean_interval, proportion_interval, within_limits
 from searchlib.data import get_dataset
 from searchlib.study import Study
 from searchlib.text import describe
@@ -150,7 +150,7 @@ def _cells(
         rows[cell.key] = _cell(study, cell, members[cell.key], values.get(cell.key, {}), own, flags, compared_by)
         if len(known := examples.get(cell.key, {})) > 1:
             interval = crossed(list(known.values())).population
-            low, high = _clipped(study, interval.low, interval.high)
+            low, high = within_limits(study.metric, interval.low, interval.high)
             rows[cell.key] = replace(rows[cell.key], population_low=low, population_high=high)
     sign = -1.0 if study.direction == "maximize" else 1.0
     ordered = sorted(rows, key=lambda key: (-len(values.get(key, ())), sign * (rows[key].mean or 0.0)))
@@ -171,7 +171,7 @@ def _winner(
         return None
     own = tuple(first.scientific.items())
     low, high = chosen_interval(units.get(own, {}), [units[key] for key in ties if key in units], overlap=overlap)
-    low, high = _clipped(study, low, high)
+    low, high = within_limits(study.metric, low, high)
     return Winner(
         label=first.label,
         scientific=first.scientific,
@@ -181,13 +181,6 @@ def _winner(
         low=low,
         high=high,
     )
-
-
-def _clipped(study: Study, low: float | None, high: float | None) -> tuple[float | None, float | None]:
-    """An interval, of an accuracy kept within 0 and 1."""
-    if study.metric != "val_accuracy" or low is None or high is None:
-        return low, high
-    return max(low, 0.0), min(high, 1.0)
 
 
 def _optimism(rows: Sequence[CellFinding]) -> Optimism:
@@ -229,7 +222,7 @@ def _cell(
         mean_interval(list(units.values()), overlap=compared_by.overlap) if units else (None, None, None, None)
     )
     deviation = mean_interval(list(counting.values()))[1] if counting else None
-    low, high = _clipped(study, low, high)
+    low, high = within_limits(study.metric, low, high)
     failed = len(values) - len(counting)
     rare, often = proportion_interval(failed, len(values)) if values else (None, None)
     picks = _picks(study, cell, members, counting)

@@ -159,7 +159,10 @@ def _by_margin(findings: Findings, margin: float) -> list[str]:
 
 
 def _failures(findings: Findings) -> list[str]:
-    """Replicates that diverged or learnt nothing: the winner's, and those of cells in which it happens more often."""
+    """Replicates that diverged or learnt nothing: the winner's, and those of cells in which it happens more often.
+
+    More often at ALPHA over the number of cells compared (Bonferroni).
+    """
     winner, sentences = findings.cells[0], []
     if winner.failed:
         often = f"95 % interval {100 * (winner.failed_low or 0):.0f} to {100 * (winner.failed_high or 0):.0f} %"
@@ -172,7 +175,7 @@ def _failures(findings: Findings) -> list[str]:
         f"{one.against_label} ({row.failed} of {row.n + row.failed})"
         for one in findings.comparisons
         if one.failures_p is not None
-        and one.failures_p <= ALPHA
+        and one.failures_p <= ALPHA / len(findings.comparisons)
         and (row := rows[one.against_label]).failed * (winner.n + winner.failed) > winner.failed * (row.n + row.failed)
     ]
     if more:

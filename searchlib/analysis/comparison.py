@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 ALPHA = 0.05
 EARLY_SHARE = 0.2  # of alpha, for all looks before the last together
 WORTHWHILE = 0.75  # P(A>B) that the interval must reach beyond: gamma of Bouthillier 2021
-NOT_TOLD_APART, UNDECIDED = "not told apart", "undecided"
+BETTER, NOT_TOLD_APART, UNDECIDED = "better", "not told apart", "undecided"
+FEWEST_TO_COUNT = 4  # units of which Wilson's interval excludes 0.5 if all agree
 MOST_UNITS = 1_000  # a difference that needs more is none
 Key = TypeVar("Key", bound=Hashable)
 Values = Mapping[Key, Mapping[int, float | None]]  # of each cell by replicate; None: it diverged or learnt nothing
@@ -163,7 +164,8 @@ def compare(values: Values[Key], plan: Plan, alpha: float = ALPHA) -> tuple[Key 
         test = tests[cell]
         judged = NOT_TOLD_APART
         if p is not None and p <= alpha:
-            judged = "fails more often" if test.units < 2 else verdict(low, high)
+            few = test.units < FEWEST_TO_COUNT  # of which P(A>B) alone can't show anything
+            judged = "fails more often" if test.units < 2 else BETTER if few else verdict(low, high)
         if plan.margin is not None:
             judged = "equivalent" if _is_equivalent(test, plan.margin, alpha) else judged
             judged = UNDECIDED if judged == NOT_TOLD_APART else judged
@@ -382,4 +384,4 @@ def verdict(low: float | None, high: float | None) -> str:
     """Bouthillier 2021: ``better`` where the interval of P(A>B) excludes 0.5 and passes 0.75."""
     if low is None or high is None or low <= 0.5:
         return NOT_TOLD_APART
-    return "better" if high > WORTHWHILE else "slightly better"
+    return BETTER if high > WORTHWHILE else "slightly better"

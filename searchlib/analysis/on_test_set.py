@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from searchlib.analysis.comparison import Values, learnt, paired_tests, unit_means
 from searchlib.analysis.standing import CellKey, Stored, cells, outcome, plan, replicate_values, sources
-from searchlib.analysis.statistics import mean_interval
+from searchlib.analysis.statistics import mean_interval, within_limits
 from searchlib.study import Primitive, Study
 
 if TYPE_CHECKING:
@@ -154,8 +154,7 @@ def _rows(
     rows = []
     for key, values in on_test.items():
         mean, _, low, high = means[key]
-        if study.metric == "val_accuracy":
-            low, high = None if low is None else max(low, 0.0), None if high is None else min(high, 1.0)
+        low, high = within_limits(study.metric, low, high)
         test = tests.get(key)
         rows.append(
             CellOnTest(

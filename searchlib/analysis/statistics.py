@@ -34,6 +34,13 @@ def mean_interval(
     return mean, deviation, mean - half, mean + half
 
 
+def within_limits(metric: str, low: float | None, high: float | None) -> tuple[float | None, float | None]:
+    """An interval, of an accuracy kept within 0 and 1."""
+    if not metric.endswith("_accuracy") or low is None or high is None:
+        return low, high
+    return max(low, 0.0), min(high, 1.0)
+
+
 def prediction_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float] | None:
     """Where one further value of the same kind falls: mean ± t s sqrt(1 + 1/n); None with fewer than two values."""
     from scipy.stats import t

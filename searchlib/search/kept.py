@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from searchlib.analysis import CellKey
 from searchlib.study import Study
 
 if TYPE_CHECKING:
@@ -26,22 +27,22 @@ class Kept:
     """
 
     def __init__(self, study: Study, batch: Sequence[FrozenTrial], stored: Sequence[FrozenTrial]) -> None:
-        self.seeds = study.replicates // study.searches  # of each configuration
+        self.seeds = study.replicates
         self.used = sum(trial.user_attrs.get("kept_bytes", 0) for trial in stored)
-        values: dict[int, list[float]] = {trial.user_attrs["source"]: [] for trial in batch}
+        values: dict[CellKey, list[float]] = {study.cell_of(trial.params): [] for trial in batch}
         for trial in stored:
-            if trial.values and trial.user_attrs["source"] in values:
-                values[trial.user_attrs["source"]].append(trial.values[0])
+            if trial.values and study.cell_of(trial.params) in values:
+                values[study.cell_of(trial.params)].append(trial.values[0])
         sign = -1.0 if study.direction == "maximize" else 1.0
-        means = {source: sign * math.fsum(of) / len(of) if of else math.inf for source, of in values.items()}
-        self.order = sorted(values, key=lambda source: means[source])  # without values as in the batch: best first
+        means = {cell: sign * math.fsum(of) / len(of) if of else math.inf for cell, of in values.items()}
+        self.order = sorted(values, key=lambda cell: means[cell])  # without values as in the batch: best first
 
-    def room_for(self, source: int, state: Mapping[str, torch.Tensor] | None) -> int | None:
-        """The bytes that the weights of a replicate of the search trial *source* take; None where there is no room."""
+    def room_for(self, cell: CellKey, state: Mapping[str, torch.Tensor] | None) -> int | None:
+        """The bytes that the weights of a replicate of *cell* take; None where there is no room."""
         if state is None:
             return None
         size = sum(tensor.numel() * tensor.element_size() for tensor in state.values())
-        ahead = self.order.index(source) * self.seeds * size  # for the cells that come first
+        ahead = self.order.index(cell) * self.seeds * size  # for the cells that come first
         if max(ahead + self.seeds * size, self.used + size) > MOST_BYTES:
             return None
         self.used += size

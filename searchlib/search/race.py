@@ -208,7 +208,10 @@ class Race:
             kept, leads = None, False
             if run.outcome == "completed" and run.best is not None:
                 source = self.sources[run.number]
-                kept, leads = self.kept.room_for(source, run.state), self._leads(run, run.best)
+                kept, leads = (
+                    self.kept.room_for(self.study.cell_of(run.task.params), run.state),
+                    self._leads(run, run.best),
+                )
                 if leads:
                     self.best[source] = run.best
             record = engine.record(run, keep_state=leads or kept is not None)

@@ -127,3 +127,15 @@ def test_three_verdicts_with_a_margin() -> None:
     assert stats.t.ppf(0.975, units - 1) * 0.001 / np.sqrt(units) < 0.0005, "so many seeds leave out 0"
     assert stats.t.ppf(0.975, units - 2) * 0.001 / np.sqrt(units - 1) >= 0.0005
     assert judged(0.0, None).units_to_decide is None, "no number of seeds shows a difference of nothing"
+
+
+def test_a_cell_that_left_the_race_early_is_not_called_alike() -> None:
+    """Of two seeds the interval of P(A>B) excludes nothing, though the cell is far behind: adjusted p decides."""
+    rng = np.random.default_rng(5)
+    values = {cell: series(*(0.9 + 0.0005 * rng.standard_normal(10)).tolist()) for cell in range(8)}
+    values[8] = series(0.5, 0.5005)
+    one = compare(values, Plan(direction="maximize", looks=(2, 3, 5, 7, 10)))[1][8]
+    assert one.told_apart
+    assert one.adjusted_p <= 0.05
+    assert (one.probability, one.verdict) == (1.0, "better")
+    assert one.probability_low < 0.5

@@ -361,19 +361,22 @@ def test_no_room_at_all_leaves_what_earlier_versions_kept(monkeypatch: pytest.Mo
 def test_room_goes_to_whole_cells_best_first(monkeypatch: pytest.MonkeyPatch) -> None:
     from support.trials import trial
 
-    def repeated(source: int, replicate: int, value: float | None = None, **attributes: Any) -> FrozenTrial:
+    study = small_study(replicates=10)
+    one, two, three = (study.cell_of(cell) for cell in study.cells[:3])
+
+    def repeated(cell: tuple, replicate: int, value: float | None = None, **attributes: Any) -> FrozenTrial:
+        """Of whichever search's configuration: the room is the cell's."""
         ended = "running" if value is None else "completed"
-        return trial({"replicate": replicate}, value, ended, source=source, **attributes)
+        return trial({**dict(cell), "replicate": replicate}, value, ended, source=replicate, **attributes)
 
     monkeypatch.setattr(kept, "MOST_BYTES", 1000)
     state = {"weight": torch.zeros(10), "count": torch.tensor(1)}  # 40 and 8 bytes
-    study = small_study(replicates=10)
-    start = [repeated(source, 1) for source in (5, 3)]
+    start = [repeated(cell, 1) for cell in (two, one)]
     room = Kept(study, start, start)
-    assert [room.room_for(5, state), room.room_for(3, state), room.room_for(3, None)] == [48, 48, None]
+    assert [room.room_for(two, state), room.room_for(one, state), room.room_for(one, None)] == [48, 48, None]
     assert room.used == 96
-    stored = [repeated(5, 1, 0.5, kept_bytes=480), repeated(3, 1, 0.6), repeated(4, 1, 0.4)]
-    room = Kept(study, [repeated(source, 2) for source in (5, 3, 4)], stored)
-    assert [room.room_for(source, state) for source in (4, 5, 3)] == [None, 48, 48], "two cells of ten seeds fit"
+    stored = [repeated(two, 1, 0.5, kept_bytes=480), repeated(one, 1, 0.6), repeated(three, 1, 0.4)]
+    room = Kept(study, [repeated(cell, 2) for cell in (two, one, three)], stored)
+    assert [room.room_for(cell, state) for cell in (three, two, one)] == [None, 48, 48], "two cells of ten seeds fit"
     room.used = 960
-    assert room.room_for(3, state) is None
+    assert room.room_for(one, state) is None
