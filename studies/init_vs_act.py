@@ -36,10 +36,10 @@ STUDY = Study(
         "epochs": 6,
         "input_scaling": "standard",
     },
-    sampler="balanced",
+    sampler="refined",
     pruner="within_cell",
     searches=4,
-    trials=1152,
+    trials=1728,
     replicates=8,
     seed=0,
 )

@@ -50,7 +50,7 @@ def plan_study(study: Study, stores: Stores, *, device: str = "auto") -> StudyPl
     looks = plan(study).looks
     least = raced * looks[0] + max(min(5, study.replicates) - looks[0], 0) if looks else 0
     units = study.searches if study.searches > 1 else study.replicates
-    search = study.trials * _share_trained(study)
+    search = _epochs_searched(study)
     most = raced * study.replicates
     return StudyPlan(
         cells=cells,
@@ -64,18 +64,20 @@ def plan_study(study: Study, stores: Stores, *, device: str = "auto") -> StudyPl
     )
 
 
-def _share_trained(study: Study) -> float:
-    """The share of all epochs that a search trains: less than 1 with successive halving."""
-    bracket = get_pruner(study.pruner).bracket
-    if not bracket:
-        return 1.0
+def _epochs_searched(study: Study) -> float:
+    """What a search trains, in whole trainings: less than its trials with successive halving."""
+    if not get_pruner(study.pruner).bracket:
+        return study.trials
     epochs = max(study.possible("epochs"))
-    trained, alive, before = 0, bracket, 0
-    for rung in (*halving_rungs(study, epochs), epochs):
-        trained += alive * (rung - before)
-        alive, before = -(-alive // 2), rung
-    share: float = trained / (bracket * epochs)
-    return share
+    groups = max(len(study.cells), 1) * study.searches  # whose points are halved among themselves
+    trained, left, most = 0, study.trials // groups, round_length(study) // groups
+    while left > 0:
+        alive, before = min(left, most), 0
+        left -= alive
+        for rung in (*halving_rungs(study, epochs), epochs):
+            trained += alive * (rung - before)
+            alive, before = -(-alive // 2), rung
+    return groups * trained / epochs
 
 
 def _seconds_a_training(study: Study, stores: Stores, device: str) -> float:

@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 
 from searchlib.analysis import is_enqueued, search_of
 from searchlib.search.design import Design
@@ -43,7 +43,7 @@ class Refinement:
             key, params = (search_of(trial), study.cell_of(trial.params)), self._nuisance(trial.params)
             if place >= begun:
                 self.pending.setdefault(key, []).append(params)
-            elif trial.state == TrialState.COMPLETE:  # a diverged one, too, with what it scores
+            elif trial.values:  # of a pruned one its last value; a diverged one has what it scores
                 self.known.setdefault(key, []).append((params, sign * trial.values[0]))
 
     def __call__(self, search: int, place: int) -> dict[str, Primitive]:

@@ -15,12 +15,17 @@ from searchlib.search import plan_study
 from searchlib.stores.stores import Stores
 
 
-def test_the_trainings_are_those_of_the_study() -> None:
+@pytest.mark.parametrize(("sampler", "points", "epochs_trained"), [
+    ("balanced", 8, 8 + 4 + 2 * 2),
+    ("refined", 12, (8 + 4 + 2 * 2) + (4 + 2 + 1 * 2)),
+])  # fmt: skip
+def test_the_trainings_are_those_of_the_study(sampler: str, points: int, epochs_trained: int) -> None:
     prepare()
-    study = small_study(trials=64, searches=2, replicates=4, pruner="within_cell", fixed={"epochs": 4})
+    settings = {"sampler": sampler, "pruner": "within_cell", "fixed": {"epochs": 4}}
+    study = small_study(**settings, trials=8 * points, searches=2, replicates=4)
     plan = plan_study(study, Stores(), device="cpu")
     assert (plan.cells, plan.units) == (4, 2)
-    assert plan.search == 64 * (8 + 4 + 2 * 2) / (8 * 4)
+    assert plan.search == 8 * epochs_trained / 4
     assert plan.replicates_most == 16
     assert plan.seconds > 0.0
     assert Stores().optuna_study("small") is None, "nothing is stored"

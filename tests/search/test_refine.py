@@ -7,7 +7,7 @@ import math
 import optuna
 import pytest
 from optuna.trial import TrialState
-from support import small_study
+from support import prepare, run, small_study
 
 from searchlib import Choice, IntUniform, LogUniform, Study, Uniform
 from searchlib.search.design import Design
@@ -64,6 +64,17 @@ def test_the_first_points_are_the_balanced_ones_of_all_cells() -> None:
     assert first_points(Design(refining).sampled) == 4
     assert [trial.params for trial in trials[:8]] == [Design(balanced)[number] for number in range(8)]
     assert trials[8].params["learning_rate"] != Design(balanced)[8]["learning_rate"]
+
+
+def test_after_a_halved_bracket_the_model_knows_its_pruned_points_too() -> None:
+    prepare()
+    study = small_study(**{**SETTINGS, "pruner": "within_cell", "fixed": {"epochs": 4}}, trials=24)
+    trials = run(study).get_trials(deepcopy=False)
+    first, further = trials[:16], trials[16:]
+    assert sum(trial.state == TrialState.PRUNED for trial in first) == 12
+    model = Refinement(study, {1: Design(study)}, first, begun=16)
+    assert all(len(known) == 8 for known in model.known.values()), "of a cell, those that were pruned included"
+    assert [trial.params for trial in further] == [model(1, place) for place in range(16, 24)]
 
 
 def test_a_cell_learns_from_its_own_search_alone() -> None:
