@@ -63,16 +63,11 @@ ROWS: dict[str, dict[str, Any]] = {
     "known": {"scientific": {"initializer": Choice("xavier_normal", "normal")}},
     "three": {"scientific": {"activation": Choice("sigmoid", "gelu", "tanh")}},
 }
+HALVED = {"searches": 4, "replicates": 8, "pruner": "within_cell"}
 PLANS: dict[str, dict[str, Any]] = {  # trials: a cell
     "1 search, 8 points, 10 seeds": {"trials": 8, "replicates": 10},
-    "4 searches, 4 points, 8 seeds": {"trials": 16, "searches": 4, "replicates": 8},
-    "4 searches, 8 points halved, 8 seeds": {
-        "trials": 32,
-        "searches": 4,
-        "replicates": 8,
-        "pruner": "within_cell",
-    },
-    "4 searches, 6 points refined, 4 seeds": {"trials": 24, "searches": 4, "replicates": 4, "sampler": "refined"},
+    "4 searches, 8 points halved, 8 seeds": {**HALVED, "trials": 32},
+    "4 searches, 12 points refined, 8 seeds": {**HALVED, "trials": 48, "sampler": "refined"},
 }
 
 

@@ -77,7 +77,8 @@ def _epochs_searched(study: Study) -> float:
         for rung in (*halving_rungs(study, epochs), epochs):
             trained += alive * (rung - before)
             alive, before = -(-alive // 2), rung
-    return groups * trained / epochs
+    share: float = trained / epochs
+    return groups * share
 
 
 def _seconds_a_training(study: Study, stores: Stores, device: str) -> float:
