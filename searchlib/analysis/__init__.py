@@ -2,7 +2,7 @@
 
 from searchlib.analysis.analysis import analyze
 from searchlib.analysis.examples import correct_examples
-from searchlib.analysis.findings import CellFinding, Findings
+from searchlib.analysis.findings import Budget, CellFinding, Findings
 from searchlib.analysis.on_test_set import TestByCell, counted_reasons, replicates_to_test
 from searchlib.analysis.published import PublishedFinding, beside_published, published_runs
 from searchlib.analysis.race import next_runs
@@ -34,6 +34,7 @@ __all__ = [
     "ENQUEUED",
     "SEARCH",
     "UNLEARNT",
+    "Budget",
     "Cell",
     "CellFinding",
     "CellKey",

@@ -19,6 +19,8 @@ from searchlib.analysis.standing import TrialCounts
 from searchlib.analysis.statistics import Direction
 from searchlib.study import Ledger, Primitive, TestResult
 
+Curve = tuple[float | None, ...]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
@@ -26,12 +28,18 @@ class Budget:
 
     biased, unbiased: for 1, 2, ... points, with and without replacement; see ``statistics.expected_best``. gain: what
     the second half of the points brought, at least 0. enough: whether that is at most the deviation between seeds.
+    median: of the best of 1, 2, ... points, with the simultaneous 95 % confidence band median_low to median_high, None
+    where the points give no bound; see ``tuning``. Empty where the points aren't independent draws, as *no_band* says.
     """
 
     biased: tuple[float, ...]
     unbiased: tuple[float, ...]
     gain: float | None
     enough: bool | None
+    median: Curve
+    median_low: Curve
+    median_high: Curve
+    no_band: str | None
 
 
 @dataclass(frozen=True, kw_only=True)
