@@ -62,17 +62,17 @@ class Pick:
 class CellFinding:
     """One combination of the scientific values: its best configuration, and the replicates of it.
 
-    trial: the number of the best completed trial, of several searches' picks the one with the best replicates, with
-    the searched values *nuisance* and the objective *search_best*; None where no trial completed. points: finished
-    trials; pruned, diverged: how many of them were or did; diverged_fraction: diverged / points. picks: one a search.
-    n: replicates that count and learnt, with the standard deviation *sd* (ddof 1) of their values by replicate, from
-    1. failed: replicates that count and diverged or learnt nothing; failed_low to failed_high: the 95 % Wilson
-    interval of their share, None where there is no replicate. mean, low, high: of the replicates that learnt, or of
-    the searches where there are several (each the mean over its seeds), with its 95 % t interval; an accuracy's stays
-    within 0 and 1; it is about this validation set. population_low to population_high: for new examples of the same
-    kind, too; None where it isn't known which examples the replicates classified correctly. edges: of the nuisance
-    ranges. diagnosis: symptoms of the best trial in words. flags: short warnings, such as ``edge: learning_rate
-    high``.
+    trial: the number of the best completed trial, of several searches' picks the one with the best replicates, with the
+    searched values *nuisance* and the objective *search_best*; None where no trial completed. points: finished trials;
+    pruned, diverged: how many of them were or did; diverged_fraction: diverged / points. picks: one a search. n:
+    replicates that count and learnt, with the standard deviation *sd* (ddof 1) of their values by replicate, from 1.
+    failed: replicates that count and diverged or learnt nothing; failed_low to failed_high: the 95 % Wilson interval of
+    their share, None where there is no replicate. mean, low, high: of the replicates that learnt, or of the searches
+    where there are several (each the mean over its seeds), with its 95 % t interval; an accuracy's stays within 0 and
+    1; it is about this validation set, or where splits are drawn about the population. population_low to
+    population_high: for new examples of the same kind, too; None where it isn't known which examples the replicates
+    classified correctly. edges: of the nuisance ranges. diagnosis: symptoms of the best trial in words. flags: short
+    warnings, such as ``edge: learning_rate high``.
     """
 
     label: str
