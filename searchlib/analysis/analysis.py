@@ -20,6 +20,7 @@ from searchlib.analysis.findings import (
     RaceState,
     Winner,
 )
+from searchlib.analysis.method import method
 from searchlib.analysis.on_test_set import counted_reasons, tested_cells
 from searchlib.analysis.standing import (
     Cell,
@@ -64,6 +65,8 @@ def analyze(study: Study, stored: Stored) -> Findings:
     ties = [other for other, one in compared.items() if not one.told_apart]
     dominating, others = without_dominating(*layout) if terms else ({}, [])
     importances, why_no_importances = _importances(study, trials)
+    labels = {tuple(row.scientific.items()): row.label for row in rows}
+    tested = tested_cells(study, stored, sources(found), reached, labels)
     findings = Findings(
         study=study.name,
         question=study.question,
@@ -93,6 +96,7 @@ def analyze(study: Study, stored: Stored) -> Findings:
         simple_effects=tuple(simple_effects(values, compared_by, list(study.scientific))),
         importances=importances,
         searches=study.searches,
+        method=method(study, replicates, compared_by, tested=tested is not None),
         optimism=_optimism(rows),
         replicates=RaceState(
             target=study.replicates,
@@ -106,9 +110,7 @@ def analyze(study: Study, stored: Stored) -> Findings:
         if study.replicates or replicates
         else None,
         test_result=ledger.result if ledger else None,
-        test_by_cell=tested_cells(
-            study, stored, sources(found), reached, {tuple(row.scientific.items()): row.label for row in rows}
-        ),
+        test_by_cell=tested,
         test_ledger=ledger,
         trials=outcome_counts(trials),
         notes=(),

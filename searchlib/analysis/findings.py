@@ -184,7 +184,8 @@ class Findings:
     that make up almost all of an effect, by hyperparameter; effects_without: the effects without these.
     simple_effects: of each scientific hyperparameter within each combination of the others. importances: of all
     searched hyperparameters for reaching the best tenth of the trials that learnt, with sum 1. searches: how many
-    independent searches found the cells' configurations; with one, the claims are about the best of its points.
+    independent searches found the cells' configurations; with one, the claims are about the best of its points. method:
+    how the study was run, in words, and what earlier versions left out of it.
     replicates: None for a study without. test_result (``test`` in JSON): None before the test. test_by_cell: the
     replicates on the test set; None where none was evaluated there. test_ledger: None before the claim. notes: what
     can't be computed, and why.
@@ -208,6 +209,7 @@ class Findings:
     simple_effects: tuple[SimpleEffect, ...]
     importances: Mapping[str, float]
     searches: int
+    method: str
     optimism: Optimism
     replicates: RaceState | None
     test_result: TestResult | None = field(metadata={"json": "test"})

@@ -133,6 +133,7 @@ def test_units_have_splits_of_their_own_and_are_compared_so(own: Study) -> None:
         assert (cell.low, cell.high) == pytest.approx((max(low, 0.0), min(high, 1.0)))
         assert cell.population_low is None, "examples of different splits aren't crossed"
     assert all(one.population_p is None for one in findings.comparisons)
+    assert findings.method.startswith("2 searches, each on a split of its own: the cells are compared over these")
     page = page_of(own)
     assert "Each search draws its own split into training and validation data" in page.text
     assert "Nadeau" in page.text
