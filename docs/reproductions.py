@@ -68,9 +68,8 @@ def collect(folders: Iterable[Path]) -> None:
 def study_results(name: str, folder: Path) -> Data | None:
     """What the stores of one study hold; None where it didn't run there. StudyError where its file has changed."""
     from searchlib.report.material import statistics as gathered
-    from searchlib.stores.storage import replicates_name
-    from searchlib.stores.tracking import Tracker
-    from searchlib.study.study import refuse_if_changed
+    from searchlib.stores import Tracker, replicates_name
+    from searchlib.study import refuse_if_changed
 
     study, storage, tracking = (
         load_study(name, STUDIES),
@@ -99,7 +98,7 @@ def study_results(name: str, folder: Path) -> Data | None:
         "versions": {key.removeprefix(VERSION): of for key, of in tags.items() if key.startswith(VERSION)},
         "machine": {"cpu": cpu_model(), "cores": tags["searchlib.cores"]},
         "seconds": covered([(start.timestamp(), end.timestamp()) for start, end in spans]),
-        **{key: data[key] for key in ("question", "metric", "answer", "resolved", "trials", "replicates")},
+        **{key: data[key] for key in ("question", "metric", "answer", "method", "resolved", "trials", "replicates")},
         "test": data["test"] and {key: data["test"].get(key) for key in TEST},
         "not_told_apart": sum(not one["told_apart"] for one in data["comparisons"]),
         "cells": [{key: cell[key] for key in CELL} for cell in data["cells"]],
@@ -272,6 +271,29 @@ def runs(studies: Data) -> list[str]:
         "where all points were at chance after one epoch; the digits' test images were opened then, too.)",
         table(heads, rows),
         *made_with(studies),
+        *before_searches(studies),
+    ]
+
+
+def before_searches(studies: Data) -> list[str]:
+    """By which method the studies were run that an earlier version ran: it noted none."""
+    names = [name for name, of in studies.items() if "method" not in of]
+    untuned = [name for name in names if not any(cell["nuisance"] for cell in studies[name]["cells"])]
+    if not names:
+        return []
+    which = "All of them" if len(names) == len(studies) else ", ".join(f"`{name}`" for name in names)
+    listed = ", ".join(f"`{name}`" for name in untuned)
+    return [
+        "## By which method",
+        f"{which} ran before tuning was repeated ([method](method.md) is today's): one search each, and cells compared "
+        "over seeds. A claim is about the best configurations that this search found. With another study seed it may "
+        "find others, and their order may be another one; only with several searches (`searches=4`) is a claim about "
+        "the cells, however they are tuned." + (f" Nothing is tuned in {listed}." if untuned else ""),
+        "Intervals are t intervals over seeds, for this validation set, the leader's without a correction for its "
+        "choice. Comparisons are paired t tests with variances of their own, after 5 and 10 seeds where the replicates "
+        "were a race; the p of effects are of F tests. A replicate that learnt nothing counts with its value. Of each "
+        "study only the leader's best replicate was evaluated on the test set. The answers below are in the words of "
+        "that version. Cells that aren't significantly different needn't be equal.",
     ]
 
 
@@ -373,6 +395,7 @@ def cells(studies: Data) -> list[str]:
         parts += [
             f"### `{name}`",
             of["answer"],
+            *([of["method"]] if "method" in of else []),
             table(("cell", "mean of fresh seeds", "95 % interval", "seeds", "best in search", "tuned to"), rows),
         ]
     return parts
@@ -625,10 +648,11 @@ def of_biases(studies: Data) -> Claims:
         }
         gains = {name: gain(kept[name], kept["zeros"]) for name in ("0.01", "0.1", "1")}
         alive = min(dead[name][1] for name in gains) < dead["zeros"][1] / 2
+        helps = any(low > 0 for _, low, _ in gains.values())
         rows.append(
             (
                 f"a small positive bias keeps ReLU units alive, and helps ({depth} hidden layers)",
-                f"alive: {verdict(alive)}; helps: {verdict(any(low > 0 for _, low, _ in gains.values()))}",
+                f"alive: {verdict(alive)}; helps: {'yes' if helps else 'no gain seen'}",
                 "dead units before and after training: "
                 + "; ".join(f"{name} {before:.0f} and {after:.0f} %" for name, (before, after) in dead.items())
                 + "; accuracy against zeros: "

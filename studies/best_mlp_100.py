@@ -2,8 +2,8 @@
 
 One hidden layer of 100 units, no augmentation, 50,000 images to train on. Optimizer, learning rate and its schedule,
 batch size, weight decay, dropout, batch normalization, activation and initializer are all searched, by TPE in rounds of
-16, with successive halving (ASHA: of four that reach epoch 1, 4 or 16, one goes on). The leader runs again on ten
-fresh seeds, and the best of these is evaluated on the test set, once. Aim: .885 there.
+16, with successive halving (ASHA: of four that reach epoch 1, 4 or 16, one goes on). The leader runs again on ten fresh
+seeds; the test set is opened once, and the figure below is that of the best of these. Aim: .885 there.
 
 Command:   searchlib optimize --study best_mlp_100
 Run time:  15 minutes on two busy cores of an AMD EPYC

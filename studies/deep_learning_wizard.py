@@ -8,7 +8,7 @@ seeds, with its settings, and the published figures stand beside ours. zeros, le
 Two differences. An epoch has 500 iterations here, 50,000 images being left after 10,000 are held back for validation,
 and 600 there; the rate is lowered by 0.96 ** (5/6) at the end of each of ours, so that both are the same at equal
 iterations, to within one step of the staircase: 4 %. The published figures are test accuracies; ours are validation
-accuracies, for the test set is opened once, for the best network alone.
+accuracies, for the test set is opened once, at the end.
 
 Command:   searchlib optimize --study deep_learning_wizard
 Run time:  13 minutes on two busy cores of an AMD EPYC, most of it for 240 replicates

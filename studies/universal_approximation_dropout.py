@@ -6,9 +6,9 @@ at its own best learning rate; the report draws the fitted curves over the funct
 
 Command:   searchlib optimize --study universal_approximation_dropout
 Run time:  4 minutes on two busy cores of an AMD EPYC
-Result:    No. Mean squared error over fresh seeds: 0.00013 without dropout (5.2e-05 to 0.0002), 0.00016 with
-           probability 0.01 (not significantly different), 0.00032 with 0.05, 0.00038 with 0.1, 0.00096 with 0.2,
-           0.0021 with 0.5. Test 2.1e-05, R² 0.999.
+Result:    No, at the rates that one search found. Mean squared error over fresh seeds: 0.00013 without dropout (5.2e-05
+           to 0.0002), 0.00016 with probability 0.01 (not significantly different), 0.00032 with 0.05, 0.00038 with 0.1,
+           0.00096 with 0.2, 0.0021 with 0.5. Test 2.1e-05, R² 0.999.
 """
 
 import torch

@@ -2,10 +2,11 @@
 
 from searchlib.analysis.analysis import analyze
 from searchlib.analysis.examples import correct_examples
-from searchlib.analysis.findings import CellFinding, Findings
+from searchlib.analysis.findings import Budget, CellFinding, Findings
 from searchlib.analysis.on_test_set import TestByCell, counted_reasons, replicates_to_test
 from searchlib.analysis.published import PublishedFinding, beside_published, published_runs
 from searchlib.analysis.race import next_runs
+from searchlib.analysis.resampling import drawn_split, split_number
 from searchlib.analysis.standing import (
     ENQUEUED,
     SEARCH,
@@ -25,6 +26,7 @@ from searchlib.analysis.standing import (
     replicate_values,
     search_of,
     sources,
+    split_of,
     trials_wanted,
 )
 from searchlib.analysis.statistics import proportion_interval, r_squared
@@ -34,6 +36,7 @@ __all__ = [
     "ENQUEUED",
     "SEARCH",
     "UNLEARNT",
+    "Budget",
     "Cell",
     "CellFinding",
     "CellKey",
@@ -49,6 +52,7 @@ __all__ = [
     "claimed_or_leading",
     "correct_examples",
     "counted_reasons",
+    "drawn_split",
     "is_enqueued",
     "next_runs",
     "outcome",
@@ -63,6 +67,8 @@ __all__ = [
     "replicates_to_test",
     "search_of",
     "sources",
+    "split_number",
+    "split_of",
     "study_status",
     "trials_wanted",
 ]

@@ -12,7 +12,6 @@ from searchlib.analysis.edges import edges
 from searchlib.analysis.effects import effects, simple_effects, without_dominating
 from searchlib.analysis.examples import correct_by_unit, crossed
 from searchlib.analysis.findings import (
-    Budget,
     CellComparison,
     CellFinding,
     Findings,
@@ -21,6 +20,7 @@ from searchlib.analysis.findings import (
     RaceState,
     Winner,
 )
+from searchlib.analysis.method import method
 from searchlib.analysis.on_test_set import counted_reasons, tested_cells
 from searchlib.analysis.standing import (
     Cell,
@@ -36,7 +36,8 @@ from searchlib.analysis.standing import (
     sources,
     trials_by_cell,
 )
-from searchlib.analysis.statistics import expected_best, mean_interval, proportion_interval, within_limits
+from searchlib.analysis.statistics import mean_interval, proportion_interval, within_limits
+from searchlib.analysis.tuning import budget
 from searchlib.data import get_dataset
 from searchlib.study import Study
 from searchlib.text import describe
@@ -64,6 +65,8 @@ def analyze(study: Study, stored: Stored) -> Findings:
     ties = [other for other, one in compared.items() if not one.told_apart]
     dominating, others = without_dominating(*layout) if terms else ({}, [])
     importances, why_no_importances = _importances(study, trials)
+    labels = {tuple(row.scientific.items()): row.label for row in rows}
+    tested = tested_cells(study, stored, sources(found), reached, labels)
     findings = Findings(
         study=study.name,
         question=study.question,
@@ -93,6 +96,7 @@ def analyze(study: Study, stored: Stored) -> Findings:
         simple_effects=tuple(simple_effects(values, compared_by, list(study.scientific))),
         importances=importances,
         searches=study.searches,
+        method=method(study, replicates, compared_by, tested=tested is not None),
         optimism=_optimism(rows),
         replicates=RaceState(
             target=study.replicates,
@@ -106,9 +110,7 @@ def analyze(study: Study, stored: Stored) -> Findings:
         if study.replicates or replicates
         else None,
         test_result=ledger.result if ledger else None,
-        test_by_cell=tested_cells(
-            study, stored, sources(found), reached, {tuple(row.scientific.items()): row.label for row in rows}
-        ),
+        test_by_cell=tested,
         test_ledger=ledger,
         trials=outcome_counts(trials),
         notes=(),
@@ -228,11 +230,11 @@ def _cell(
     picks = _picks(study, cell, members, counting)
     chosen = _chosen(study, picks)
     edge = edges(study.nuisance, chosen.nuisance if chosen else {})
-    budget = _budget(study, members, deviation)
+    points = budget(study, members, deviation)
     counted = [trial for trial in replicates if trial.params["replicate"] in values]
     diverged = sum(outcome(trial) == "diverged" for trial in counted)
     own_flags = [f"edge: {one.name} {one.side}" for one in edge]
-    own_flags += ["budget short"] if budget.enough is False else []
+    own_flags += ["budget short"] if points.enough is False else []
     own_flags += [f"{cell.diverged} of {cell.points} diverged"] if cell.diverged else []
     own_flags += [f"{diverged} of {len(counted)} replicates diverged"] if diverged else []
     own_flags += [f"{failed - diverged} of {len(values)} replicates learnt nothing"] if failed > diverged else []
@@ -260,7 +262,7 @@ def _cell(
         failed_low=rare,
         failed_high=often,
         edges=edge,
-        budget=budget,
+        budget=points,
         diagnosis=next((tuple(found) for trial in own if (found := trial.user_attrs.get("diagnosis"))), ()),
         flags=(*own_flags, *flags),
     )
@@ -297,16 +299,6 @@ def _chosen(study: Study, picks: Sequence[Pick]) -> Pick | None:
         key=lambda pick: sign * (pick.search_best if pick.mean is None else pick.mean),
         default=None,
     )
-
-
-def _budget(study: Study, members: Sequence[FrozenTrial], noise: float | None) -> Budget:
-    """Enough where doubling half of a search's points gained no more than the noise between seeds."""
-    biased, unbiased = expected_best([trial.values[0] for trial in members if trial.values], study.direction)
-    points = max(len(unbiased) // study.searches, min(len(unbiased), 1))
-    biased, unbiased = biased[:points], unbiased[:points]
-    gain = abs(unbiased[-1] - unbiased[len(unbiased) // 2 - 1]) if len(unbiased) > 1 else None
-    enough = None if gain is None or noise is None else gain <= noise
-    return Budget(biased=tuple(biased), unbiased=tuple(unbiased), gain=gain, enough=enough)
 
 
 def _importances(study: Study, trials: Sequence[FrozenTrial]) -> tuple[dict[str, float], str | None]:

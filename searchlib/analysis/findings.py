@@ -19,6 +19,8 @@ from searchlib.analysis.standing import TrialCounts
 from searchlib.analysis.statistics import Direction
 from searchlib.study import Ledger, Primitive, TestResult
 
+Curve = tuple[float | None, ...]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
@@ -26,12 +28,18 @@ class Budget:
 
     biased, unbiased: for 1, 2, ... points, with and without replacement; see ``statistics.expected_best``. gain: what
     the second half of the points brought, at least 0. enough: whether that is at most the deviation between seeds.
+    median: of the best of 1, 2, ... points, with the simultaneous 95 % confidence band median_low to median_high, None
+    where the points give no bound; see ``tuning``. Empty where the points aren't independent draws, as *no_band* says.
     """
 
     biased: tuple[float, ...]
     unbiased: tuple[float, ...]
     gain: float | None
     enough: bool | None
+    median: Curve
+    median_low: Curve
+    median_high: Curve
+    no_band: str | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,17 +62,17 @@ class Pick:
 class CellFinding:
     """One combination of the scientific values: its best configuration, and the replicates of it.
 
-    trial: the number of the best completed trial, of several searches' picks the one with the best replicates, with
-    the searched values *nuisance* and the objective *search_best*; None where no trial completed. points: finished
-    trials; pruned, diverged: how many of them were or did; diverged_fraction: diverged / points. picks: one a search.
-    n: replicates that count and learnt, with the standard deviation *sd* (ddof 1) of their values by replicate, from
-    1. failed: replicates that count and diverged or learnt nothing; failed_low to failed_high: the 95 % Wilson
-    interval of their share, None where there is no replicate. mean, low, high: of the replicates that learnt, or of
-    the searches where there are several (each the mean over its seeds), with its 95 % t interval; an accuracy's stays
-    within 0 and 1; it is about this validation set. population_low to population_high: for new examples of the same
-    kind, too; None where it isn't known which examples the replicates classified correctly. edges: of the nuisance
-    ranges. diagnosis: symptoms of the best trial in words. flags: short warnings, such as ``edge: learning_rate
-    high``.
+    trial: the number of the best completed trial, of several searches' picks the one with the best replicates, with the
+    searched values *nuisance* and the objective *search_best*; None where no trial completed. points: finished trials;
+    pruned, diverged: how many of them were or did; diverged_fraction: diverged / points. picks: one a search. n:
+    replicates that count and learnt, with the standard deviation *sd* (ddof 1) of their values by replicate, from 1.
+    failed: replicates that count and diverged or learnt nothing; failed_low to failed_high: the 95 % Wilson interval of
+    their share, None where there is no replicate. mean, low, high: of the replicates that learnt, or of the searches
+    where there are several (each the mean over its seeds), with its 95 % t interval; an accuracy's stays within 0 and
+    1; it is about this validation set, or where splits are drawn about the population. population_low to
+    population_high: for new examples of the same kind, too; None where it isn't known which examples the replicates
+    classified correctly. edges: of the nuisance ranges. diagnosis: symptoms of the best trial in words. flags: short
+    warnings, such as ``edge: learning_rate high``.
     """
 
     label: str
@@ -176,7 +184,8 @@ class Findings:
     that make up almost all of an effect, by hyperparameter; effects_without: the effects without these.
     simple_effects: of each scientific hyperparameter within each combination of the others. importances: of all
     searched hyperparameters for reaching the best tenth of the trials that learnt, with sum 1. searches: how many
-    independent searches found the cells' configurations; with one, the claims are about the best of its points.
+    independent searches found the cells' configurations; with one, the claims are about the best of its points. method:
+    how the study was run, in words, and what earlier versions left out of it.
     replicates: None for a study without. test_result (``test`` in JSON): None before the test. test_by_cell: the
     replicates on the test set; None where none was evaluated there. test_ledger: None before the claim. notes: what
     can't be computed, and why.
@@ -200,6 +209,7 @@ class Findings:
     simple_effects: tuple[SimpleEffect, ...]
     importances: Mapping[str, float]
     searches: int
+    method: str
     optimism: Optimism
     replicates: RaceState | None
     test_result: TestResult | None = field(metadata={"json": "test"})

@@ -1,8 +1,8 @@
 """Values measured on splits that share examples: their mean is less certain than that of independent values.
 
-With ``replicate_split`` each replicate draws which of the same examples it trains on and which validate it. Two such
-splits have most training examples in common, so the values of the replicates are correlated, and more replicates lower
-the variance of their mean by less than they would if each had data of its own.
+With ``replicate_split`` each replicate draws which of the same examples it trains on and which validate it, and with
+``search_split`` each search does. Two such splits have most training examples in common, so the values measured on them
+are correlated, and more splits lower the variance of their mean by less than they would if each had data of its own.
 """
 
 from __future__ import annotations
@@ -10,17 +10,40 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from searchlib.data import redraw
+
 if TYPE_CHECKING:
+    from searchlib.data import Split
     from searchlib.study import Study
 
 
-def split_overlap(study: Study) -> float:
-    """How strongly the replicates' splits overlap: validation over training examples, n_val / n_train.
+def split_number(study: Study, *, search: int, replicate: int | None) -> int:
+    """Which split a trial of *search*, or its *replicate*, has: its number among those drawn; 0 is the study's own.
 
-    0 where all replicates have one split: what is claimed is then about this split, and given it their values are
-    independent. With ``replicate_split`` it is about the population that the examples come from.
+    The replicates of a search have the search's split.
     """
-    if not study.replicate_split:
+    if study.replicate_split:
+        return replicate or 0
+    if not study.search_split:
+        return 0
+    return search if replicate is None else (replicate - 1) % study.searches + 1
+
+
+def drawn_split(study: Study, examples: Split, number: int) -> Split:
+    """The split of that number (``split_number``). examples: the study's own."""
+    if number == 0:
+        return examples
+    drawn_by = "replicate" if study.replicate_split else "search"
+    return redraw(examples, split_seed=study.split_seed, drawn_by=drawn_by, number=number)
+
+
+def split_overlap(study: Study) -> float:
+    """How strongly the splits of the units overlap: validation over training examples, n_val / n_train.
+
+    0 where all units have one split: what is claimed is then about this split, and given it their values are
+    independent. With ``replicate_split`` or ``search_split`` it is about the population that the examples come from.
+    """
+    if not (study.replicate_split or study.search_split):
         return 0.0
     return study.validation_fraction / (1.0 - study.validation_fraction)
 

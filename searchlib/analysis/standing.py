@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from searchlib.analysis.comparison import Plan, leader
 from searchlib.analysis.race import looks
-from searchlib.analysis.resampling import split_overlap
+from searchlib.analysis.resampling import split_number, split_overlap
 from searchlib.study import Ledger, Primitive, Study, get_sampler
 
 if TYPE_CHECKING:
@@ -89,6 +89,11 @@ def outcome(trial: FrozenTrial) -> str:
 def search_of(trial: FrozenTrial) -> int:
     """The search, from 1, that drew a trial: of those among which the study's trials are shared."""
     return int(trial.user_attrs.get(SEARCH, 1))
+
+
+def split_of(study: Study, trial: FrozenTrial) -> int:
+    """The number of the split that a trial of the search, or a replicate, is trained and validated on."""
+    return split_number(study, search=search_of(trial), replicate=trial.params.get("replicate"))
 
 
 def is_enqueued(trial: FrozenTrial) -> bool:

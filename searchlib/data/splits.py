@@ -51,12 +51,15 @@ def split(examples: Examples, *, seed: int, fraction: float = 1 / 6) -> Split:
     return Split(train=examples.take(train), validation=examples.take(validation), seed=seed, fraction=fraction)
 
 
-def redraw(examples: Split, *, split_seed: int, replicate: int) -> Split:
-    """The split that a replicate draws for itself, of the same examples and of the same sizes."""
+def redraw(examples: Split, *, split_seed: int, drawn_by: str, number: int) -> Split:
+    """The split that a replicate or a search draws for itself, of the same examples and of the same sizes.
+
+    drawn_by: ``"replicate"`` or ``"search"``; number: which one, from 1.
+    """
     import torch
 
     parts = (examples.train, examples.validation)
     whole = Examples(
         inputs=torch.cat([part.inputs for part in parts]), targets=torch.cat([part.targets for part in parts])
     )
-    return split(whole, seed=derive_seed(split_seed, "replicate", replicate) % 2**32, fraction=examples.fraction)
+    return split(whole, seed=derive_seed(split_seed, drawn_by, number) % 2**32, fraction=examples.fraction)

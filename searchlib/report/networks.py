@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from searchlib.analysis import CellFinding, r_squared
-from searchlib.data import FunctionPart, Split, get_dataset, picture, redraw
+from searchlib.analysis import CellFinding, drawn_split, r_squared, split_of
+from searchlib.data import FunctionPart, Split, get_dataset, picture
 from searchlib.errors import DataError
 from searchlib.networks import get_activation, get_initializer
 from searchlib.stores import Tracker
@@ -117,9 +117,7 @@ class Networks:
 
     def examples(self, trial: FrozenTrial) -> Split:
         """The data as *trial* had them."""
-        if not (self.study.replicate_split and "replicate" in trial.params):
-            return self._split
-        return redraw(self._split, split_seed=self.study.split_seed, replicate=trial.params["replicate"])
+        return drawn_split(self.study, self._split, split_of(self.study, trial))
 
     def _network(self, trial: FrozenTrial, *, classify: bool = False) -> torch.nn.Module:
         content, config = self._content(trial), self._config(trial)

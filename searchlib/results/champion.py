@@ -238,12 +238,14 @@ class RegisteredChampion:
     """The version of the study's registered model that has the alias ``champion``.
 
     checkpoint: the hash of the checkpoint that it was made from. replicate: which replicate it is, None for a trial of
-    the search. source: the address of its files. foreign: whether it isn't of this study, but of another one of its
-    name or of another program. no_program: why it is stored without an exported program; "" with.
+    the search. search: which of the study's searches found its configuration (1 where no split depends on that).
+    source: the address of its files. foreign: whether it isn't of this study, but of another one of its name or of
+    another program. no_program: why it is stored without an exported program; "" with.
     """
 
     checkpoint: str
     replicate: int | None
+    search: int
     source: str
     foreign: bool
     no_program: str = ""
@@ -264,6 +266,7 @@ def registered_champion(tracker: Tracker) -> RegisteredChampion | None:
         champion = RegisteredChampion(
             checkpoint=version.tags.get(CHECKPOINT_TAG, "unknown"),
             replicate=int(replicate) if replicate else None,
+            search=int(version.tags.get("searchlib.search", 1)),
             source=version.source,
             foreign=_is_foreign(tracker, version),
             no_program=version.tags.get(PROGRAM_TAG, ""),

@@ -14,8 +14,8 @@ import hashlib
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from searchlib.analysis import champion, claimed_or_leading, study_status
-from searchlib.data import Examples, get_dataset, load_test, redraw
+from searchlib.analysis import champion, claimed_or_leading, drawn_split, search_of, split_number, study_status
+from searchlib.data import Examples, get_dataset, load_test
 from searchlib.errors import Command, DataError, HoldoutError, SearchlibError, TrackingError
 from searchlib.results.champion import Candidate, refuse_foreign, register_champion, store_champion
 from searchlib.results.measuring import is_as_noted, measure
@@ -179,8 +179,8 @@ def _try(study: Study, stored: StoredStudy, tracker: Tracker, ledger: Ledger) ->
     network = _candidate(study, stored.search, tracker, ledger, soft=False).predictor
     try:
         try_network(network, inputs, get_dataset(study.dataset), single=False)
-        if study.replicate_split and ledger.replicate is not None:
-            examples = redraw(examples, split_seed=study.split_seed, replicate=ledger.replicate)
+        search = _search(stored.search, ledger)
+        examples = drawn_split(study, examples, split_number(study, search=search, replicate=ledger.replicate))
         measured = measure(network, examples.validation)
     except Exception as error:  # the module is code of the study's own
         raise HoldoutError(
@@ -265,6 +265,11 @@ def _candidate(study: Study, optuna_study: optuna.Study, tracker: Tracker, ledge
     )
 
 
+def _search(optuna_study: optuna.Study, ledger: Ledger) -> int:
+    """The search that found the claimed configuration, from 1."""
+    return next((search_of(trial) for trial in own_trials(optuna_study) if trial.number == ledger.trial), 1)
+
+
 def published(ledger: Ledger) -> tuple[dict[str, float], dict[str, str]]:
     """The metrics and tags with which the MLflow parent run shows a ledger that has its result."""
     result = ledger.result
@@ -301,6 +306,7 @@ def publish(study: Study, optuna_study: optuna.Study, tracker: Tracker, ledger: 
                 "searchlib.study": study.name,
                 UID_TAG: str(tracker.uid),
                 **({"searchlib.replicate": str(ledger.replicate)} if ledger.replicate is not None else {}),
+                **({"searchlib.search": str(_search(optuna_study, ledger))} if study.search_split else {}),
             },
         )
     if no_program != optuna_study.user_attrs.get("champion_no_program", ""):

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from searchlib.data import get_dataset, picture, redraw
+from searchlib.analysis import drawn_split, split_number
+from searchlib.data import get_dataset, picture
 from searchlib.errors import StudyError
 from searchlib.results.champion import predict as champion_decides
 from searchlib.results.champion import registered_champion
@@ -66,9 +67,10 @@ def predict(study: Study, stores: Stores, index: int) -> Decision | Estimate:
     dataset = get_dataset(study.dataset)
     examples = stores.examples(study, fetch=False)
     with Tracker(study, stores) as tracker:
-        champion = registered_champion(tracker) if study.replicate_split else None
-        if champion and champion.replicate is not None:  # it was trained on some of the study's validation examples
-            examples = redraw(examples, split_seed=study.split_seed, replicate=champion.replicate)
+        champion = registered_champion(tracker) if study.replicate_split or study.search_split else None
+        if champion:  # it was trained on some of the study's validation examples
+            number = split_number(study, search=champion.search, replicate=champion.replicate)
+            examples = drawn_split(study, examples, number)
         validation = examples.validation
         if index >= len(validation):
             raise StudyError(

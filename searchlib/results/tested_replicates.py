@@ -6,6 +6,7 @@ They choose nothing, and nothing is chosen by them: whether the order of the cel
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import math
 from collections import Counter
@@ -14,8 +15,8 @@ from dataclasses import replace
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from searchlib.analysis import replicates_to_test
-from searchlib.data import Examples, get_dataset, redraw
+from searchlib.analysis import drawn_split, replicates_to_test, split_of
+from searchlib.data import Examples, get_dataset
 from searchlib.errors import StudyError
 from searchlib.results.measuring import Figures, is_as_noted, measure_many
 from searchlib.stores import StoredStudy, Tracker
@@ -99,16 +100,9 @@ def _with_validation(
 ) -> Iterator[tuple[Examples, list[FrozenTrial]]]:
     """The replicates by the validation split on which they were measured."""
     examples = tracker.stores.examples(study, stored.attributes)
-    if not study.replicate_split:
-        yield examples.validation, list(trials)
-        return
-    for replicate, alike in groupby(sorted(trials, key=_replicate), key=_replicate):
-        yield redraw(examples, split_seed=study.split_seed, replicate=replicate).validation, list(alike)
-
-
-def _replicate(trial: FrozenTrial) -> int:
-    number: int = trial.params["replicate"]
-    return number
+    of = functools.partial(split_of, study)
+    for number, alike in groupby(sorted(trials, key=of), key=of):
+        yield drawn_split(study, examples, number).validation, list(alike)
 
 
 def _value(figures: Figures, examples: Examples) -> float:

@@ -31,7 +31,6 @@ from searchlib.analysis import (
     replicate_values,
     sources,
 )
-from searchlib.data import redraw
 from searchlib.search.kept import Kept
 from searchlib.search.recorder import Recorder
 from searchlib.search.samplers import distribution
@@ -183,16 +182,14 @@ class Race:
             yield progress("replicates", done, len(trials), stack, others, records)
 
     def _stacks(self, trials: Sequence[FrozenTrial]) -> Iterator[StackRun]:
-        """Stacks of all seeds together, the slowest first; of each seed alone where it draws a split of its own."""
-        tasks = sorted((task_of(self.study, trial) for trial in trials), key=_replicate)
-        together = (
-            [list(alike) for _, alike in groupby(tasks, key=_replicate)] if self.study.replicate_split else [tasks]
-        )
+        """Stacks of all seeds of one split together, the slowest first."""
+        tasks = sorted((task_of(self.study, trial) for trial in trials), key=_place)
+        together = [list(alike) for _, alike in groupby(tasks, key=lambda task: task.split)]
         for part in together:
             if all(task.finished for task in part):
                 continue
-            engine = self._engine(_replicate(part[0]))
-            groups = engine.group(part, at_least=1 if self.study.replicate_split else STACKS)
+            engine = self.trainer.engine_of(part[0].split)
+            groups = engine.group(part, at_least=1 if self.study.replicate_split else -(-STACKS // len(together)))
             for group in sorted(groups, key=lambda group: group[0].config.batch_size):
                 if not all(task.finished for task in group):
                     stack = engine.start(group, keeps=lambda run, value: True, keep_examples=True)
@@ -218,14 +215,6 @@ class Race:
             records.append(replace(record, kept_bytes=kept))
         return records
 
-    def _engine(self, replicate: int) -> Engine:
-        """The search's own, or one on a split that this replicate draws."""
-        engine = self.trainer.engine
-        if not self.study.replicate_split:
-            return engine
-        drawn = redraw(engine.examples, split_seed=self.study.split_seed, replicate=replicate)
-        return Engine(self.study, drawn, engine.device)
-
     def _best_by_source(self) -> dict[int, float]:
         """The best replicate so far of each repeated trial."""
         best: dict[int, float] = {}
@@ -242,6 +231,6 @@ class Race:
         return source not in self.best or self.study.better(value, self.best[source])
 
 
-def _replicate(task: Task) -> int:
-    number: int = task.params["replicate"]
-    return number
+def _place(task: Task) -> tuple[int, int]:
+    """Its place in the order of training: by its split, then by its seed."""
+    return task.split, task.params["replicate"]

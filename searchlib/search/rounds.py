@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Generator, Iterable, Iterator, Sequence
+from itertools import groupby
 
 import optuna
 from optuna.trial import FrozenTrial
@@ -61,11 +62,12 @@ class Rounds:
 
         A stack trains whole, also where some of it is recorded: its round-off depends on its trials.
         """
-        engine = self.trainer.engine
         tasks = [task_of(self.study, trial) for trial in sorted(trials, key=search_of)]  # those of one order together
-        for group in engine.group(tasks):
-            if whole or any(not task.finished for task in group):
-                yield engine.start(group, keeps=lambda run, value: self._leads(value, run.number))
+        for split, alike in groupby(tasks, key=lambda task: task.split):
+            engine = self.trainer.engine_of(split)
+            for group in engine.group(list(alike)):
+                if whole or any(not task.finished for task in group):
+                    yield engine.start(group, keeps=lambda run, value: self._leads(value, run.number))
 
     def _train_apart(self, stacks: Iterable[StackRun]) -> Iterator[Progress]:
         """Stacks side by side, none of which depends on another."""
@@ -114,7 +116,7 @@ class Rounds:
         leads = run.outcome == "completed" and run.state is not None and self._leads(run.best, run.number)
         if leads and run.best is not None:
             self.best = (run.best, run.number)
-        return self.trainer.engine.record(run, keep_state=leads)
+        return self.trainer.engine_of(run.task.split).record(run, keep_state=leads)
 
     def _leads(self, value: float | None, number: int) -> bool:
         """Whether a trial would be the study's best; of equal ones the first is."""

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from optuna.trial import FrozenTrial
 
-from searchlib.analysis import search_of
+from searchlib.analysis import drawn_split, search_of, split_of
 from searchlib.search.recorder import Recorder
 from searchlib.seeds import search_seed
 from searchlib.study import Progress, Study, TrialRecord
 from searchlib.training import Deadline, Engine, Snapshots, StackRun, Task, Workers
+
+MOST_ENGINES = 8  # whose splits stay in memory, where each search draws its own
 
 
 def task_of(study: Study, trial: FrozenTrial) -> Task:
@@ -26,18 +28,32 @@ def task_of(study: Study, trial: FrozenTrial) -> Task:
         seed=seed,
         order_seed=seed if "replicate" in trial.params else search_seed(study.seed, search_of(trial)),
         signature=trial.user_attrs["signature"],
+        split=split_of(study, trial),
         finished=trial.state.is_finished(),
     )
 
 
 @dataclass(frozen=True)
 class Trainer:
-    """Trains stacks, with snapshots, until the deadline."""
+    """Trains stacks, with snapshots, until the deadline. engine: of the study's own split."""
 
     engine: Engine
     workers: Workers
     snapshots: Snapshots
     deadline: Deadline
+    _engines: dict[int, Engine] = field(default_factory=dict)
+
+    def engine_of(self, split: int) -> Engine:
+        """The engine of the split with that number (``analysis.split_number``); 0 is the study's own."""
+        if split == 0:
+            return self.engine
+        if split not in self._engines:
+            study = self.engine.study
+            if len(self._engines) >= (min(study.searches, MOST_ENGINES) if study.search_split else 1):
+                del self._engines[next(iter(self._engines))]
+            drawn = drawn_split(study, self.engine.examples, split)
+            self._engines[split] = Engine(study, drawn, self.engine.device)
+        return self._engines[split]
 
     def train(
         self, stacks: Iterable[StackRun], recorder: Recorder, records_of: Callable[[StackRun], list[TrialRecord]]

@@ -20,6 +20,7 @@ from searchlib.study.model import MLP, ModuleFactory
 from searchlib.study.pruners import PRUNERS
 from searchlib.study.published import Published, check_published
 from searchlib.study.samplers import SAMPLERS, get_sampler
+from searchlib.study.searches import check_searches, check_target
 from searchlib.study.space import (
     MOST_VALUES,
     Choice,
@@ -71,6 +72,8 @@ class Study:
     searches: how many independent searches share the trials evenly. Each has its own points, or sampler, and its own
     best configuration of each cell, so that cells are compared as they come out of a search. With 1 the claim is about
     the best of one search's points only.
+    search_split: whether each search also draws its own split into training and validation data, for its trials and
+    their replicates. The claims are then about the population that the examples come from.
     replicates: the most fresh seeds for each cell, in turn with the best configuration of each search; the race ends
     earlier once one cell is significantly better than all others.
     replicate_cells: how many leading cells are replicated; None for all.
@@ -99,6 +102,7 @@ class Study:
     pruner: str | Any = "none"
     trials: int = 100
     searches: int = 1
+    search_split: bool = False
     replicates: int = 0
     replicate_cells: int | None = None
     replicate_split: bool = False
@@ -133,7 +137,7 @@ class Study:
         for name in ("replicate_cells", "eval_every"):
             if (value := getattr(self, name)) is not None and (type(value) is not int or value < 1):
                 raise StudyError(f"{name}={value!r}: expected a whole number of 1 or more, or None")
-        for name in ("replicate_split", "replicate_race"):
+        for name in ("search_split", "replicate_split", "replicate_race"):
             if not isinstance(value := getattr(self, name), bool):
                 raise StudyError(f"{name}={value!r}: expected True or False")
         if not isinstance(self.validation_fraction, float) or not 0.0 < self.validation_fraction < 1.0:
@@ -220,31 +224,21 @@ class Study:
             if self.trials != Study.trials:
                 raise StudyError(f"trials={self.trials}: the grid has only {points} points; write trials={points}")
             object.__setattr__(self, "trials", points)  # what the default stands for here
-        if self.searches > 1:
-            self._check_searches()
+        check_searches(
+            self.searches,
+            replicates=self.replicates,
+            points=self.points,
+            search_split=self.search_split,
+            replicate_split=self.replicate_split,
+        )
+        self.check_target(self.trials)
         for cell in self.cells or [{}]:
             for params in self._corners(cell, list(self.dimensions)):
                 self.config(params)
 
-    def _check_searches(self) -> None:
-        if self.points is not None:
-            raise StudyError(f"searches={self.searches}: each search would have the same points; take searches=1")
-        self.check_target(self.trials)
-        if self.replicates % self.searches:
-            raise StudyError(
-                f"replicates={self.replicates}: the {self.searches} searches take turns, so expected a multiple of "
-                f"{self.searches}, such as {_multiple(self.replicates, self.searches)}"
-            )
-
     def check_target(self, trials: int) -> None:
         """StudyError where so many trials don't give each search, and in it each cell, the same number of points."""
-        unit = self.searches * self.block
-        if self.searches > 1 and trials % unit:
-            cells = f" of {self.block} cells" if self.block > 1 else ""
-            raise StudyError(
-                f"trials={trials}: {self.searches} searches{cells} get equal numbers of points from a multiple of "
-                f"{unit} trials, such as {_multiple(trials, unit)}"
-            )
+        check_target(trials, searches=self.searches, block=self.block)
 
     def _check_published(self) -> None:
         check_published(self.published, self.scientific, by_step=self.eval_every is not None)
@@ -376,6 +370,7 @@ class Study:
             "validation_fraction": self.validation_fraction,
             "order": list(self.dimensions),
             **({"searches": self.searches} if self.searches > 1 else {}),
+            **({"search_split": True} if self.search_split else {}),
             **({"replicate_split": True} if self.replicate_split else {}),
             **({} if self.replicate_race else {"replicate_race": False}),
             **({} if self.eval_every is None else {"eval_every": self.eval_every}),
@@ -389,8 +384,3 @@ class Study:
         """A short hash of the definition."""
         noted = {name: value for name, value in self.definition().items() if value or name not in LATER}
         return hashlib.sha256(json.dumps(noted, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _multiple(number: int, unit: int) -> int:
-    """The multiple of *unit* that is nearest to *number*, at least one."""
-    return max(round(number / unit), 1) * unit

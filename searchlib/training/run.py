@@ -35,7 +35,8 @@ class Task:
     number, trial_id: in its study, and in the storage.
     params: its (encoded) parameters; of a replicate with ``replicate``. config: the configuration that follows.
     seed: of its weights and noise. order_seed: of the order in which it sees the examples. signature: of its
-    configuration, as it is stored. finished: whether its result is stored. Such a trial trains again where others of
+    configuration, as it is stored. split: the number of the split that it trains on, 0 for the study's own (trials of
+    one stack share it). finished: whether its result is stored. Such a trial trains again where others of
     its stack are unfinished, since the round-off of a stack depends on all its trials.
     """
 
@@ -46,6 +47,7 @@ class Task:
     seed: int
     order_seed: int
     signature: str
+    split: int = 0
     finished: bool = False
 
 

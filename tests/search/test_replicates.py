@@ -11,11 +11,11 @@ import torch
 from support import mlflow_runs, prepare, replicates, run, search, small_study, stored
 
 from searchlib import Choice, LogUniform, Study, StudyError
-from searchlib.analysis import analyze, cells, champion, sources, study_status
+from searchlib.analysis import analyze, cells, champion, drawn_split, sources, study_status
 from searchlib.analysis.comparison import Plan, paired_tests
 from searchlib.analysis.statistics import mean_interval
 from searchlib.data.datasets import get_dataset, load_train
-from searchlib.data.splits import redraw, split
+from searchlib.data.splits import split
 from searchlib.results.holdout import evaluate
 from searchlib.results.prediction import predict
 from searchlib.search.race import Race
@@ -218,7 +218,7 @@ def test_each_replicate_may_draw_its_own_split() -> None:
     examples = split(load_train(study.dataset, Path("data")), seed=study.split_seed)
     contest = Race(study, optuna_study)
     contest.trainer = Trainer(Engine(study, examples, "cpu"), None, None, None)  # type: ignore[arg-type]
-    drawn = [contest._engine(replicate).examples for replicate in (1, 2, 1)]
+    drawn = [contest.trainer.engine_of(replicate).examples for replicate in (1, 2, 1)]
     assert drawn[0].validation.digest == drawn[2].validation.digest != drawn[1].validation.digest
     assert {len(part.validation) for part in drawn} == {len(examples.validation)}
     both = torch.cat([drawn[0].train.inputs, drawn[0].validation.inputs]).flatten(1)
@@ -228,7 +228,7 @@ def test_each_replicate_may_draw_its_own_split() -> None:
 
     result = evaluate(study, Stores())
     assert result.replicate is not None
-    validation = redraw(examples, split_seed=study.split_seed, replicate=result.replicate).validation
+    validation = drawn_split(study, examples, result.replicate).validation
     names = get_dataset(study.dataset).classes
     truths = [predict(study, Stores(), index).truth for index in range(8)]
     assert truths == [names[target] for target in validation.targets[:8]]

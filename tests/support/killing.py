@@ -74,6 +74,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "random, within_cell": {
         "sampler": "random", "pruner": "within_cell", "scientific": TWO_CELLS, "fixed": LONG, "trials": 32
     },
+    "balanced, search_split": {"trials": 16, "searches": 2, "search_split": True, "replicates": 2},
 }  # fmt: skip
 STORAGES = {"journal": "optuna.journal", "sqlite": "sqlite:///optuna.db"}
 THREADS = len(os.listdir("/proc/self/task")) if os.path.isdir("/proc/self/task") else threading.active_count()

@@ -111,7 +111,8 @@ settings_of_a_study = {
     **dict.fromkeys(("scientific", "nuisance", "fixed"), values),
     **dict.fromkeys(("trials", "replicates", "round_size", "seed", "split_seed"), numbers.map(literal)),
     **dict.fromkeys(
-        ("replicate_cells", "eval_every", "replicate_split", "replicate_race", "name", "nonsense"), scalars
+        ("replicate_cells", "eval_every", "search_split", "replicate_split", "replicate_race", "name", "nonsense"),
+        scalars,
     ),
 }
 HEAD = """

@@ -113,6 +113,14 @@ def test_a_finished_study_is_read_as_before() -> None:
     for effect, before_it in zip(report["effects"], known["effects"], strict=True):
         assert effect.pop("p") == pytest.approx(before_it.pop("p"), abs=0.02), "by permutation since, not by F"
     assert as_before(report, known), report
+    said = report["method"].split(". ")
+    assert said[0] == "One search: the claims are about the best configurations that it found"
+    assert said[1].startswith("The cells are compared over its seeds, after 5 seeds as in earlier versions (now ")
+    assert said[2].startswith("An earlier version ran the replicates and didn't store which validation examples")
+    assert said[3:] == [
+        "No weights of replicates were kept, so there is no test by cell",
+        "Intervals and tests are those of this version.",
+    ]
     told("verify", "--study", "old")
     test = expected("status.json")["test"]
     evaluated = told("evaluate", "--study", "old")
@@ -149,6 +157,11 @@ def test_an_unfinished_study_resumes_to_the_same_end(name: str, options: tuple[s
     status, before = json.loads(told("status", *options, "--json")), expected("status.json")
     for key in ("trials", "replicates"):
         assert as_before(status[key], before[key]), status[key]
+    method = json.loads(told("report", *options, "--json"))["method"]
+    assert method.startswith("One search: the claims are about the best configurations that it found.")
+    earlier = "An earlier version ran 5 of the 20 replicates and didn't store which validation examples" in method
+    assert earlier == (name == "sqlite"), method
+    assert ("earlier" in method) == (name == "sqlite"), "what this version has trained isn't called an earlier one's"
     if before["test"]:
         champion = ("trial", "replicate", "n")
         assert [status["test"][key] for key in champion] == [before["test"][key] for key in champion]

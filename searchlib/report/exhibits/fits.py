@@ -37,7 +37,8 @@ def draw(material: Material) -> Result:
             "the prediction is right. Right: the error of each prediction.",
             width=520,
         )
-    own = material.definition.get("replicate_split")  # of each replicate: the others may have been trained on these
+    drawn = ("replicate_split", "search_split")  # the networks of other splits may have been trained on these
+    own = any(material.definition.get(name) for name in drawn)
     return Drawn(
         plot=fitted_curves([cell.label for cell in material.findings.cells], fits),
         caption="The curve that the best stored network of each cell has learned; the first cell's is the champion "

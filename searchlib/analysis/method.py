@@ -1,0 +1,48 @@
+"""By which method a study was run, as the stores show it: earlier versions of searchlib ran studies otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from searchlib.analysis.comparison import Plan
+from searchlib.analysis.standing import outcome, plan
+from searchlib.study import CORRECT, Study
+
+if TYPE_CHECKING:
+    from optuna.trial import FrozenTrial
+
+
+def method(study: Study, replicates: Sequence[FrozenTrial], compared_by: Plan, *, tested: bool) -> str:
+    """How the study was run, and what an earlier version has left out of it, in a few sentences.
+
+    replicates: those stored. compared_by: the plan by which they are compared. tested: whether any was evaluated on
+    the test set.
+    """
+    completed = [trial for trial in replicates if outcome(trial) == "completed"]
+    at, now = (_listed([str(look) for look in looks]) for looks in (compared_by.looks, plan(study).looks))
+    earlier = at != now
+    after = f", after {at} seeds{f' as in earlier versions (now {now})' if earlier else ''}" if completed else ""
+    own = ", each on a split of its own" if study.search_split else ""
+    if study.searches > 1:
+        said = [f"{study.searches} searches{own}: the cells are compared over these{after}."]
+    else:
+        said = ["One search: the claims are about the best configurations that it found."]
+        said += [f"The cells are compared over its seeds{after}."] if completed else []
+    unknown = sum(CORRECT not in trial.system_attrs for trial in completed) if study.metric == "val_accuracy" else 0
+    if unknown:
+        of = "the replicates" if unknown == len(completed) else f"{unknown} of the {len(completed)} replicates"
+        said.append(
+            f"An earlier version ran {of} and didn't store which validation examples they classify correctly: their "
+            "cells have no intervals for new examples."
+        )
+    if completed and not tested and not any("kept_bytes" in trial.user_attrs for trial in completed):
+        said.append("No weights of replicates were kept, so there is no test by cell.")
+    if unknown or earlier:
+        said.append("Intervals and tests are those of this version.")
+    return " ".join(said)
+
+
+def _listed(words: Sequence[str]) -> str:
+    """``2, 3 and 5``."""
+    return " and ".join([*([", ".join(words[:-1])] if words[1:] else []), *words[-1:]])
