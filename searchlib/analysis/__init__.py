@@ -1,5 +1,6 @@
 """What finished trials say: statistics, the race, findings, the answer. Pure: trials in, findings out."""
 
+from searchlib.analysis.across import Across, compare_across
 from searchlib.analysis.analysis import analyze
 from searchlib.analysis.examples import correct_examples
 from searchlib.analysis.findings import CellFinding, Findings
@@ -34,6 +35,7 @@ __all__ = [
     "ENQUEUED",
     "SEARCH",
     "UNLEARNT",
+    "Across",
     "Cell",
     "CellFinding",
     "CellKey",
@@ -47,6 +49,7 @@ __all__ = [
     "cells",
     "champion",
     "claimed_or_leading",
+    "compare_across",
     "correct_examples",
     "counted_reasons",
     "is_enqueued",
