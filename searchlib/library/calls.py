@@ -1,152 +1,26 @@
-"""searchlib from Python: ``optimize`` answers the question of a study, ``result`` reads what is stored of it.
-
-    import searchlib
-
-    result = searchlib.optimize("init_vs_act")
-    print(result.answer)
-
-Importing this module is cheap; torch, Optuna, MLflow and pandas are imported when they are needed.
-"""
+"""``optimize`` and ``result``, and what the command line takes of them."""
 
 from __future__ import annotations
 
 import contextlib
-import html
 import os
 import threading
-from dataclasses import dataclass
-from functools import cached_property
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from searchlib.analysis import Findings, Status, analyze, study_status, trials_wanted
+from searchlib.analysis import study_status, trials_wanted
 from searchlib.errors import SearchlibError, StudyError
-from searchlib.stores import StoredStudy, Stores, without_autologging
-from searchlib.study import Study, TestResult, identified, load_study
+from searchlib.library.objects import Result, Results
+from searchlib.stores import Stores
+from searchlib.study import Study, identified, load_study, refuse_if_changed
 
 if TYPE_CHECKING:
-    import torch
-    from pandas import DataFrame
-    from plotly.graph_objects import Figure
+    from searchlib.search import StudyPlan
 
-    from searchlib.report import Material
-    from searchlib.search import StudyPlan as StudyPlan
-
-__all__ = ["Result", "optimize", "result"]
-
-PAGE_HEIGHT = 800  # of the report in a notebook, in pixels
 COUNTING_SECONDS = 5.0  # for an interrupted search to count what is stored
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Result:
-    """What is stored of a study at one moment. Each part is made when it is first asked for, and kept.
-
-    study: the study. stores: where it is stored. page: the report file that ``optimize`` wrote, None without.
-    A notebook shows the report in place of a Result.
-    """
-
-    study: Study
-    stores: Stores
-    stored: StoredStudy
-    status: Status
-    page: Path | None = None
-
-    def __repr__(self) -> str:
-        trials = self.status.trials
-        return f"<Result of study {self.study.name!r}: {trials.ended} of {trials.target} trials>"
-
-    @property
-    def answer(self) -> str:
-        """The answer to the study's question in words."""
-        return self.findings.answer
-
-    @cached_property
-    def findings(self) -> Findings:
-        """Cells, comparisons, winner, effects and importances, as frozen dataclasses."""
-        with without_autologging():
-            return analyze(self.study, self.stored)
-
-    @property
-    def complete(self) -> bool:
-        """Whether nothing is left to train: all trials are finished, and the replicates decided or seeds used up."""
-        trials, replicates = self.status.trials, self.status.replicates
-        raced = replicates is None or replicates.finished or self.status.test_ledger is not None
-        return trials.total >= trials.target and not trials.running and raced
-
-    @property
-    def test(self) -> TestResult | None:
-        """The result on the test set; None where it has not been opened."""
-        return self.status.test_result
-
-    @cached_property
-    def trials(self) -> DataFrame:
-        """A row for each trial and replicate, with the columns of ``searchlib export``."""
-        from searchlib.results import trial_frame
-
-        return trial_frame(self.study, self.stored)
-
-    @cached_property
-    def cells(self) -> DataFrame:
-        """A row for each cell: its values, its best trial, and its replicates. The winner is the first.
-
-        Columns: ``label``, the scientific hyperparameters, the nuisance hyperparameters of the best trial, and fields
-        of ``CellFinding``.
-        """
-        fields = ("trial", "search_best", "points", "pruned", "diverged", "n", "mean", "sd", "low", "high", "flags")
-        return _frame(
-            {
-                "label": cell.label,
-                **cell.scientific,
-                **cell.nuisance,
-                **{name: getattr(cell, name) for name in fields},
-            }
-            for cell in self.findings.cells
-        )
-
-    @cached_property
-    def comparisons(self) -> DataFrame:
-        """A row for each comparison of the winner with another replicated cell, with fields of ``CellComparison``."""
-        fields = ("n", "difference", "low", "high", "p", "adjusted_p", "probability", "verdict", "told_apart")
-        return _frame(
-            {
-                "cell": one.cell_label,
-                "against": one.against_label,
-                **{name: getattr(one, name) for name in fields},
-            }
-            for one in self.findings.comparisons
-        )
-
-    @cached_property
-    def figures(self) -> dict[str, Figure]:
-        """The figures of the report by name. One that can't be drawn is missing; the report says why."""
-        from searchlib.report import figures
-
-        return figures(self._material)
-
-    @cached_property
-    def champion(self) -> torch.nn.Module:
-        """The network that the ledger names or, before the test, that leads: raw inputs ``[N, *shape]``, as the data
-        set has them, to soft decisions ``[N, classes]`` or, for a regression, to outputs ``[N, outputs]``.
-
-        HoldoutError where no trial completed, or where the checkpoint was altered.
-        """
-        from searchlib.results import champion_network
-
-        return champion_network(self.study, self.stores, self.stored)
-
-    @cached_property
-    def _material(self) -> Material:
-        from searchlib.report import gather
-
-        return gather(self.study, self.stores, self.stored)
-
-    def _repr_html_(self) -> str:
-        """The report, in a frame of its own, as it is a whole page."""
-        from searchlib.report import render
-
-        page = html.escape(render(self._material), quote=True)
-        return f'<iframe srcdoc="{page}" style="width:100%; height:{PAGE_HEIGHT}px; border:0"></iframe>'
 
 
 def optimize(
@@ -161,7 +35,7 @@ def optimize(
     data_root: str | os.PathLike[str] | None = None,
     studies: str | os.PathLike[str] | None = None,
     progress: bool = True,
-) -> Result:
+) -> Result | Results:
     """Answer a study: search, replicate, evaluate once on the test set, write the report. ``searchlib optimize``.
 
     Resumes what is unfinished, and trains nothing where nothing is left to do.
@@ -176,10 +50,69 @@ def optimize(
     variable (``SEARCHLIB_STORAGE``, ``MLFLOW_TRACKING_URI``, ``SEARCHLIB_DATA``, ``SEARCHLIB_STUDIES``) or the default.
     progress: show where the search stands: live in a terminal or a notebook, as lines elsewhere.
 
+    Of a study of several data sets this is done for one after the other, and then for all together: Results.
+
     Raises SearchlibErrors. KeyboardInterrupt, as by Ctrl-C or a notebook's stop button, says what is saved.
     """
-    asked, stores = _opened(study, storage, tracking_uri, data_root, studies)
-    return answered(asked, stores, trials=trials, timeout=timeout, device=device, evaluate=evaluate, progress=progress)
+    asked, parts, stores = _opened(study, storage, tracking_uri, data_root, studies)
+    found = answers(parts, stores, trials=trials, timeout=timeout, device=device, evaluate=evaluate, progress=progress)
+    if not asked.datasets:
+        return next(found)
+    for _ in found:
+        pass
+    return published_together(asked, parts, stores)
+
+
+def answers(
+    parts: Sequence[Study],
+    stores: Stores,
+    *,
+    trials: int | None = None,
+    timeout: float | None = None,
+    device: str = "auto",
+    evaluate: bool = True,
+    progress: bool = True,
+) -> Iterator[Result]:
+    """``answered`` of each of *parts* in turn, until the time is over; first the data of those that haven't begun."""
+    began = time.monotonic()
+    for part in parts if len(parts) > 1 else ():
+        if (definition := stores.read(part).attributes.get("definition")) is not None:
+            refuse_if_changed(part, definition)
+        else:
+            stores.examples(part)
+    left = timeout
+    for part in parts:
+        yield answered(part, stores, trials=trials, timeout=left, device=device, evaluate=evaluate, progress=progress)
+        if timeout is not None and (left := timeout - (time.monotonic() - began)) <= 0.0:
+            return
+
+
+def begun(parts: Sequence[Study], stores: Stores) -> list[Study]:
+    """The *parts* of a study that have begun. StorageError where none has, StudyError where one has changed since."""
+    found = [part for part in parts if "definition" in stores.read(part).attributes]
+    for part in found or parts[:1]:
+        stores.begun(part)
+    return found
+
+
+def together(study: Study, parts: Sequence[Study], stores: Stores) -> Results:
+    """What is stored of the *parts* of a study so far. Raises what ``begun`` raises."""
+    results = {part.dataset_name: _result(part, stores) for part in begun(parts, stores)}
+    return Results(study=study, stores=stores, parts=results)
+
+
+def published_together(
+    study: Study, parts: Sequence[Study], stores: Stores, *, output: Path | None = None, found: Results | None = None
+) -> Results:
+    """``together``, with the report across data sets written to *output*, by default ``NAME.html``."""
+    from searchlib.report import publish_across
+
+    found = found or together(study, parts, stores)
+    findings = {name: one.findings for name, one in found.parts.items()}
+    page = publish_across(output or stores.output(f"{study.name}.html"), found.findings, findings)
+    made = replace(found, page=page)
+    vars(made)["findings"] = found.findings  # they needn't be computed again
+    return made
 
 
 def planned(asked: Study, stores: Stores, *, device: str = "auto") -> StudyPlan:
@@ -235,15 +168,18 @@ def result(
     tracking_uri: str | None = None,
     data_root: str | os.PathLike[str] | None = None,
     studies: str | os.PathLike[str] | None = None,
-) -> Result:
-    """What is stored of a study so far. Trains nothing, creates nothing, and opens no test data.
+) -> Result | Results:
+    """What is stored of a study so far, of several data sets as Results. Trains nothing, creates nothing, and opens no
+    test data.
 
     The arguments are those of ``optimize``. StorageError where the study has not begun, StudyError where it has changed
     since its first trial.
     """
-    asked, stores = _opened(study, storage, tracking_uri, data_root, studies)
-    stores.begun(asked)
-    return _result(asked, stores)
+    asked, parts, stores = _opened(study, storage, tracking_uri, data_root, studies)
+    if asked.datasets:
+        return together(asked, parts, stores)
+    stores.begun(parts[0])
+    return _result(parts[0], stores)
 
 
 def _opened(
@@ -252,19 +188,20 @@ def _opened(
     tracking_uri: str | None,
     data_root: str | os.PathLike[str] | None,
     studies: str | os.PathLike[str] | None,
-) -> tuple[Study, Stores]:
-    """The study, and the places that were given, or that the environment or the defaults name."""
+) -> tuple[Study, Sequence[Study], Stores]:
+    """The study, its parts, and the places that were given, or that the environment or the defaults name."""
     stores = Stores(
         os.fspath(storage or os.environ.get("SEARCHLIB_STORAGE") or Stores.storage),
         tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or None,
         Path(data_root or os.environ.get("SEARCHLIB_DATA") or Stores.data_root),
     )
     if isinstance(study, Study):
-        return identified(study), stores
+        return study, [identified(part) for part in study.parts], stores
     if not isinstance(study, (str, os.PathLike)):
         raise StudyError(f"study {study!r}: expected a name, the path of a study file, or a Study")
     folder = Path(studies or os.environ.get("SEARCHLIB_STUDIES") or "studies").expanduser()
-    return load_study(os.path.expanduser(study), folder), stores
+    asked = load_study(os.path.expanduser(study), folder)
+    return asked, asked.parts, stores
 
 
 def _result(study: Study, stores: Stores, target: int | None = None, page: Path | None = None) -> Result:
@@ -287,15 +224,3 @@ def _saved(study: Study, stores: Stores, target: int) -> str:
     counting.start()
     counting.join(COUNTING_SECONDS)
     return f"{saved[-1]}; run the same again to resume"
-
-
-def _frame(rows: Any) -> DataFrame:
-    """A table in which whole numbers and truth values stay what they are where others are missing."""
-    from pandas import DataFrame
-
-    frame = DataFrame(list(rows))
-    for name in frame.columns:
-        kinds = {type(value) for value in frame[name].dropna()} if frame[name].dtype == object else set()
-        if kinds in ({int}, {bool}):
-            frame[name] = frame[name].astype("Int64" if kinds == {int} else "boolean")
-    return frame
