@@ -299,7 +299,7 @@ def _alone(found: Across) -> str:
         number_of = len({one.winner for one in found.datasets})
         winners = "the same winner" if number_of == 1 else f"{number_of} different winners"
         return (
-            f"Taken alone, all {len(found.datasets)} data sets have {winners}; on {resolved} of them it is "
+            f"Taken alone, all {len(found.datasets)} data sets have {winners}; on {resolved or 'none'} of them it is "
             "significantly better than all other cells."
         )
     alone = []

@@ -52,7 +52,7 @@ def rank_test(ranks: Sequence[Sequence[float]], alpha: float = ALPHA) -> RankTes
     table = np.asarray(ranks, dtype=float)
     datasets, cells = table.shape
     centred = table - (cells + 1) / 2
-    sums, exact = _orders(centred)
+    sums, exact = _orders(tuple(map(tuple, np.sort(centred, axis=1).tolist())))
     spread = float((centred.sum(axis=0) ** 2).sum())
     extreme = int(((sums**2).sum(axis=1) >= spread).sum())  # halves and their squares have no round-off
     p = extreme / len(sums) if exact else (extreme + 1) / (len(sums) + 1)
@@ -69,22 +69,23 @@ def rank_test(ranks: Sequence[Sequence[float]], alpha: float = ALPHA) -> RankTes
     )
 
 
-def _orders(centred: NDArray[Any]) -> tuple[NDArray[Any], bool]:
-    """The sums over data sets, [orders, cells], of ranks in any order within each data set; whether these are all.
+@functools.lru_cache(maxsize=2)
+def _orders(ranks: tuple[tuple[float, ...], ...]) -> tuple[NDArray[Any], bool]:
+    """The sums over data sets, [orders, cells], of *ranks* in any order within each data set; whether these are all.
 
     The first data set keeps its order: only how the orders differ counts.
     """
     import numpy as np
 
-    first, *others = centred
+    first, *others = map(np.array, ranks)
     if math.factorial(len(first)) ** len(others) <= ORDERS:
         sums = first[None]
         for row in others:
             sums = (sums[:, None] + np.array(list(itertools.permutations(row)))).reshape(-1, len(first))
         return sums, True
     generator, sums = np.random.default_rng(0), np.zeros((ORDERS, len(first)))
-    for row in centred:
-        sums += generator.permuted(np.tile(row, (ORDERS, 1)), axis=1)
+    for each in ranks:
+        sums += generator.permuted(np.tile(each, (ORDERS, 1)), axis=1)
     return sums, False
 
 

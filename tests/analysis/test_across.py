@@ -242,3 +242,13 @@ def test_a_cell_without_trials_on_one_data_set_is_left_out() -> None:
     made = several(a=UP, b={cell: UP[cell] for cell in CELLS[:3]})
     assert [cell.label for cell in made.cells] == list(CELLS[:3])
     assert made.notes == ("cells that have no finished trial on some data set are left out: 1",)
+
+
+def test_without_friedmans_test_the_critical_difference_shows_nothing() -> None:
+    """Of two cells Nemenyi's is below 1 from four data sets on; the exact p needs six."""
+    two = {cell: UP[cell] for cell in CELLS[:2]}
+    for datasets, worse in (("abcde", False), ("abcdef", True)):
+        made = several(**dict.fromkeys(datasets, two))
+        assert made.friedman is not None
+        assert made.friedman.critical_difference < 1.0
+        assert made.cells[1].worse is worse
