@@ -207,9 +207,9 @@ def test_differences_are_paired() -> None:
 
 def test_each_data_set_counts_with_as_many_units() -> None:
     """Those that a cell has on all of them: its first ones."""
-    made = several(a={**UP, "tanh": [0.9, 0.8, 0.1, 0.1]}, b={**UP, "tanh": [0.7, 0.6]})
+    made = several(a={**UP, "tanh": [0.9, 0.8, 0.1, 0.1]}, b={**UP, "tanh": [0.7, 0.6, 0.5]})
     row = next(cell for cell in made.cells if cell.label == "tanh")
-    assert row.iqm == pytest.approx((0.8 + 0.7) / 2)
+    assert row.iqm == pytest.approx((0.8 + 0.7 + 0.6 + 0.5) / 4)
     made = several(a=UP, b={**UP, "gelu": [0.9]})
     assert next(cell for cell in made.cells if cell.label == "gelu").iqm is None
     assert any("no interquartile mean of cells with fewer than two" in note for note in made.notes)
