@@ -29,6 +29,7 @@ from searchlib import (
     LogUniform,
     Published,
     Result,
+    Results,
     Study,
     Uniform,
     function_dataset,
@@ -115,12 +116,14 @@ def library() -> list[str]:
     parts = ["## From Python", "`import searchlib`, then `searchlib.optimize(...)`; `docs/notebook.ipynb` shows it."]
     for made in (optimize, result):
         parts += [f"### {made.__name__}", f"```\n{made.__name__}({arguments(made)})\n\n{inspect.getdoc(made)}\n```"]
-    rows = [
-        (f"`{name}`", summary(entry.fget if isinstance(entry, property) else entry.func))
-        for name, entry in vars(Result).items()
-        if isinstance(entry, (property, functools.cached_property)) and not name.startswith("_")
-    ]
-    return [*parts, "### Result", summary(Result), table(("attribute", "what"), rows)]
+    for kind in (Result, Results):
+        rows = [
+            (f"`{name}`", summary(entry.fget if isinstance(entry, property) else entry.func))
+            for name, entry in vars(kind).items()
+            if isinstance(entry, (property, functools.cached_property)) and not name.startswith("_")
+        ]
+        parts += [f"### {kind.__name__}", summary(kind), table(("attribute", "what"), rows)]
+    return parts
 
 
 def arguments(made: Any) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from searchlib.data import DATASETS, Dataset, Examples, function_dataset, idx_dataset
     from searchlib.errors import SearchlibError, StudyError
-    from searchlib.library import Result, optimize, result
+    from searchlib.library import Result, Results, optimize, result
     from searchlib.networks import ACTIVATIONS, INITIALIZERS, OPTIMIZERS, Activation, Layer
     from searchlib.study import (
         MLP,
@@ -47,6 +47,7 @@ __all__ = [
     "LogUniform",
     "Published",
     "Result",
+    "Results",
     "SearchlibError",
     "Study",
     "StudyError",

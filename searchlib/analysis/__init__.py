@@ -1,5 +1,6 @@
 """What finished trials say: statistics, the race, findings, the answer. Pure: trials in, findings out."""
 
+from searchlib.analysis.across import Across, compare_across
 from searchlib.analysis.analysis import analyze
 from searchlib.analysis.examples import correct_examples
 from searchlib.analysis.findings import Budget, CellFinding, Findings
@@ -36,6 +37,7 @@ __all__ = [
     "ENQUEUED",
     "SEARCH",
     "UNLEARNT",
+    "Across",
     "Budget",
     "Cell",
     "CellFinding",
@@ -50,6 +52,7 @@ __all__ = [
     "cells",
     "champion",
     "claimed_or_leading",
+    "compare_across",
     "correct_examples",
     "counted_reasons",
     "drawn_split",

@@ -101,6 +101,13 @@ class Status:
     test_ledger: Ledger | None
     foreign: tuple[int, ...]
 
+    @property
+    def complete(self) -> bool:
+        """Whether nothing is left to train: all trials are finished, and the replicates decided or seeds used up."""
+        trials, replicates = self.trials, self.replicates
+        raced = replicates is None or replicates.finished or self.test_ledger is not None
+        return trials.total >= trials.target and not trials.running and raced
+
     def to_json(self) -> dict[str, Any]:
         """The object that ``status --json`` prints."""
         return dict(plain(self))

@@ -26,6 +26,8 @@ def shown(message: Message, context: click.Context | None = None) -> str:
             assert isinstance(found, click.Group)
             found = found.commands[word]
         taken = {parameter.opts[0] for parameter in found.params}
+        if command.study.startswith(f"{given.get('--study')}."):  # a part of the study that was given
+            taken -= {"--study"}
         return command.line({option: value for option, value in given.items() if option in taken})
 
     return message.shown(pasteable)

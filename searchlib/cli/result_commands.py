@@ -31,21 +31,25 @@ def verify(study: Study, stores: Stores, repair: bool, as_json: bool) -> None:
 
     Example: searchlib verify --study init_vs_act
     """
+    from searchlib.library import begun
     from searchlib.results import repair as repair_stores
     from searchlib.results import verify as compare
 
-    if repair:
-        anew = "--tracking-uri" in click.get_current_context().meta.get(GIVEN, {})
-        found = repair_stores(study, stores, anew=anew)
-    else:
-        found = compare(study, stores)
+    anew = "--tracking-uri" in click.get_current_context().meta.get(GIVEN, {})
+    found = {
+        part.dataset_name: repair_stores(part, stores, anew=anew) if repair else compare(part, stores)
+        for part in begun(study.parts, stores)
+    }
     if as_json:
-        click.echo(json.dumps(found.to_json(), indent=2))
+        objects = {name: one.to_json() for name, one in found.items()}
+        click.echo(json.dumps({"datasets": objects} if study.datasets else next(iter(objects.values())), indent=2))
     else:
-        for line in found.lines():
-            click.echo(shown(line))
-    if found.differences:
-        raise SearchlibError(found.verdict())
+        for name, one in found.items():
+            for line in one.lines():
+                click.echo(f"{f'{name}: ' if study.datasets else ''}{shown(line)}")
+    for one in found.values():
+        if one.differences:
+            raise SearchlibError(one.verdict())
 
 
 @click.command()
@@ -72,21 +76,42 @@ def predict(study: Study, stores: Stores, index: int) -> None:
 def report(study: Study, stores: Stores, output: Path | None, as_json: bool) -> None:
     """The answer on one page: a self-contained HTML file that opens offline.
 
-    It is logged to MLflow too, and its note and figures go to the Optuna Dashboard, where these may be written.
+    It is logged to MLflow too, and its note and figures go to the Optuna Dashboard, where these may be written. Of a
+    study of several data sets each has such a page, NAME.DATASET.html, and NAME.html compares the cells across them.
 
     Example: searchlib report --study init_vs_act
     """
     from searchlib.report import publish, statistics
 
-    if as_json:
+    if study.datasets:
+        _report_together(study, stores, output, as_json)
+    elif as_json:
         stores.begun(study)
         click.echo(json.dumps(statistics(study, stores), indent=2, allow_nan=False))
         return
-    page, findings = publish(study, stores, output=output)
-    click.echo(findings.answer)
-    click.echo(f"written to {page}")
-    if stores.read_only:
+    else:
+        page, findings = publish(study, stores, output=output)
+        click.echo(findings.answer)
+        click.echo(f"written to {page}")
+    if stores.read_only and not as_json:
         click.echo("the stores may only be read: the report was not added to MLflow and the Optuna Dashboard", err=True)
+
+
+def _report_together(study: Study, stores: Stores, output: Path | None, as_json: bool) -> None:
+    """The page of each data set, and the one across them."""
+    from searchlib.cli.terminal import show_across
+    from searchlib.library import published_together, together
+    from searchlib.report import publish
+
+    found = together(study, study.parts, stores)
+    if as_json:
+        click.echo(json.dumps(found.to_json(), indent=2, allow_nan=False))
+        return
+    for part in found.parts.values():
+        page, findings = publish(part.study, stores)
+        click.echo(f"{part.study.name}: {findings.answer}")
+        click.echo(f"written to {page}")
+    show_across(published_together(study, study.parts, stores, output=output, found=found))
 
 
 @click.command()

@@ -209,6 +209,7 @@ def _stop(servers: Sequence[Server]) -> None:
 
 def study_pages(study: Study, stores: Stores) -> tuple[str, str]:
     """The paths of a study's page in Optuna Dashboard and in the MLflow UI."""
+    study.check_single()
     optuna_study = stores.optuna_study(study.name)
     with Tracker(study, stores, create=True) as tracker:
         experiment = f"/#/experiments/{tracker.experiment}/runs" if tracker.experiment else ""

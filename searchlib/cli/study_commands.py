@@ -37,7 +37,9 @@ def list_command(studies: Path, stores: Stores) -> None:
         except SearchlibError as error:
             click.echo(f"{name:{wide}}  {'broken':>14}  {' '.join(str(error).split())}")
             continue
-        state = f"{counts[name]}/{study.trials} trials" if name in counts else "not begun"
+        begun = [counts[part] for part in study.parts or (name,) if part in counts]
+        target = study.trials * max(len(study.parts), 1)
+        state = f"{sum(begun)}/{target} trials" if begun else "not begun"
         click.echo(f"{name:{wide}}  {state:>14}  {' '.join(study.question.split())}")
 
 
@@ -69,24 +71,33 @@ def optimize(
 ) -> None:
     """Search, replicate, evaluate once on the test set, report. Resumes what is unfinished.
 
+    A study of several data sets is answered on one after the other, and then across them.
+
     Example: searchlib optimize --study init_vs_act
     """
-    from searchlib.cli.terminal import show_plan, show_summary
-    from searchlib.library import answered, planned
+    from searchlib.cli.terminal import show_across, show_plan, show_summary
+    from searchlib.library import answers, planned, published_together
 
     if only_plan:
-        show_plan(study, planned(study, stores, device=device))
+        for part in study.parts:
+            show_plan(part, planned(part, stores, device=device), named=bool(study.datasets))
         return
 
-    result = answered(study, stores, trials=trials, timeout=timeout, device=device, evaluate=evaluate)
-    commands = {"status": "status", "browse": "ui"}
-    show_summary(result, [(label, shown(Message(Command(name, study.name)))) for label, name in commands.items()])
-    if not result.complete:
+    results = []
+    for result in answers(study.parts, stores, trials=trials, timeout=timeout, device=device, evaluate=evaluate):
+        commands = {"status": "status", "browse": "ui"}
+        named = [(label, shown(Message(Command(name, result.study.name)))) for label, name in commands.items()]
+        show_summary(result, named)
+        results.append(result)
+    if study.datasets:
+        show_across(published_together(study, study.parts, stores))
+    if len(results) < len(study.parts) or not all(result.complete for result in results):
         click.echo("stopped by --timeout; the same command resumes")
-    elif evaluate and not result.status.best and not result.status.failed_cells:
+    elif evaluate and any(not result.status.best and not result.status.failed_cells for result in results):
         click.echo("no trial completed, so the test set stays sealed; see the diverged trials in the dashboards")
-    if result.status.failed_cells:
-        raise StudyError(_failures(result.status))
+    for result in results:
+        if result.status.failed_cells:
+            raise StudyError(_failures(result.status))
 
 
 def _failures(status: Status) -> str:
@@ -112,14 +123,19 @@ def status(study: Study, stores: Stores, as_json: bool) -> None:
     """
     from searchlib.analysis import study_status
 
-    searching = stores.at_work(study.name)  # before the trials: one that ends in between isn't called interrupted
-    found = study_status(study, stores.read(study))
+    found = []
+    for part in study.parts:
+        searching = stores.at_work(part.name)  # before the trials: one that ends in between isn't called interrupted
+        found.append((part, study_status(part, stores.read(part)), searching))
     if as_json:
-        click.echo(json.dumps(found.to_json(), indent=2))
+        objects = {part.dataset_name: one.to_json() for part, one, _ in found}
+        several = {"study": study.name, "question": study.question, "datasets": objects}
+        click.echo(json.dumps(several if study.datasets else found[0][1].to_json(), indent=2))
         return
     from searchlib.cli.terminal import show_status
 
-    show_status(study, found, searching)
+    for part, one, searching in found:
+        show_status(part, one, searching)
 
 
 @click.command()
@@ -136,11 +152,12 @@ def evaluate(study: Study, stores: Stores) -> None:
     from searchlib.cli.terminal import test_row
     from searchlib.results import evaluate as evaluate_once
 
-    result = evaluate_once(study, stores)
-    name, value = test_row(result)
-    click.echo(f"{name} {value}, trial {result.trial}")
-    stored = stores.read(study)
-    if note := stored.champion_note:
-        click.echo(f"champion {note}")
-    if stored.ledger and stored.ledger.left_out:
-        click.echo(f"left out of the test by cell: {counted_reasons(stored.ledger.left_out)}")
+    for part in study.parts:
+        result = evaluate_once(part, stores)
+        name, value = test_row(result)
+        click.echo(f"{f'{part.name}: ' if study.datasets else ''}{name} {value}, trial {result.trial}")
+        stored = stores.read(part)
+        if note := stored.champion_note:
+            click.echo(f"champion {note}")
+        if stored.ledger and stored.ledger.left_out:
+            click.echo(f"left out of the test by cell: {counted_reasons(stored.ledger.left_out)}")

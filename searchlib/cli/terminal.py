@@ -12,9 +12,12 @@ from searchlib.text import describe, mask, number
 
 if TYPE_CHECKING:
     from searchlib.analysis import Status
-    from searchlib.library import Result, StudyPlan
+    from searchlib.library import Result, Results, StudyPlan
     from searchlib.stores import Stores
     from searchlib.study import Study, TestResult
+
+
+MOST_RANKED = 12  # cells in the table across data sets
 
 
 def show_summary(result: Result, commands: Sequence[tuple[str, str]]) -> None:
@@ -68,8 +71,36 @@ def show_summary(result: Result, commands: Sequence[tuple[str, str]]) -> None:
         console.say(line)
 
 
-def show_plan(study: Study, plan: StudyPlan) -> None:
-    """``optimize --plan``."""
+def show_across(results: Results) -> None:
+    """What several data sets say together: ranks, answer, where the page is."""
+    console, found = Output(), results.findings
+    console.say(f"{'study':20} {results.study.name}: {results.study.question}")
+    if found.cells:
+        names = [one.dataset for one in found.datasets]
+        heads = ["cell", "mean rank", *names]
+        rows = [
+            [
+                cell.label,
+                f"{cell.mean_rank:.2f}",
+                *(f"{number(cell.means[name], found.metric)} ({cell.ranks[name]:g})" for name in names),
+            ]
+            for cell in found.cells[:MOST_RANKED]
+        ]
+        _show_table(console, heads, rows)
+        if len(found.cells) > len(rows):
+            console.say(f"and {len(found.cells) - len(rows)} more")
+    console.say(f"{'answer':20} {found.answer}")
+    console.say(f"{'report':20} {results.page}")
+
+
+def _show_table(console: Output, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
+    for row in (heads, *rows):
+        console.say("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
+
+
+def show_plan(study: Study, plan: StudyPlan, *, named: bool = False) -> None:
+    """``optimize --plan``. named: with the name of the study, as of one of several."""
     console = Output()
     searches = f" of {study.searches} searches" if study.searches > 1 else ""
     replicates = f"{plan.replicates_least} to {plan.replicates_most}" if plan.replicates_most else "no"
@@ -91,7 +122,7 @@ def show_plan(study: Study, plan: StudyPlan) -> None:
             )
         )
         rows.append(("example", f"{plan.detectable * 0.2:.2f} points, where that deviation is 0.2 points"))
-    for name, value in rows:
+    for name, value in [("study", study.name), *rows] if named else rows:
         console.say(f"{name:20} {value}")
 
 
@@ -164,9 +195,7 @@ def show_status(study: Study, status: Status, at_work: bool | None) -> None:
             )
             for cell in status.cells
         ]
-        widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
-        for row in (heads, *rows):
-            console.say("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
+        _show_table(console, heads, rows)
     for one in status.failed_cells:
         reason = one.reason or "an error that its MLflow run has"
         console.say(f"all {one.trials} trials of {describe(one.scientific) or 'the study'} failed: {reason}")

@@ -105,7 +105,7 @@ def render(material: Material, shown: Sequence[Shown] | None = None) -> str:
     figures: dict[str, list[Shown]] = {section.name: [] for section in SECTIONS}
     for one in draw(material) if shown is None else shown:
         figures[one.exhibit.section].append(one)
-    environment = _environment(material)
+    environment = environment_for(findings.metric, {point.trial: point.run_id for point in material.points})
     with_text = {name.removeprefix("sections/").removesuffix(".html") for name in environment.list_templates()}
     return environment.get_template("report.html").render(
         m=material,
@@ -142,14 +142,12 @@ def render(material: Material, shown: Sequence[Shown] | None = None) -> str:
     )
 
 
-def _environment(material: Material) -> Environment:
-    """What the templates are rendered with: their filters and functions."""
+def environment_for(metric: str, runs: Mapping[int, str]) -> Environment:
+    """What the templates are rendered with: their filters and functions. runs: of the trials, in MLflow."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
 
-    metric = material.findings.metric
     accuracy = metric == "val_accuracy"
-    runs = {point.trial: point.run_id for point in material.points}
     environment = Environment(
         loader=PackageLoader("searchlib.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,

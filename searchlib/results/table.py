@@ -41,6 +41,8 @@ AFTER: dict[str, type] = {
 def export(study: Study, stores: Stores, *, format: str, output: Path | None = None) -> str | bytes | Path:
     """The rows of ``table`` as text (parquet: bytes), or written to *output*, whole or not at all: then *output*.
 
+    Of a study of several data sets the rows are those of all of its parts, which the column ``study`` names.
+
     The same results give the same bytes: there is no time of writing in them, and floats are written so that they are
     read back exactly. (Parquet names the version of its writer, pyarrow: a new one may write other bytes.)
 
@@ -55,7 +57,9 @@ def export(study: Study, stores: Stores, *, format: str, output: Path | None = N
     """
     if format not in FORMATS:
         raise StudyError(unknown_name("export format", format, FORMATS))
-    rows = table(study, stores)
+    rows = [row for part in study.parts for row in table(part, stores)]
+    names = {name: None for row in rows for name in row}  # of all data sets
+    rows = [{**names, **row} for row in rows]
     content: str | bytes
     if format == "parquet":
         content = _parquet(study, rows)

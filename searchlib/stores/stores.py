@@ -178,7 +178,9 @@ class Stores:
         """What the storage holds of *study* now. Creates nothing.
 
         StorageError where it can't be read, and where what it holds under the study's names isn't of this study.
+        StudyError for a study of several data sets: each part has its own.
         """
+        study.check_single()
         with self.storage_errors():
             search = self.optuna_study(study.name)
             if search is not None:
@@ -243,6 +245,7 @@ class Stores:
         noted: the user attributes of its Optuna study: DataError where their ``data_sha256`` is that of other data.
         fetch: get the data from their sources where they aren't there.
         """
+        study.check_single()
 
         def opening() -> Split:
             examples = load_train(study.dataset, self.data_root, fetch=fetch)

@@ -16,11 +16,13 @@ from typing import TYPE_CHECKING, Any
 from searchlib.errors import StudyError
 from searchlib.networks import ACTIVATIONS, BIASES, INITIALIZERS, OPTIMIZERS, get_activation
 from searchlib.study.schedules import SCHEDULES
-from searchlib.study.space import Primitive, encode, is_named
+from searchlib.study.space import Dimension, Primitive, encode, is_named
 from searchlib.text import encode_for_message, unknown_name
 
 if TYPE_CHECKING:
     import torch
+
+MOST_SHOWN = 12  # values in a message
 
 INPUT_SCALINGS = ("standard", "symmetric", "unit")
 PRECISIONS = ("bfloat16", "float32")
@@ -242,3 +244,30 @@ def check_field(name: str, value: Any, spec: dataclasses.Field[Any] | None = Non
         return spec.metadata["check"](value)
     except ValueError as error:
         raise StudyError(f"{name}={encode_for_message(value)}: {error}") from None
+
+
+def check_condition(
+    place: str, name: str, wanted: tuple[Primitive, ...], dimension: Dimension | None, fixed: Mapping[str, Any]
+) -> None:
+    """Refuse a condition that never holds: what depends on it would not be searched.
+
+    place: for messages, as ``nuisance['momentum'].when(optimizer=...)``. wanted: the values that hyperparameter *name*
+    is to have, which is searched in *dimension* or, where that is None, *fixed*.
+    """
+    values = (encode(fixed[name]),) if dimension is None else dimension.values()
+    for value in wanted:
+        if values is None or value not in values:  # a function of the study has a name of its own
+            check_field(name, value)
+    if dimension is None:  # whoever fixes another value needn't remove the condition
+        return
+    if values is not None and not {*wanted} & {*values}:
+        raise StudyError(
+            f"{place}: {name} is never {' or '.join(map(repr, wanted))}, so {place.split('.')[0]} would not be "
+            f"searched; its values are {', '.join(map(repr, values[:MOST_SHOWN]))}"
+            f"{', ...' if len(values) > MOST_SHOWN else ''}"
+        )
+    if values is None:
+        low, high = dimension.extremes()
+        if not any(isinstance(value, (int, float)) and low <= value <= high for value in wanted):
+            found = " or ".join(map(repr, wanted))
+            raise StudyError(f"{place}: {name} is never {found}; it lies between {low} and {high}")

@@ -17,7 +17,8 @@ from pathlib import Path
 
 from searchlib.errors import StudyError
 from searchlib.study.code import is_installed, read_code
-from searchlib.study.study import NAME, NAME_RULE, Study
+from searchlib.study.datasets import NAME, NAME_RULE
+from searchlib.study.study import Study
 from searchlib.text import unknown_name
 
 _folders: list[str] = []  # what the last study file added to sys.path
@@ -48,8 +49,16 @@ def _is_study_file(path: Path) -> bool:
 def load_study(name: str, folder: Path = Path("studies")) -> Study:
     """Load the study *name* from *folder*, or from the file that *name* is the path of (it ends in ``.py``).
 
+    ``NAME.DATASET`` is the part of a study of several data sets.
     Runs the file: it is Python. Nothing else is read or run. Errors are StudyErrors that name file and line.
     """
+    if NAME.fullmatch(name) and not name.endswith(".py") and name not in (known := _file_names(folder)):
+        for whole in (name[:place] for place, character in enumerate(name) if character == "." and place):
+            if whole in known and (study := load_study_file(folder / f"{whole}.py")).datasets:
+                parts = {part.name: part for part in study.parts}
+                if name not in parts:
+                    raise StudyError(unknown_name(f"part of study {whole!r}", name, parts))
+                return parts[name]
     return load_study_file(find_study(name, folder))
 
 
@@ -94,7 +103,7 @@ def load_study_file(path: Path) -> Study:
         study = getattr(module, "STUDY", None)
         if isinstance(study, Study):
             code = read_code(source, place)
-            return dataclasses.replace(
+            study = dataclasses.replace(
                 study,
                 name=path.stem,
                 path=place,
@@ -102,6 +111,9 @@ def load_study_file(path: Path) -> Study:
                 statements=code.statements,
                 modules=code.modules,
             )
+            if study.datasets and (other := next((p for p in study.parts if p.name in _file_names(path.parent)), None)):
+                raise StudyError(f"its part {other.name} has the name of another study file; rename that file")
+            return study
     except KeyboardInterrupt:
         raise
     except SyntaxError as error:

@@ -15,10 +15,14 @@ from searchlib.study.study import Study
 
 @dataclass(frozen=True)
 class Preview:
-    """What a list of studies shows of one."""
+    """What a list of studies shows of one.
+
+    trials: of each data set. parts: the names of its parts where it has several data sets, else ().
+    """
 
     question: str
     trials: int
+    parts: tuple[str, ...] = ()
 
 
 class _UnreadableError(Exception):
@@ -34,7 +38,7 @@ def preview_study(name: str, folder: Path = Path("studies")) -> Preview:
     with contextlib.suppress(_UnreadableError, SyntaxError, ValueError, RecursionError, MemoryError):
         return _read(ast.parse(read_source(path)))
     study = load_study_file(path)
-    return Preview(study.question, study.trials)
+    return Preview(study.question, study.trials, tuple(part.name for part in study.parts if study.datasets))
 
 
 def _read(tree: ast.Module) -> Preview:
@@ -58,6 +62,8 @@ def _read(tree: ast.Module) -> Preview:
     given = {keyword.arg: keyword.value for keyword in call.keywords}
     if bound[kind.split(".")[0]] != 1 or None in given or "question" not in given:  # None is **
         raise _UnreadableError
+    if "datasets" in given:
+        raise _UnreadableError  # the names of its parts are those of its data sets
     question = _constant(given["question"], known)
     sampler = _constant(given["sampler"], known) if "sampler" in given else Study.sampler
     if "trials" not in given and (sampler == "grid" or (sampler == "balanced" and "nuisance" not in given)):

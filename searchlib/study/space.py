@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
@@ -288,3 +288,37 @@ def enumerate_points(dimensions: Mapping[str, Dimension], fixed: Mapping[str, An
 def more_than(most: int, points: Iterator[Any]) -> bool:
     """Whether there are more than *most* of them."""
     return next(itertools.islice(points, most, None), None) is not None
+
+
+def corners(
+    dimensions: Mapping[str, Dimension],
+    fixed: Mapping[str, Any],
+    coupled: Collection[str],
+    params: Mapping[str, Primitive],
+) -> Iterator[dict[str, Primitive]]:
+    """Points at which a combination of fields that TrialConfig refuses shows, if there is one.
+
+    All values of a Choice (of a short IntUniform that others are conditional on, too), and both ends of a range,
+    of the fields that depend on each other (*coupled*) or that others are conditional on, in all combinations;
+    one value of the rest, which are checked alone. params: the values of some dimensions, which they keep.
+    """
+
+    def extend(params: dict[str, Primitive], names: list[str]) -> Iterator[dict[str, Primitive]]:
+        if not names:
+            yield params
+            return
+        name, *rest = names
+        dimension = dimensions[name]
+        if name in params or not dimension.active({**fixed, **params}):
+            yield from extend(params, rest)
+            return
+        values: tuple[Primitive, ...] = (dimension.at(0.0),)
+        decides = any(name in other.condition for other in dimensions.values())
+        if name in coupled or decides:
+            listed = dimension.values() or ()
+            short = isinstance(dimension, Choice) or (decides and 0 < len(listed) <= 100)
+            values = listed if short else (*values, dimension.at(1.0))
+        for value in values:
+            yield from extend({**params, name: value}, rest)
+
+    yield from extend(dict(params), list(dimensions))

@@ -6,16 +6,17 @@ import functools
 import hashlib
 import itertools
 import json
-import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from searchlib.data import Dataset, get_dataset
 from searchlib.errors import StudyError
 from searchlib.networks import OPTIMIZERS
-from searchlib.study.config import FIELDS, TrialConfig, check_field
+from searchlib.seeds import derive_seed
+from searchlib.study.config import FIELDS, TrialConfig, check_condition, check_field
+from searchlib.study.datasets import NAME, NAME_RULE, check_datasets
 from searchlib.study.model import MLP, ModuleFactory
 from searchlib.study.pruners import PRUNERS
 from searchlib.study.published import Published, check_published
@@ -23,9 +24,9 @@ from searchlib.study.samplers import SAMPLERS, get_sampler
 from searchlib.study.searches import check_searches, check_target
 from searchlib.study.space import (
     MOST_VALUES,
-    Choice,
     Dimension,
     Primitive,
+    corners,
     encode,
     enumerate_points,
     is_named,
@@ -38,11 +39,8 @@ COUPLED = {  # hyperparameters whose combination TrialConfig may refuse
     *("depth", "hidden", "init_high", "init_low", "optimizer", "width"),
     *(name for optimizer in OPTIMIZERS.values() for pair in optimizer.needs.items() for name in pair),
 }
-NAME = re.compile(r"\w[\w.-]{0,99}")  # of a study: it becomes part of file names, of addresses and of queries
-MOST_SHOWN = 12  # values in a message
 LATER = ("modules", "range", "statements")  # of a definition: earlier versions stored none
 MOST_CELLS, MOST_POINTS = 10_000, 100_000  # of a comparison, and of a grid
-NAME_RULE = "expected a name of at most 100 letters, digits, '_', '-' and '.', with a letter, digit or '_' first"
 
 
 WHOLE_NUMBERS = (  # fields of a study, with their least and their most: whatever is stored or seeded has room for those
@@ -61,6 +59,8 @@ class Study:
 
     question: one sentence.
     dataset: a name of ``searchlib.DATASETS``, or a ``Dataset`` made in the study file.
+    datasets: instead of it several, of the same task: trials, searches and replicates are then those of each, and the
+    cells are compared across them, too.
     model: an ``MLP``, or a function ``(config, dataset) -> torch.nn.Module``.
     scientific: the hyperparameters that the question is about; their combinations are the cells compared.
     nuisance: those that must be tuned in each cell for a fair comparison.
@@ -94,6 +94,7 @@ class Study:
 
     question: str
     dataset: str | Dataset = "fashion_mnist"
+    datasets: tuple[str | Dataset, ...] = ()
     model: MLP | ModuleFactory = MLP()
     scientific: Mapping[str, Dimension] = field(default_factory=dict)
     nuisance: Mapping[str, Dimension] = field(default_factory=dict)
@@ -125,6 +126,11 @@ class Study:
             raise StudyError(f"question={self.question!r}: expected the question that the study answers, in words")
         if not isinstance(self.name, str) or not NAME.fullmatch(self.name):
             raise StudyError(f"name={self.name!r}: {NAME_RULE}")
+        if self.datasets:
+            check_datasets(self.datasets, self.name)
+            if self.dataset not in (Study.dataset, self.datasets[0]) or self.published:
+                raise StudyError("dataset and published are for one data set; leave them out where datasets are given")
+            object.__setattr__(self, "dataset", self.datasets[0])  # its task is that of all of them
         get_dataset(self.dataset)
         if not isinstance(self.model, MLP) and not is_named(self.model):
             raise StudyError(f"model={self.model!r}: expected MLP(hidden=(...)) or a function that makes a module")
@@ -185,28 +191,8 @@ class Study:
                 raise StudyError(
                     f"{role}[{name!r}].when({other}=...): {other!r} must be fixed, or a dimension listed before"
                 )
-            self._check_condition(f"{role}[{name!r}].when({other}=...)", other, value.condition[other])
-
-    def _check_condition(self, place: str, other: str, wanted: tuple[Primitive, ...]) -> None:
-        """Refuse a condition that never holds: the dimension would not be searched."""
-        own = self.dimensions.get(other)
-        values = (encode(self.fixed[other]),) if own is None else own.values()
-        for value in wanted:
-            if values is None or value not in values:  # a function of the study has a name of its own
-                check_field(other, value)
-        if own is None:  # whoever fixes another value needn't remove the condition
-            return
-        if values is not None and not {*wanted} & {*values}:
-            raise StudyError(
-                f"{place}: {other} is never {' or '.join(map(repr, wanted))}, so {place.split('.')[0]} would not be "
-                f"searched; its values are {', '.join(map(repr, values[:MOST_SHOWN]))}"
-                f"{', ...' if len(values) > MOST_SHOWN else ''}"
-            )
-        if values is None:
-            low, high = own.extremes()
-            if not any(isinstance(value, (int, float)) and low <= value <= high for value in wanted):
-                found = " or ".join(map(repr, wanted))
-                raise StudyError(f"{place}: {other} is never {found}; it lies between {low} and {high}")
+            place = f"{role}[{name!r}].when({other}=...)"
+            check_condition(place, other, value.condition[other], self.dimensions.get(other), self.fixed)
 
     def _check_design(self) -> None:
         for name, dimension in self.enumerated.items():
@@ -233,7 +219,7 @@ class Study:
         )
         self.check_target(self.trials)
         for cell in self.cells or [{}]:
-            for params in self._corners(cell, list(self.dimensions)):
+            for params in corners(self.dimensions, self.fixed, COUPLED, cell):
                 self.config(params)
 
     def check_target(self, trials: int) -> None:
@@ -253,29 +239,31 @@ class Study:
         wanted = {name: encode(value) for name, value in published.cell.items()}
         return next((cell for cell in self.cells or [{}] if cell == wanted), None)
 
-    def _corners(self, params: dict[str, Primitive], names: list[str]) -> Iterator[dict[str, Primitive]]:
-        """Points at which a combination of fields that TrialConfig refuses shows, if there is one.
+    @property
+    def parts(self) -> tuple[Study, ...]:
+        """The study of each data set, named ``NAME.DATASET``, with a seed of its own; of one data set the study itself.
 
-        All values of a Choice (of a short IntUniform that others are conditional on, too), and both ends of a range,
-        of the fields that depend on each other (``COUPLED``) or that others are conditional on, in all combinations;
-        one value of the rest, which are checked alone.
+        With one seed all data sets would have the same points and weights, and wouldn't be independent of each other.
         """
-        if not names:
-            yield params
-            return
-        name, *rest = names
-        dimension = self.dimensions[name]
-        if name in params or not dimension.active({**self.fixed, **params}):
-            yield from self._corners(params, rest)
-            return
-        values: tuple[Primitive, ...] = (dimension.at(0.0),)
-        decides = any(name in other.condition for other in self.dimensions.values())
-        if name in COUPLED or decides:
-            listed = dimension.values() or ()
-            short = isinstance(dimension, Choice) or (decides and 0 < len(listed) <= 100)
-            values = listed if short else (*values, dimension.at(1.0))
-        for value in values:
-            yield from self._corners({**params, name: value}, rest)
+        if not self.datasets:
+            return (self,)
+        named = {get_dataset(one).name: one for one in self.datasets}
+        return tuple(
+            replace(
+                self, dataset=one, datasets=(), name=f"{self.name}.{name}", seed=derive_seed(self.seed, "data", name)
+            )
+            for name, one in named.items()
+        )
+
+    @property
+    def dataset_name(self) -> str:
+        return get_dataset(self.dataset).name
+
+    def check_single(self) -> None:
+        """StudyError for a study of several data sets, where only one of its parts can be meant."""
+        if self.datasets:
+            parts = ", ".join(part.name for part in self.parts)
+            raise StudyError(f"study {self.name!r} has several data sets and this is for one; give one of {parts}")
 
     @property
     def dimensions(self) -> dict[str, Dimension]:
@@ -353,6 +341,7 @@ class Study:
 
         Functions of the study file enter with their source, so that editing one is a change.
         """
+        self.check_single()
         dataset = get_dataset(self.dataset)
         return {
             "dataset": dataset.name,

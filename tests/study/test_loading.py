@@ -11,6 +11,7 @@ from support.command import write_study
 
 from searchlib import Study, StudyError, list_studies, load_study
 from searchlib.study.loading import find_study
+from searchlib.study.preview import Preview, preview_study
 
 
 def write(text: str, name: str = "asked") -> Path:
@@ -237,3 +238,41 @@ def test_list_studies() -> None:
     Path("studies/folder.py").mkdir()
     assert list_studies(Path("studies")) == ["alpha", "zeta"]
     assert find_study("alpha", Path("studies")) == Path("studies/alpha.py")
+
+
+SEVERAL = """
+    from searchlib import Choice, Dataset, Study, function_dataset
+
+    def wave(x):
+        return x
+
+    STUDY = Study(
+        question="Which?",
+        datasets=(function_dataset("wave", wave, low=-1.0, high=1.0), function_dataset("v.2", wave, low=0.0, high=1.0)),
+        scientific={"activation": Choice("tanh", "relu")},
+    )
+"""
+
+
+def test_a_part_of_a_study_of_several_data_sets_loads_by_its_name() -> None:
+    path = write(SEVERAL)
+    whole = load_study("asked")
+    assert [part.name for part in whole.parts] == ["asked.wave", "asked.v.2"]
+    for part in whole.parts:
+        assert (load_study(part.name).name, load_study(part.name).identity) == (part.name, part.identity)
+        assert part.path == path.absolute()
+        assert "wave" in part.code
+    with pytest.raises(StudyError, match=r"unknown part of study 'asked' 'asked\.waves'; did you mean asked\.wave"):
+        load_study("asked.waves")
+    assert preview_study("asked") == Preview("Which?", 2, ("asked.wave", "asked.v.2"))
+
+
+def test_a_name_with_a_point_stays_a_studys_own() -> None:
+    write(SEVERAL)
+    write_study(name="other.wave")
+    assert load_study("other.wave").name == "other.wave"
+    with pytest.raises(StudyError, match=r"unknown study 'other\.v'"):
+        load_study("other.v")
+    write_study(name="asked.wave")
+    with pytest.raises(StudyError, match=r"its part asked\.wave has the name of another study file"):
+        load_study("asked")

@@ -9,10 +9,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from support import search
+from support.functions import wave
 from support.studies import study
 
-from searchlib import MLP, Choice, IntUniform, LogUniform, Published, Study, StudyError, Uniform
+from searchlib import MLP, Choice, IntUniform, LogUniform, Published, Study, StudyError, Uniform, function_dataset
 from searchlib.data.dataset import Dataset, Examples
+from searchlib.stores import Stores
 from searchlib.study.changes import refuse_if_changed
 from searchlib.study.config import FIELDS
 
@@ -229,3 +232,73 @@ def test_the_range_of_a_study_s_own_data_is_part_of_its_identity() -> None:
     del begun["range"]
     refuse_if_changed(own(0.0), begun)
     assert "range" not in study(dataset="mnist").definition()
+
+
+# ---------------------------------------------------------------------------------------------- several data sets
+
+
+def several(**changes) -> Study:
+    settings = {"question": "Which one?", "datasets": ("digits", "mnist"), "name": "both"}
+    return Study(**{**settings, "scientific": {"activation": Choice("tanh", "relu")}, **changes})
+
+
+def test_each_data_set_has_a_study_of_its_own() -> None:
+    asked = several(trials=2, replicates=4)
+    assert [part.name for part in asked.parts] == ["both.digits", "both.mnist"]
+    assert [part.dataset for part in asked.parts] == ["digits", "mnist"]
+    assert len({asked.seed, *(part.seed for part in asked.parts)}) == 3, "data sets are independent of each other"
+    for part in asked.parts:
+        assert part.parts == (part,)
+        alone = dataclasses.replace(asked, datasets=(), dataset=part.dataset, seed=part.seed, name=part.name)
+        assert part == alone
+        assert part.identity == alone.identity
+        assert "datasets" not in part.definition()
+    assert several(datasets=("mnist", "digits")).parts[1].identity == asked.parts[0].identity
+    assert several(seed=1).parts[0].seed != asked.parts[0].seed
+
+
+def test_several_data_sets_are_no_part_of_other_studies() -> None:
+    assert study().parts == (study(),)
+    assert "datasets" not in study().definition()
+
+
+def test_a_study_of_several_data_sets_isnt_taken_for_one() -> None:
+    told = "study 'both' has several data sets and this is for one; give one of both.digits, both.mnist"
+    for use in (Study.check_single, Study.definition):
+        with pytest.raises(StudyError, match=told):
+            use(several())
+    with pytest.raises(StudyError, match=told):
+        Stores().read(several())
+    with pytest.raises(StudyError, match=told):
+        Stores().examples(several())
+    with pytest.raises(StudyError, match=told):
+        next(search(several()))
+
+
+WAVE = function_dataset("wave", wave, low=-1.0, high=1.0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"datasets": "mnist"}, "datasets='mnist': expected several names or Datasets"),
+        ({"datasets": ("mnist", 3)}, "expected several names or Datasets"),
+        ({"datasets": ("mnist",)}, "expected two or more; write a single one as dataset="),
+        ({"datasets": ("mnist", "mnits")}, "unknown data set 'mnits'; did you mean"),
+        ({"datasets": ("mnist", "digits", "mnist")}, "'mnist' occurs more than once"),
+        (
+            {"datasets": ("mnist", WAVE)},
+            r"mnist \(classification\), wave \(regression\); expected data sets of one task",
+        ),
+        ({"dataset": "digits", "datasets": ("mnist", "digits")}, "leave them out where datasets are given"),
+        (
+            {"published": (Published(source="A course", value=0.9, metric="val_accuracy"),)},
+            "leave them out where datasets are given",
+        ),
+        ({"datasets": (WAVE, dataclasses.replace(WAVE, name="a b"))}, "'both.a b' can't be the name of a study"),
+        ({"datasets": (WAVE, dataclasses.replace(WAVE, name="replicates"))}, "'both.replicates' can't be the name"),
+    ],
+)
+def test_data_sets_that_are_refused(changes: dict, told: str) -> None:
+    with pytest.raises(StudyError, match=told):
+        several(**changes)

@@ -27,7 +27,9 @@ def distribution(name: str, value):
         return FloatDistribution(1e-6, 1e3, log=True)
     if isinstance(value, int) and not isinstance(value, bool):
         return IntDistribution(0, 10_000)
-    return CategoricalDistribution(("xavier_normal", "normal", "tanh", "relu", "sgd", "adam", None, True, False))
+    return CategoricalDistribution(
+        ("xavier_normal", "normal", "tanh", "relu", "sgd", "adam", None, True, False, "elu", "gelu")
+    )
 
 
 def trial(params: dict, value: float | None, outcome: str = "completed", **attributes):
