@@ -8,7 +8,9 @@ isn't worse), and for comparison ``holm``: Holm's correction as it is (statsmode
 picked by the same values. ``best out``: the share in which the race has dropped cell 1, which is a best one.
 Power: in studies with cell 1 ahead by one deviation (of a cell's value over seeds), the share that is resolved to it,
 and the share with the verdict ``better`` (Bouthillier 2021) for it against every other cell.
-Each share has its Monte-Carlo standard error. ``seeds``: the mean number of runs a cell.
+Rows with raises: while the race is undecided it is extended to so many seeds, one after the other, and a claim at any
+of its ends counts. Each share has its Monte-Carlo standard error. ``seeds``: the mean number of runs a cell; ``worse``:
+the mean number of cells that are worse than the winner and shown to be, with adjusted p <= 0.05.
 """
 
 from __future__ import annotations
@@ -27,15 +29,20 @@ from typing import Any
 
 import numpy as np
 
-from searchlib.analysis.comparison import ALPHA, Plan, compare, resolved, share
+from searchlib.analysis.comparison import ALPHA, compare, resolved
 from searchlib.analysis.race import looks, next_runs
+from searchlib.analysis.spending import Plan
 
 NOISES = ("normal", "unequal variances", "one cell skewed", "all cells skewed", "heavy tails", "accuracies with ties")
+COUNTS = ("seeds", "worse")  # of what ``simulate`` gives; the rest are 0 or 1
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One kind of study. ahead: of cell 1; below: all cells after the first *best* ones; correlation: within pairs."""
+    """One kind of study. ahead: of cell 1; below: all cells after the first *best* ones; correlation: within pairs.
+
+    raises: the ends of an undecided race, one after the other, after *replicates*.
+    """
 
     name: str
     cells: int
@@ -45,6 +52,7 @@ class Row:
     below: float = 0.0
     noise: str = "normal"
     correlation: float = 0.0
+    raises: tuple[int, ...] = ()
 
 
 def rows() -> list[Row]:
@@ -68,6 +76,14 @@ def rows() -> list[Row]:
     ]
     # where a t test is weakest: few seeds, two cells, so that nothing else holds a false claim back
     table += [Row(name=noise, cells=2, replicates=n, noise=noise) for noise in NOISES[1:] for n in (5, 10)]
+    table += [
+        Row(name=f"raised to {raises[0]}, {raises[1]}, ..., {raises[-1]}", cells=k, replicates=n, raises=raises)
+        for k, n, raises in (
+            *((k, 10, (20, 40, 80)) for k in (2, 4, 12)),
+            (2, 5, (10, 20, 40)),
+            (2, 10, tuple(range(12, 31, 2))),
+        )
+    ]
     return table
 
 
@@ -82,10 +98,10 @@ def truth(row: Row) -> np.ndarray[Any, Any]:
 
 def draw(row: Row, rng: np.random.Generator) -> np.ndarray[Any, Any]:
     """The values of one study [cells, replicates]."""
-    shape = (row.cells, row.replicates)
+    shape = (row.cells, row.raises[-1] if row.raises else row.replicates)
     noise = rng.standard_normal(shape)
     if row.correlation:
-        common = rng.standard_normal((1, row.replicates))
+        common = rng.standard_normal((1, shape[1]))
         noise = math.sqrt(1.0 - row.correlation) * noise + math.sqrt(row.correlation) * common
     skewed = 1.0 - rng.exponential(size=shape)  # mean 0, deviation 1, a long tail of bad runs
     if row.noise == "unequal variances":
@@ -102,31 +118,41 @@ def draw(row: Row, rng: np.random.Generator) -> np.ndarray[Any, Any]:
     return np.asarray(values)
 
 
-def race(drawn: np.ndarray[Any, Any], plan: Plan) -> tuple[dict[int, dict[int, float]], list[int]]:
-    """The values that a race asks for, and the cells still in contention at its end."""
+def race(drawn: np.ndarray[Any, Any], plan: Plan, values: dict[int, dict[int, float]]) -> list[int]:
+    """Adds to *values* what a race asks for; the cells still in contention at its end."""
     cells = list(range(len(drawn)))
-    values: dict[int, dict[int, float]] = {cell: {} for cell in cells}
     while True:
         ran = {(cell, replicate) for cell in cells for replicate in values[cell]}
         _, left, wanted = next_runs(cells, values, ran, plan)
         if not wanted:
-            return values, left
+            return left
         for cell, replicate in wanted:
             values[cell][replicate] = float(drawn[cell, replicate - 1])
 
 
 def simulate(row: Row, rng: np.random.Generator) -> dict[str, float]:
-    """What one study of this kind claims: each entry 0 or 1, and the number of runs."""
+    """What one study of this kind claims: each entry 0 or 1, and the number of runs and of cells shown worse."""
+    plan, drawn = Plan(direction="maximize", looks=looks(row.replicates)), draw(row, rng)
+    values: dict[int, dict[int, float]] = {cell: {} for cell in range(row.cells)}
+    found = claims(row, drawn, plan, values)
+    for end in row.raises:
+        plan = plan.extended(end)
+        more = claims(row, drawn, plan, values)
+        found = {name: more[name] if name in COUNTS else max(found[name], more[name]) for name in found}
+    return found
+
+
+def claims(row: Row, drawn: np.ndarray[Any, Any], plan: Plan, values: dict[int, dict[int, float]]) -> dict[str, float]:
+    """What is claimed at the end of one race. values: what was run before."""
     from statsmodels.stats.multitest import multipletests
 
-    plan, means = Plan(direction="maximize", looks=looks(row.replicates)), truth(row)
-    values, remaining = race(draw(row, rng), plan)
+    means, remaining = truth(row), race(drawn, plan, values)
     winner, compared = compare(values, plan)
     found = compared.values()
     assert winner is not None
     declared = bool(resolved(found))
     false = [means[other] >= means[winner] for other in compared]
-    plain = [1.0 if one.p is None else min(1.0, one.p / share(one.n, plan.looks)) for one in found]
+    plain = [1.0 if one.p is None else min(1.0, one.p / plan.share(one.n)) for one in found]
     holm = multipletests(plain, ALPHA, method="holm")[0]
     adjusted = [one.adjusted_p is not None and one.adjusted_p <= ALPHA for one in found]
     return {
@@ -136,6 +162,7 @@ def simulate(row: Row, rng: np.random.Generator) -> dict[str, float]:
         "better": winner == 0 and all(one.verdict == "better" for one in found),
         "best out": 0 not in remaining,
         "seeds": sum(map(len, values.values())) / row.cells,
+        "worse": sum(claimed and not wrong for wrong, claimed in zip(false, adjusted, strict=True)),
     }
 
 
@@ -158,7 +185,7 @@ def measure(job: tuple[int, Row], studies: int | None = None, seed: int = 0) -> 
     for name in outcomes[0]:
         mean = float(np.mean([outcome[name] for outcome in outcomes]))
         line[name] = mean
-        if name != "seeds":
+        if name not in COUNTS:
             line[f"{name} error"] = math.sqrt(mean * (1.0 - mean) / count)
     return line
 
@@ -170,7 +197,7 @@ def show(line: dict[str, Any]) -> str:
     study = f"{line['study']}{paired}"
     return (
         f"{line['kind']}  {study:38} {line['cells']:2} cells, {line['replicates']} replicates:  {shares}  "
-        f"seeds {line['seeds']:.1f}  ({line['studies']:,} studies)"
+        f"seeds {line['seeds']:.1f}  worse {line['worse']:.1f}  ({line['studies']:,} studies)"
     )
 
 

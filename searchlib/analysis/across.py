@@ -12,10 +12,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from searchlib.analysis.answer import LISTED_CELLS
-from searchlib.analysis.comparison import ALPHA, Plan, unit_means
+from searchlib.analysis.comparison import ALPHA, unit_means
 from searchlib.analysis.findings import CellFinding, Findings
 from searchlib.analysis.plain import plain
 from searchlib.analysis.ranks import RankTest, rank_test
+from searchlib.analysis.spending import Plan
 from searchlib.analysis.standing import CellKey
 from searchlib.analysis.statistics import Direction
 from searchlib.study import Primitive, Study

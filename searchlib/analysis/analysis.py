@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from searchlib.analysis.answer import answer
-from searchlib.analysis.comparison import ALPHA, Plan, chosen_interval, compare, learnt, resolved, unit_means
+from searchlib.analysis.comparison import ALPHA, chosen_interval, compare, learnt, resolved, unit_means
 from searchlib.analysis.edges import edges
 from searchlib.analysis.effects import effects, simple_effects, without_dominating
 from searchlib.analysis.examples import correct_by_unit, crossed
@@ -22,6 +22,7 @@ from searchlib.analysis.findings import (
 )
 from searchlib.analysis.method import method
 from searchlib.analysis.on_test_set import counted_reasons, tested_cells
+from searchlib.analysis.spending import EXTENSION_SHARE, Plan
 from searchlib.analysis.standing import (
     Cell,
     CellKey,
@@ -104,6 +105,7 @@ def analyze(study: Study, stored: Stored) -> Findings:
             reached=reached,
             looks=compared_by.looks,
             finished=race_is_over(study, race, found),
+            planned_end=compared_by.planned_end or max(compared_by.looks, default=None),
             undecided=tuple(race.get("undecided", ())),
             runs=sum(trial.state.is_finished() for trial in replicates),
         )
@@ -346,11 +348,18 @@ def _notes(study: Study, findings: Findings, reasons: Sequence[str | None]) -> t
         else:
             counts = f"cells are compared once, when all of them have all {race.target} seeds"
         notes.append(f"the replicates {state}: {counts}")
-    if race and (earlier := [end for end in race.undecided if end != race.reached]):
-        ends = ", then ".join(map(str, [*earlier, race.reached]))
+    planned = min(race.planned_end or 0, race.reached) if race else 0
+    if race and (earlier := [end for end in race.undecided if end < planned]):
+        ends = ", then ".join(map(str, [*earlier, planned]))
         notes.append(
-            f"replicates was raised after a race without a single leader (to {ends} seeds): each race spends alpha "
-            "anew, so the error rate of the claims is above alpha"
+            f"replicates was raised after a race without a single leader (to {ends} seeds), by an earlier version that "
+            "spent alpha anew at each end: the error rate of the claims is above alpha"
+        )
+    if race and (later := [look for look in race.looks if planned < look <= race.reached]):
+        notes.append(
+            f"the race was planned for {planned} seeds and extended to {', then '.join(map(str, later))}: comparisons "
+            f"at more than {planned} seeds are tested by alpha spending, at {ALPHA * EXTENSION_SHARE:g} for all "
+            f"extensions together beside the {ALPHA:g} of the planned race"
         )
     if race and race.runs and findings.searches == 1 and len(rows) > 1:
         notes.append(

@@ -15,40 +15,19 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from searchlib.analysis.moderation import moderated
 from searchlib.analysis.resampling import error_factor
+from searchlib.analysis.spending import Plan
 from searchlib.analysis.statistics import ROUND_OFF, Direction, proportion_intervals
 
 if TYPE_CHECKING:
     import numpy as np
 
 ALPHA = 0.05
-EARLY_SHARE = 0.2  # of alpha, for all looks before the last together
 WORTHWHILE = 0.75  # P(A>B) that the interval must reach beyond: gamma of Bouthillier 2021
 BETTER, NOT_TOLD_APART, UNDECIDED = "better", "not told apart", "undecided"
 FEWEST_TO_COUNT = 4  # units of which Wilson's interval excludes 0.5 if all agree
 MOST_UNITS = 1_000  # a difference that needs more is none
 Key = TypeVar("Key", bound=Hashable)
 Values = Mapping[Key, Mapping[int, float | None]]  # of each cell by replicate; None: it diverged or learnt nothing
-
-
-@dataclass(frozen=True, kw_only=True)
-class Plan:
-    """How the cells of a study are compared.
-
-    looks: the numbers of seeds at which they are. searches: how many searches take turns: seed 1 is of the first
-    search's best configuration, seed 2 of the second's, ... The independent pieces of evidence, the *units*, are then
-    the searches, each with the mean over its seeds; with one search they are the seeds. margin: a difference below it
-    doesn't matter; None where the study says none. overlap: of the splits of several seeds (``resampling``).
-    """
-
-    direction: Direction
-    looks: tuple[int, ...] = ()
-    searches: int = 1
-    margin: float | None = None
-    overlap: float = 0.0
-
-    def unit(self, replicate: int) -> int:
-        """To which unit a replicate belongs."""
-        return replicate if self.searches == 1 else (replicate - 1) % self.searches + 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,19 +63,6 @@ class Comparison:
     verdict: str
     told_apart: bool
     units_to_decide: int | None
-
-
-def share(n: int, looks: Sequence[int]) -> float:
-    """The share of alpha that a comparison at *n* seeds may spend.
-
-    Tests at level alpha at every look would find differences too often. Alpha is therefore spent over the looks as in
-    a group-sequential trial (Lan & DeMets 1983): a fifth evenly by the looks before the last, the rest by the last.
-    The shares sum to 1, so by Bonferroni's inequality alpha holds, however the looks depend on each other. A number of
-    seeds between two looks has the share of the looks before the last.
-    """
-    if len(looks) < 2:
-        return 1.0
-    return 1.0 - EARLY_SHARE if n >= looks[-1] else EARLY_SHARE / (len(looks) - 1)
 
 
 def learnt(found: Mapping[int, float | None]) -> dict[int, float]:
@@ -151,17 +117,15 @@ def compare(values: Values[Key], plan: Plan, alpha: float = ALPHA) -> tuple[Key 
     others = [cell for cell in values if cell != winner and values[cell]]
     tests = paired_tests({cell: values[cell] for cell in (winner, *others)}, winner, plan)
     seeds = {cell: len(values[cell].keys() & values[winner].keys()) for cell in others}
-    adjusted = adjusted_p_values(
-        [tests[cell].p for cell in others], [share(seeds[cell], plan.looks) for cell in others]
-    )
+    adjusted = _adjusted(tests, seeds, plan)
     own = unit_means(values[winner], plan)
     paired = [
         [(own[unit], value) for unit, value in unit_means(values[cell], plan).items() if unit in own] for cell in others
     ]
     found = {}
     chances = probability_of_improvement(paired, plan.direction)
-    for cell, p, (probability, low, high) in zip(others, adjusted, chances, strict=True):
-        test = tests[cell]
+    for cell, (probability, low, high) in zip(others, chances, strict=True):
+        test, p = tests[cell], adjusted[cell]
         judged = NOT_TOLD_APART
         if p is not None and p <= alpha:
             few = test.units < FEWEST_TO_COUNT  # of which P(A>B) alone can't show anything
@@ -177,8 +141,8 @@ def compare(values: Values[Key], plan: Plan, alpha: float = ALPHA) -> tuple[Key 
             probability_low=low,
             probability_high=high,
             verdict=judged,
-            told_apart=differs_from_leader(test, seeds[cell], plan, alpha),
-            units_to_decide=units_to_decide(test, plan.margin) if judged in (NOT_TOLD_APART, UNDECIDED) else None,
+            told_apart=_leader_is_better(test) and test.p is not None and test.p <= alpha * plan.share(seeds[cell]),
+            units_to_decide=units_to_decide(test, plan, alpha) if judged in (NOT_TOLD_APART, UNDECIDED) else None,
         )
     closest = sorted(found.items(), key=lambda one: _closeness(one[1]))
     return winner, dict(closest)
@@ -227,12 +191,31 @@ class _Test:
     p: float | None = None
 
 
-def differs_from_leader(test: _Test, seeds: int, plan: Plan, alpha: float) -> bool:
-    """Whether the leader is significantly better. seeds: at which both cells were run, learnt or not."""
-    if test.p is None:
-        return False
-    better = test.units < 2 or (test.difference is not None and test.difference > 0)
-    return better and test.p <= alpha * share(seeds, plan.looks)
+def _leader_is_better(test: _Test) -> bool:
+    """By the mean, or where too few seeds learnt for one, by the failures."""
+    return test.units < 2 or (test.difference is not None and test.difference > 0)
+
+
+def _adjusted(tests: Mapping[Key, _Test], seeds: Mapping[Key, int], plan: Plan) -> dict[Key, float | None]:
+    """Adjusted p of each test. seeds: at which both cells were run, learnt or not."""
+    found = adjusted_p_values([test.p for test in tests.values()], [plan.share(seeds[cell]) for cell in tests])
+    return dict(zip(tests, found, strict=True))
+
+
+def contenders(values: Values[Key], plan: Plan, alpha: float = ALPHA) -> list[Key]:
+    """The leader, and the cells that are not significantly worse: a race continues while these are more than one.
+
+    Significantly worse: adjusted p of the comparison is at most alpha, so that a cell stays until it is worse after the
+    correction for the number of cells, too (docs/method.md has the figures). Give all cells that ever raced, also those
+    that dropped out: where the leader changes, one of them may return.
+    """
+    first = leader(values, plan)
+    if first is None:
+        return list(values)
+    tests = paired_tests(values, first, plan)
+    adjusted = _adjusted(tests, {cell: len(values[cell].keys() & values[first].keys()) for cell in tests}, plan)
+    worse = {cell for cell, p in adjusted.items() if p is not None and p <= alpha and _leader_is_better(tests[cell])}
+    return [cell for cell in values if cell not in worse]
 
 
 def _is_equivalent(test: _Test, margin: float, alpha: float) -> bool:
@@ -244,22 +227,26 @@ def _is_equivalent(test: _Test, margin: float, alpha: float) -> bool:
     return abs(test.difference) + half < margin
 
 
-def units_to_decide(test: _Test, margin: float | None) -> int | None:
-    """The units at which the 95 % interval would leave out 0, or the 90 % interval lie within the margin.
+def units_to_decide(test: _Test, plan: Plan, alpha: float) -> int | None:
+    """The units at which the difference would be significant, or its 90 % interval lie within the margin.
 
-    None beyond MOST_UNITS, and where nothing is known of the variance.
+    Of one search the units are the seeds to which the race would be extended. None beyond MOST_UNITS, and where nothing
+    is known of the variance.
     """
+    import numpy as np
     from scipy.special import stdtrit
 
     if not test.df or test.difference is None or test.high is None:
         return None
     error = (test.high - test.difference) / float(stdtrit(test.df, 0.975))  # of the mean of test.units
-    gap, within = abs(test.difference), (margin or 0.0) - abs(test.difference)
-    for units in range(test.units + 1, MOST_UNITS + 1):
-        scaled = error * math.sqrt(test.units / units)
-        if stdtrit(units - 1, 0.975) * scaled < gap or stdtrit(units - 1, 0.95) * scaled < within:
-            return units
-    return None
+    units = np.arange(test.units + 1, MOST_UNITS + 1)
+    scaled, level = error * np.sqrt(test.units / units), np.full(len(units), alpha)
+    if plan.searches == 1 and plan.looks:
+        level = np.where(units > plan.looks[-1], alpha * plan.extension_share(units), alpha)
+    gap, within = abs(test.difference), (plan.margin or 0.0) - abs(test.difference)
+    decided = stdtrit(units - 1, 1.0 - level / 2) * scaled < gap
+    decided |= stdtrit(units - 1, 1.0 - alpha) * scaled < within
+    return int(units[decided][0]) if decided.any() else None
 
 
 def failures_p(one: Mapping[int, float | None], other: Mapping[int, float | None]) -> float | None:
@@ -343,7 +330,7 @@ def adjusted_p_values(p_values: Sequence[float | None], shares: Sequence[float] 
     which only the winner's are reported). No result is above the largest plain p, as the claim of ``resolved`` needs no
     correction: all are at most alpha exactly where the winner is resolved. For two cells it is the plain p.
 
-    shares: the ``share`` of each comparison, by which its p is divided first. Where p is None the comparison stays in
+    shares: ``Plan.share`` of each comparison, by which its p is divided first. Where p is None the comparison stays in
     the family, and the result is None.
     """
     spent = [

@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from searchlib.analysis.comparison import ALPHA, Plan, Values, compare
+from searchlib.analysis.comparison import ALPHA, Values, compare
+from searchlib.analysis.spending import Plan
 from searchlib.analysis.standing import CellKey
 from searchlib.analysis.statistics import ROUND_OFF
 from searchlib.study import Primitive

@@ -21,7 +21,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from searchlib.analysis.comparison import Plan
+from searchlib.analysis.spending import Plan
 from searchlib.analysis.standing import CellKey, has_learnt
 from searchlib.study import CORRECT, unpack_examples
 

@@ -161,7 +161,9 @@ class RaceState:
     """The replicates. target: seeds for each cell, at most. race: whether cells that fall behind get no more seeds.
 
     reached: seeds of the last complete look. looks: the numbers of seeds at which cells are compared. finished: nothing
-    is left to run. undecided: the seeds at which races ended without a single leader. runs: finished replicates.
+    is left to run. planned_end: the seeds that the race was planned for; None without looks. If it was extended, the
+    looks after it share a small part of alpha (``Plan.share``). undecided: the seeds at which it ended without a single
+    leader. runs: finished replicates.
     """
 
     target: int
@@ -169,6 +171,7 @@ class RaceState:
     reached: int
     looks: tuple[int, ...]
     finished: bool
+    planned_end: int | None
     undecided: tuple[int, ...]
     runs: int
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from searchlib.analysis.comparison import Plan
+from searchlib.analysis.spending import Plan
 from searchlib.analysis.standing import outcome, plan
 from searchlib.study import CORRECT, Study
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import itertools
 from collections.abc import Collection, Sequence
 
-from searchlib.analysis.comparison import ALPHA, Key, Plan, Values, differs_from_leader, leader, paired_tests
+from searchlib.analysis.comparison import Key, Values, contenders
+from searchlib.analysis.spending import Plan
 
 EARLY_LOOKS = (2, 3, 5, 7, 10)  # with moderated variances two seeds tell cells apart that are far behind
 
@@ -33,26 +34,6 @@ def looks(replicates: int, *, race: bool = True, searches: int = 1) -> tuple[int
     return (*early, replicates) if replicates > 0 else ()
 
 
-def contenders(values: Values[Key], plan: Plan, alpha: float = ALPHA) -> list[Key]:
-    """The leader, and the cells that are not significantly worse: a race continues while these are more than one.
-
-    Significantly worse: p of the comparison is at most alpha * share(seeds). Give all cells that ever raced, also those
-    that dropped out: where the leader changes, one of them may return.
-
-    Each comparison has the level alpha on its own, so of many equal cells some drop out: this decides only where to
-    spend seeds. What is claimed afterwards, ``resolved`` and the adjusted p, holds for all comparisons together.
-    """
-    first = leader(values, plan)
-    if first is None:
-        return list(values)
-    tests = paired_tests(values, first, plan)
-    return [
-        cell
-        for cell, found in values.items()
-        if cell == first or not differs_from_leader(tests[cell], len(found.keys() & values[first].keys()), plan, alpha)
-    ]
-
-
 def next_runs(
     candidates: Sequence[Key], values: Values[Key], ran: Collection[tuple[Key, int]], plan: Plan
 ) -> tuple[int, list[Key], list[tuple[Key, int]]]:
@@ -64,7 +45,7 @@ def next_runs(
     out behind an earlier leader, and isn't significantly worse than the present one, catches up.
     """
     left, reached = list(candidates), 0
-    for look in plan.looks if len(candidates) > 1 else plan.looks[-1:]:  # alone there is nothing to look at
+    for look in plan.looks if plan.race and len(candidates) > 1 else plan.looks[-1:]:  # alone there is no rival
         seen = {
             cell: {replicate: value for replicate, value in values.get(cell, {}).items() if replicate <= look}
             for cell in candidates

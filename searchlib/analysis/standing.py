@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
-from searchlib.analysis.comparison import Plan, leader
+from searchlib.analysis.comparison import leader
 from searchlib.analysis.race import looks
 from searchlib.analysis.resampling import split_number, split_overlap
+from searchlib.analysis.spending import Plan
 from searchlib.study import Ledger, Primitive, Study, get_sampler
 
 if TYPE_CHECKING:
@@ -236,16 +237,23 @@ def outcome_counts(trials: Sequence[FrozenTrial]) -> TrialCounts:
 
 
 def plan(study: Study, race: Mapping[str, Any] | None = None) -> Plan:
-    """How the cells of the study are compared. race: what was noted of a race, whose looks count once it is over.
+    """How the cells of the study are compared. race: what was noted of its race so far.
 
-    Earlier versions raced with other looks.
+    The looks of a race that has ended are those noted, as earlier versions raced with others. If it goes on to more
+    seeds than it was planned for, it keeps the looks that it had, and has one more at its new end.
     """
+    noted = race or {}
     planned = looks(study.replicates, race=study.replicate_race, searches=study.searches)
-    noted = tuple((race or {}).get("looks", ()))
-    over = bool((race or {}).get("finished")) and noted[-1:] == planned[-1:]
+    past, first = tuple(noted.get("looks", ())), noted.get("planned_end")
+    if past and (first or noted.get("finished")):
+        first = first or past[-1]
+        kept = [look for look in past if look < study.replicates and look <= max(first, noted.get("reached", 0))]
+        planned = (*kept, study.replicates) if planned else past
     return Plan(
         direction=study.direction,
-        looks=noted if over or not planned else planned,
+        looks=planned,
+        race=study.replicate_race,
+        planned_end=first,
         searches=study.searches,
         margin=study.margin,
         overlap=split_overlap(study),

@@ -5,15 +5,17 @@ They are trials of an Optuna study of their own, ``<study>.replicates``, with th
 asks for it, on the split), so replicate r of one cell is paired with replicate r of every other. Where the study has
 several searches, their best configurations take turns: replicate r repeats that of search (r - 1) % searches + 1. The
 race looks at the values after a few seeds, then more: a cell that is significantly worse than the leader gets no more
-seeds as long as it is, and the race ends when the leader is alone or ``replicates`` seeds are reached. With
+seeds as long as it is, and the race ends when the leader is alone or ``replicates`` seeds are reached. It goes on where
+``replicates`` is raised afterwards, with a small share of alpha for all that follows (``analysis/spending.py``). With
 ``replicate_race=False`` there is one look, when all cells have all seeds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
+from typing import Any
 
 import optuna
 from optuna.distributions import IntDistribution
@@ -51,16 +53,14 @@ class Race:
 
     def __init__(self, study: Study, optuna_study: optuna.Study) -> None:
         self.study, self.search = study, optuna_study
-        self.plan = plan(study)
+        self.plan = plan(study, self._noted())
 
     @property
     def finished(self) -> bool:
         """Whether nothing is left to run, for the search as it stands."""
         if not self.plan.looks:
             return True
-        stored = self._open(create=False)
-        noted = stored.user_attrs.get("race", {}) if stored else {}
-        return race_is_over(self.study, noted, cells(self.study, own_trials(self.search)))
+        return race_is_over(self.study, self._noted(), cells(self.study, own_trials(self.search)))
 
     def run(self, trainer: Trainer, tracker: Tracker, guard: Guard) -> Generator[Progress, None, None]:
         """Run what is missing. OutOfTimeError when the deadline passes; what was recorded stays.
@@ -85,6 +85,10 @@ class Race:
                 self.recorder.drain()
                 self._note(candidates)
             self._note(candidates)
+
+    def _noted(self) -> Mapping[str, Any]:
+        stored = self._open(create=False)
+        return stored.user_attrs.get("race", {}) if stored else {}
 
     def _trials(self) -> list[FrozenTrial]:
         return own_replicates(self.stored)
@@ -112,11 +116,12 @@ class Race:
     def _note(self, candidates: Sequence[Cell]) -> None:
         reached, left, wanted = self._state(candidates, self._trials())
         repeated = sources(candidates)
-        over = set(self.stored.user_attrs.get("race", {}).get("undecided", ()))
+        over = set(self._noted().get("undecided", ()))
         self.stored.set_user_attr(
             "race",
             {
                 "looks": list(self.plan.looks),
+                "planned_end": self.plan.planned_end or (None if wanted else self.plan.looks[-1]),
                 "reached": reached,
                 "candidates": list(repeated),
                 "contenders": [source for source, cell in repeated.items() if cell in left],

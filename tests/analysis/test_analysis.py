@@ -342,11 +342,24 @@ def test_the_answer_names_a_few_and_counts_the_rest() -> None:
 
 @pytest.mark.parametrize(("undecided", "noted"), [([], False), ([10], False), ([5], True), ([5, 10], True)])
 def test_alpha_that_was_spent_twice_is_said(undecided: list[int], noted: bool) -> None:
-    """Above all where the second end claims something."""
+    """Of a race that an earlier version extended; above all where the second end claims something."""
     study = small_study(scientific={"activation": Choice("tanh", "relu")}, replicates=10, trials=2)
     trials = [trial({"activation": name}, 0.9) for name in ("tanh", "relu")]
     repeated = replicates_of(trials, range(2), 10, np.random.default_rng(1))
     store(study, trials, repeated, {**race(10, range(2)), "undecided": undecided})
-    said = [note for note in checked(study)["notes"] if "spends alpha anew" in note]
+    said = [note for note in checked(study)["notes"] if "spent alpha anew" in note]
     assert bool(said) == noted
     assert not noted or "(to 5, then 10 seeds)" in said[0]
+
+
+def test_that_a_race_was_extended_is_said() -> None:
+    study = small_study(scientific={"activation": Choice("tanh", "relu")}, replicates=10, trials=2)
+    trials = [trial({"activation": name}, 0.9) for name in ("tanh", "relu")]
+    repeated = replicates_of(trials, range(2), 10, np.random.default_rng(1))
+    store(study, trials, repeated, {**race(10, range(2), looks=(2, 5, 7, 10)), "undecided": [5, 7], "planned_end": 5})
+    found = checked(study)
+    (said,) = [note for note in found["notes"] if "alpha" in note]
+    assert "planned for 5 seeds and extended to 7, then 10" in said
+    assert "at 0.005 for all extensions" in said
+    one = found["comparisons"][0]
+    assert one["adjusted_p"] == pytest.approx(min(1.0, one["p"] / (0.1 * 5 * (1 / 7 - 1 / 10))))

@@ -10,8 +10,9 @@ import pytest
 from scipy import stats
 from support.series import noisy, series
 
-from searchlib.analysis.comparison import Plan, chosen_interval
+from searchlib.analysis.comparison import chosen_interval
 from searchlib.analysis.effects import effects, simple_effects, without_dominating
+from searchlib.analysis.spending import Plan
 
 
 def factorial(*levels: tuple[str, tuple], seeds: int, seed: int = 0):

@@ -13,7 +13,7 @@ from scipy.stats import norm
 from statsmodels.formula.api import ols
 from statsmodels.stats.anova import anova_lm
 
-from searchlib.analysis.comparison import Plan, compare
+from searchlib.analysis.comparison import compare
 from searchlib.analysis.examples import (
     accuracy_difference,
     correct_examples,
@@ -23,6 +23,7 @@ from searchlib.analysis.examples import (
     satterthwaite,
     two_networks,
 )
+from searchlib.analysis.spending import Plan
 from searchlib.study import CORRECT, pack_examples
 
 DRAW = default_rng(5)

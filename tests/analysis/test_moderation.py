@@ -7,8 +7,9 @@ import pytest
 from scipy import special, stats
 from support.series import series
 
-from searchlib.analysis.comparison import Plan, compare, paired_tests
+from searchlib.analysis.comparison import compare, paired_tests
 from searchlib.analysis.moderation import _inverse_trigamma, moderated, prior_variance
+from searchlib.analysis.spending import Plan
 
 
 @pytest.mark.parametrize("value", [1e-8, 1e-3, 0.1, 1.0, 30.0, 1e9])
@@ -112,9 +113,9 @@ def test_three_verdicts_with_a_margin() -> None:
     noise = 0.001 * (noise - noise.mean()) / noise.std(ddof=1)
     base = np.full(10, 0.9)
 
-    def judged(gap: float, margin: float | None):
+    def judged(gap: float, margin: float | None, looks: tuple[int, ...] = ()):
         values = {"a": series(*(base + gap + noise)), "b": series(*base)}
-        return compare(values, Plan(direction="maximize", looks=(10,), margin=margin))[1]["b"]
+        return compare(values, Plan(direction="maximize", looks=looks, margin=margin))[1]["b"]
 
     half = stats.t.ppf(0.95, 9) * 0.001 / np.sqrt(10)  # of the 90 % interval
     assert judged(0.0, half * 1.01).verdict == "equivalent"
@@ -127,6 +128,10 @@ def test_three_verdicts_with_a_margin() -> None:
     assert stats.t.ppf(0.975, units - 1) * 0.001 / np.sqrt(units) < 0.0005, "so many seeds leave out 0"
     assert stats.t.ppf(0.975, units - 2) * 0.001 / np.sqrt(units - 1) >= 0.0005
     assert judged(0.0, None).units_to_decide is None, "no number of seeds shows a difference of nothing"
+    more = judged(0.0005, None, (10,)).units_to_decide
+    shares = {n: 0.1 * (1 - 10 / n) for n in (more - 1, more)}  # of alpha, for a race that goes on after 10 seeds
+    needed = {n: stats.t.isf(0.05 * of / 2, n - 1) * 0.001 / np.sqrt(n) for n, of in shares.items()}
+    assert needed[more] < 0.0005 <= needed[more - 1]
 
 
 def test_a_cell_that_left_the_race_early_is_not_called_alike() -> None:

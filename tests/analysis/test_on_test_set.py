@@ -14,8 +14,9 @@ from support.trials import BEST, ledger, race, replicates_of, search_trials, sto
 
 from searchlib import Choice, Dataset
 from searchlib.analysis import analyze
-from searchlib.analysis.comparison import Plan, paired_tests
+from searchlib.analysis.comparison import paired_tests
 from searchlib.analysis.findings import Findings
+from searchlib.analysis.spending import Plan
 from searchlib.stores import Stores
 
 SEEDS = 5

@@ -11,10 +11,10 @@ from scipy.stats import t, ttest_rel
 from support.studies import study
 
 from searchlib.analysis import next_runs, plan
-from searchlib.analysis.comparison import Plan, compare, paired_tests
+from searchlib.analysis.comparison import compare, contenders, paired_tests
 from searchlib.analysis.effects import effects
-from searchlib.analysis.race import contenders
 from searchlib.analysis.resampling import error_factor, split_overlap
+from searchlib.analysis.spending import Plan
 from searchlib.analysis.statistics import mean_interval
 
 DRAW = default_rng(3)

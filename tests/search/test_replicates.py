@@ -12,7 +12,8 @@ from support import mlflow_runs, prepare, replicates, run, search, small_study, 
 
 from searchlib import Choice, LogUniform, Study, StudyError
 from searchlib.analysis import analyze, cells, champion, drawn_split, sources, study_status
-from searchlib.analysis.comparison import Plan, paired_tests
+from searchlib.analysis.comparison import paired_tests
+from searchlib.analysis.spending import Plan
 from searchlib.analysis.statistics import mean_interval
 from searchlib.data.datasets import get_dataset, load_train
 from searchlib.data.splits import split
@@ -156,6 +157,10 @@ def test_more_replicates_go_on_with_those_there() -> None:
     run(more)
     assert replicate_table(more)[: len(before)] == before
     assert len(replicates(more)) == 16
+    noted = race(more)
+    assert (noted["looks"], noted["planned_end"], noted["undecided"]) == ([2, 3, 4], 3, [3, 4])
+    assert any("extended to 4:" in note for note in analyze(more, Stores().read(more)).notes)
+    assert list(search(more)) == []
 
 
 def test_only_the_leading_cells_if_asked() -> None:
@@ -192,7 +197,7 @@ def test_without_a_race_all_cells_have_all_seeds() -> None:
     raised = small_study(**THREE, replicates=8, replicate_race=False)
     run(raised)
     assert seeds_by_initializer(raised) == {"zeros": 8, "xavier_normal": 8, "kaiming_normal": 8}
-    assert (race(raised)["looks"], race(raised)["reached"]) == ([8], 8)
+    assert (race(raised)["looks"], race(raised)["reached"], race(raised)["planned_end"]) == ([6, 8], 8, 6)
 
 
 def test_whether_replicates_race_is_part_of_the_identity(four: Study) -> None:
