@@ -20,7 +20,9 @@ STUDY = Study(
     nuisance={"learning_rate": LogUniform(0.01, 1.0), "batch_size": Choice(16, 32, 64)},
     fixed={"optimizer": "sgd", "momentum": 0.9, "nesterov": True, "epochs": 10},
     sampler="balanced",
-    trials=72,
-    replicates=10,
+    pruner="within_cell",
+    searches=4,
+    trials=384,
+    replicates=8,
     seed=0,
 )
