@@ -23,6 +23,7 @@ bench: .venv/installed-bench  ## how fast it is, against other ways; takes hours
 calibrate: .venv/installed  ## the statistics: synthetic studies, then whole ones on real trainings; an hour
 	$(BIN)/python -m benchmarks.calibration
 	$(BIN)/python -m benchmarks.racing
+	$(BIN)/python -m benchmarks.extending
 	$(BIN)/searchlib data fetch fashion_mnist
 	$(BIN)/python -m benchmarks.reproducibility
 
