@@ -24,6 +24,7 @@ calibrate: .venv/installed  ## the statistics: synthetic studies, then whole one
 	$(BIN)/python -m benchmarks.calibration
 	$(BIN)/python -m benchmarks.across
 	$(BIN)/python -m benchmarks.racing
+	$(BIN)/python -m benchmarks.extending
 	$(BIN)/searchlib data fetch fashion_mnist
 	$(BIN)/python -m benchmarks.reproducibility
 

@@ -7,12 +7,13 @@ import json
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from support.trials import numbered
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks import problem
+from benchmarks import extending, problem, racing
 from benchmarks.early_stopping import Search, one_epoch
 from benchmarks.expert import expert_epoch, expert_evaluation, expert_optimizer
 from benchmarks.idle import Meter
@@ -175,3 +176,21 @@ def test_tables_and_json() -> None:
     written = json.loads(Path("bench.json").read_text(encoding="utf-8"))
     assert written["sections"]["part"][0]["rows"][0]["times ours"]["median"] == 2.0
     assert written["machine"]["cores"] >= 1
+
+
+def test_each_part_of_the_race_is_taken_away_for_its_row() -> None:
+    found = {row: racing.simulate(row, 1, np.random.default_rng(3)) for row in racing.ROWS}
+    assert [one["effects"] for one in found.values()] == [True, True, True, True, False]
+    early, settled = found["looks at 2, 3, 5, 7, 10"], found["leaves when corrected"]
+    assert settled["replicates"] > early["replicates"]
+    assert settled["shown worse"] > early["shown worse"]
+    assert found["hopeless left out"]["replicates"] < settled["replicates"]
+
+
+def test_an_extended_race_keeps_its_level_by_either_test() -> None:
+    pairs = np.random.default_rng(4).standard_normal((2_000, 40))
+    spending, mixture, anew = extending.decided(pairs, (5, 10, 20, 40))
+    assert max(spending, mixture) < 0.07 < anew
+    t, n = np.array([3.0]), 10  # the E-value of Wang & Ramdas as it is printed, for 9 degrees of freedom
+    printed = (1 + n * 0.3) ** -0.5 * ((1 + 9 / 9) / (1 + 9 / ((1 + n * 0.3) * 9))) ** 5
+    assert extending.e_values(t, n) == pytest.approx(printed)
