@@ -6,8 +6,8 @@ from searchlib.analysis.examples import correct_examples
 from searchlib.analysis.findings import Budget, CellFinding, Findings
 from searchlib.analysis.on_test_set import TestByCell, counted_reasons, replicates_to_test
 from searchlib.analysis.published import PublishedFinding, beside_published, published_runs
-from searchlib.analysis.race import next_runs
-from searchlib.analysis.resampling import drawn_split, split_number
+from searchlib.analysis.race import LEAST_SEEDS, next_runs
+from searchlib.analysis.resampling import drawn_split, error_factor, split_number
 from searchlib.analysis.standing import (
     ENQUEUED,
     SEARCH,
@@ -35,6 +35,7 @@ from searchlib.analysis.status import Status, study_status
 
 __all__ = [
     "ENQUEUED",
+    "LEAST_SEEDS",
     "SEARCH",
     "UNLEARNT",
     "Across",
@@ -56,6 +57,7 @@ __all__ = [
     "correct_examples",
     "counted_reasons",
     "drawn_split",
+    "error_factor",
     "is_enqueued",
     "next_runs",
     "outcome",

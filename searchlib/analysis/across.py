@@ -297,7 +297,7 @@ def _alone(found: Across) -> str:
     """The winner of each data set, and whether it is significantly better than all other cells there."""
     if len(found.datasets) > LISTED_DATASETS:
         resolved = sum(one.resolved is True for one in found.datasets)
-        number_of = len({one.winner for one in found.datasets})
+        number_of = len({one.winner for one in found.datasets if one.winner})
         winners = "the same winner" if number_of == 1 else f"{number_of} different winners"
         return (
             f"Taken alone, all {len(found.datasets)} data sets have {winners}; on {resolved or 'none'} of them it is "
@@ -307,7 +307,8 @@ def _alone(found: Across) -> str:
     for one in found.datasets:
         tie = f"tied with {len(one.ties)} other cell{'s' if len(one.ties) > 1 else ''}"
         state = "significantly better than all others" if one.resolved else tie if one.ties else "not replicated"
-        alone.append(f"{one.dataset} {one.winner} ({number(one.mean, found.metric)}, {state})")
+        best = f"{one.winner} ({number(one.mean, found.metric)}, {state})" if one.winner else "no trial completed"
+        alone.append(f"{one.dataset}: {best}")
     return f"Winners by data set: {'; '.join(alone)}."
 
 

@@ -116,7 +116,7 @@ def compare(values: Values[Key], plan: Plan, alpha: float = ALPHA) -> tuple[Key 
         return None, {}
     others = [cell for cell in values if cell != winner and values[cell]]
     tests = paired_tests({cell: values[cell] for cell in (winner, *others)}, winner, plan)
-    seeds = {cell: len(values[cell].keys() & values[winner].keys()) for cell in others}
+    seeds = {cell: _last_common(values[cell], values[winner]) for cell in others}
     adjusted = _adjusted(tests, seeds, plan)
     own = unit_means(values[winner], plan)
     paired = [
@@ -131,7 +131,7 @@ def compare(values: Values[Key], plan: Plan, alpha: float = ALPHA) -> tuple[Key 
             few = test.units < FEWEST_TO_COUNT  # of which P(A>B) alone can't show anything
             judged = "fails more often" if test.units < 2 else BETTER if few else verdict(low, high)
         if plan.margin is not None:
-            judged = "equivalent" if _is_equivalent(test, plan.margin, alpha) else judged
+            judged = "equivalent" if _is_equivalent(test, plan.margin, alpha * plan.share(seeds[cell])) else judged
             judged = UNDECIDED if judged == NOT_TOLD_APART else judged
         found[cell] = Comparison(
             **vars(test),
@@ -142,7 +142,9 @@ def compare(values: Values[Key], plan: Plan, alpha: float = ALPHA) -> tuple[Key 
             probability_high=high,
             verdict=judged,
             told_apart=_leader_is_better(test) and test.p is not None and test.p <= alpha * plan.share(seeds[cell]),
-            units_to_decide=units_to_decide(test, plan, alpha) if judged in (NOT_TOLD_APART, UNDECIDED) else None,
+            units_to_decide=units_to_decide(test, plan, seeds[cell], alpha)
+            if judged in (NOT_TOLD_APART, UNDECIDED)
+            else None,
         )
     closest = sorted(found.items(), key=lambda one: _closeness(one[1]))
     return winner, dict(closest)
@@ -196,8 +198,13 @@ def _leader_is_better(test: _Test) -> bool:
     return test.units < 2 or (test.difference is not None and test.difference > 0)
 
 
+def _last_common(one: Mapping[int, float | None], other: Mapping[int, float | None]) -> int:
+    """The last seed at which both cells were run, learnt or not; 0 without any."""
+    return max(one.keys() & other.keys(), default=0)
+
+
 def _adjusted(tests: Mapping[Key, _Test], seeds: Mapping[Key, int], plan: Plan) -> dict[Key, float | None]:
-    """Adjusted p of each test. seeds: at which both cells were run, learnt or not."""
+    """Adjusted p of each test. seeds: the last one at which both cells were run."""
     found = adjusted_p_values([test.p for test in tests.values()], [plan.share(seeds[cell]) for cell in tests])
     return dict(zip(tests, found, strict=True))
 
@@ -213,7 +220,7 @@ def contenders(values: Values[Key], plan: Plan, alpha: float = ALPHA) -> list[Ke
     if first is None:
         return list(values)
     tests = paired_tests(values, first, plan)
-    adjusted = _adjusted(tests, {cell: len(values[cell].keys() & values[first].keys()) for cell in tests}, plan)
+    adjusted = _adjusted(tests, {cell: _last_common(values[cell], values[first]) for cell in tests}, plan)
     worse = {cell for cell, p in adjusted.items() if p is not None and p <= alpha and _leader_is_better(tests[cell])}
     return [cell for cell in values if cell not in worse]
 
@@ -227,11 +234,11 @@ def _is_equivalent(test: _Test, margin: float, alpha: float) -> bool:
     return abs(test.difference) + half < margin
 
 
-def units_to_decide(test: _Test, plan: Plan, alpha: float) -> int | None:
-    """The units at which the difference would be significant, or its 90 % interval lie within the margin.
+def units_to_decide(test: _Test, plan: Plan, seeds: int, alpha: float) -> int | None:
+    """The units at which the difference would be significant, or shown to lie within the margin.
 
-    Of one search the units are the seeds to which the race would be extended. None beyond MOST_UNITS, and where nothing
-    is known of the variance.
+    seeds: the last one at which both cells were run. Of one search the units are the seeds to which the race would be
+    extended. None beyond MOST_UNITS, and where nothing is known of the variance.
     """
     import numpy as np
     from scipy.special import stdtrit
@@ -240,12 +247,14 @@ def units_to_decide(test: _Test, plan: Plan, alpha: float) -> int | None:
         return None
     error = (test.high - test.difference) / float(stdtrit(test.df, 0.975))  # of the mean of test.units
     units = np.arange(test.units + 1, MOST_UNITS + 1)
-    scaled, level = error * np.sqrt(test.units / units), np.full(len(units), alpha)
+    scaled = error * np.sqrt((1.0 / units + plan.overlap) / (1.0 / test.units + plan.overlap))
+    level = np.full(len(units), alpha)
     if plan.searches == 1 and plan.looks:
-        level = np.where(units > plan.looks[-1], alpha * plan.extension_share(units), alpha)
+        ends = units + max(seeds - test.units, 0)  # some seeds haven't learnt
+        level = np.where(ends > plan.looks[-1], alpha * plan.extension_share(ends), alpha)
     gap, within = abs(test.difference), (plan.margin or 0.0) - abs(test.difference)
     decided = stdtrit(units - 1, 1.0 - level / 2) * scaled < gap
-    decided |= stdtrit(units - 1, 1.0 - alpha) * scaled < within
+    decided |= stdtrit(units - 1, 1.0 - level) * scaled < within
     return int(units[decided][0]) if decided.any() else None
 
 

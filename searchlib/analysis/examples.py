@@ -37,8 +37,9 @@ def correct_examples(trial: FrozenTrial) -> NDArray[np.bool_] | None:
     """Which validation examples a replicate's best epoch classifies correctly, ``[n]``; their mean is its accuracy.
 
     The examples have the order of the validation split: the same ones for all replicates of a study, but for
-    ``replicate_split``, where each has its own. None for trials of the search, of a regression, that didn't complete,
-    and of versions that didn't keep it; and where what is stored can't be read, as ``verify`` tells.
+    ``replicate_split`` and ``search_split``, where replicates or searches have their own. None for trials of the
+    search, of a regression, that didn't complete, and of versions that didn't keep it; and where what is stored can't
+    be read, as ``verify`` tells.
     """
     try:
         return unpack_examples(trial.system_attrs[CORRECT])
@@ -52,7 +53,7 @@ def correct_by_unit(
     """The share of right answers to each validation example, by cell and unit: the mean over the unit's seeds.
 
     Of the replicates that learnt, up to *most*; as ``unit_means``, by example. A cell is left out where of one of its
-    replicates it isn't known, and all are where each replicate has a split, and so examples, of its own.
+    replicates it isn't known, and all are where replicates or searches have splits, and so examples, of their own.
     """
     rows: dict[CellKey, dict[int, list[NDArray[np.float64]]]] = {}
     unknown = set()

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from searchlib.analysis.race import looks
 from searchlib.analysis.spending import Plan
-from searchlib.analysis.standing import outcome, plan
+from searchlib.analysis.standing import outcome
 from searchlib.study import CORRECT, Study
 
 if TYPE_CHECKING:
@@ -20,15 +21,22 @@ def method(study: Study, replicates: Sequence[FrozenTrial], compared_by: Plan, *
     the test set.
     """
     completed = [trial for trial in replicates if outcome(trial) == "completed"]
-    at, now = (_listed([str(look) for look in looks]) for looks in (compared_by.looks, plan(study).looks))
-    earlier = at != now
-    after = f", after {at} seeds{f' as in earlier versions (now {now})' if earlier else ''}" if completed else ""
-    own = ", each on a split of its own" if study.search_split else ""
+    end = compared_by.planned_end or max(compared_by.looks, default=0)
+    planned = [look for look in compared_by.looks if look <= end]
+    later = [look for look in compared_by.looks if look > end]
+    today = looks(end, race=study.replicate_race, searches=study.searches)
+    earlier, after = bool(completed) and tuple(planned) != today, ""
+    if completed:
+        after = f", after {_listed(planned)} seeds"
+        after += f" as in earlier versions (now {_listed(today)})" if earlier else ""
+        after += f", and after the extension to {_listed(later)}" if later else ""
+    own = ", each on a split of its own" if study.search_split or study.replicate_split else ""
     if study.searches > 1:
-        said = [f"{study.searches} searches{own}: the cells are compared over these{after}."]
+        of_search, of_seed = (own, "") if study.search_split else ("", own)
+        said = [f"{study.searches} searches{of_search}: the cells are compared over these{after}{of_seed}."]
     else:
         said = ["One search: the claims are about the best configurations that it found."]
-        said += [f"The cells are compared over its seeds{after}."] if completed else []
+        said += [f"The cells are compared over its seeds{own}{after}."] if completed else []
     unknown = sum(CORRECT not in trial.system_attrs for trial in completed) if study.metric == "val_accuracy" else 0
     if unknown:
         of = "the replicates" if unknown == len(completed) else f"{unknown} of the {len(completed)} replicates"
@@ -43,6 +51,7 @@ def method(study: Study, replicates: Sequence[FrozenTrial], compared_by: Plan, *
     return " ".join(said)
 
 
-def _listed(words: Sequence[str]) -> str:
+def _listed(numbers: Sequence[int]) -> str:
     """``2, 3 and 5``."""
+    words = [str(number) for number in numbers]
     return " and ".join([*([", ".join(words[:-1])] if words[1:] else []), *words[-1:]])

@@ -39,16 +39,17 @@ class Plan:
         return replicate if self.searches == 1 else (replicate - 1) % self.searches + 1
 
     def share(self, n: int) -> float:
-        """The share of alpha that a comparison at *n* seeds may spend.
+        """The share of alpha that a comparison may spend whose last seed is number *n*.
 
         Tests at level alpha at every look would find differences too often. Alpha is therefore spent over the looks as
         in a group-sequential trial (Lan & DeMets 1983): a fifth evenly by the looks before the planned end, the rest by
         that. These shares sum to 1, so by Bonferroni's inequality alpha holds, however the looks depend on each other.
-        A number of seeds between two looks has the share of the look before it, or of the first look.
+        A seed between two looks is first seen at the later one, and has its share.
 
         A race that goes on after its planned end, at N seeds, has a tenth of alpha more for everything that follows:
         a look at n seeds, after one at m, has (N/m - N/n) of it. These shares sum to less than 1 for any looks.
         """
+        n = next((look for look in self.looks if look >= n), n)
         planned = self.planned_end or (self.looks[-1] if self.looks else 0)
         early = sum(look < planned for look in self.looks)
         if early and n < planned:

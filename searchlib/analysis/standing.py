@@ -240,15 +240,17 @@ def plan(study: Study, race: Mapping[str, Any] | None = None) -> Plan:
     """How the cells of the study are compared. race: what was noted of its race so far.
 
     The looks of a race that has ended are those noted, as earlier versions raced with others. If it goes on to more
-    seeds than it was planned for, it keeps the looks that it had, and has one more at its new end.
+    seeds than it was planned for, it keeps the looks that it had, and has one more at its new end. An end that was
+    reached stays a look, also where ``replicates`` was lower in between.
     """
     noted = race or {}
     planned = looks(study.replicates, race=study.replicate_race, searches=study.searches)
     past, first = tuple(noted.get("looks", ())), noted.get("planned_end")
     if past and (first or noted.get("finished")):
         first = first or past[-1]
-        kept = [look for look in past if look < study.replicates and look <= max(first, noted.get("reached", 0))]
-        planned = (*kept, study.replicates) if planned else past
+        ends = {first, *(end for end in noted.get("undecided", ()) if end > first)}
+        had = {look for look in past if look <= max(first, noted.get("reached", 0))} | ends
+        planned = (*sorted(look for look in had if look < study.replicates), study.replicates) if planned else past
     return Plan(
         direction=study.direction,
         looks=planned,

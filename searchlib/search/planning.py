@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 
 import optuna
 
-from searchlib.analysis import plan
+from searchlib.analysis import LEAST_SEEDS, error_factor, plan
 from searchlib.search.design import round_length
 from searchlib.search.pruning import halving_rungs
 from searchlib.search.samplers import ask_round
@@ -47,8 +48,10 @@ def plan_study(study: Study, stores: Stores, *, device: str = "auto") -> StudyPl
     """Plan *study*: trains one epoch of a few stacks, and stores nothing. DataError, DeviceError as in a search."""
     cells = max(len(study.cells), 1)
     raced = min(cells, study.replicate_cells or cells)
-    looks = plan(study).looks
-    least = raced * looks[0] + max(min(5, study.replicates) - looks[0], 0) if looks else 0
+    looks, overlap = plan(study).looks, plan(study).overlap
+    least = study.replicates
+    if raced > 1 and looks:
+        least = raced * looks[0] + next((look for look in looks if look >= LEAST_SEEDS), looks[-1]) - looks[0]
     units = study.searches if study.searches > 1 else study.replicates
     search = _epochs_searched(study)
     most = raced * study.replicates
@@ -59,8 +62,8 @@ def plan_study(study: Study, stores: Stores, *, device: str = "auto") -> StudyPl
         replicates_most=most,
         seconds=(search + most) * _seconds_a_training(study, stores, resolve_device(device)),
         units=units,
-        detectable=_detectable(units, 1) if raced > 1 else None,
-        detectable_among_all=_detectable(units, raced * (raced - 1) // 2) if raced > 1 else None,
+        detectable=_detectable(units, 1, overlap) if raced > 1 else None,
+        detectable_among_all=_detectable(units, raced * (raced - 1) // 2, overlap) if raced > 1 else None,
     )
 
 
@@ -100,14 +103,14 @@ def _seconds_a_training(study: Study, stores: Stores, device: str) -> float:
     return spent / sum(map(len, spread)) * epochs
 
 
-def _detectable(units: int, comparisons: int) -> float | None:
+def _detectable(units: int, comparisons: int, overlap: float) -> float | None:
     """The difference, in deviations, that a paired t test of *units* pairs finds with a chance of POWER.
 
-    At 0.05 over the number of *comparisons* (Bonferroni). From statsmodels.
+    At 0.05 over the number of *comparisons* (Bonferroni). From statsmodels. overlap: of the units' splits.
     """
     from statsmodels.stats.power import TTestPower
 
     if units < 2:
         return None
     found = TTestPower().solve_power(nobs=units, alpha=0.05 / comparisons, power=POWER)
-    return float(found)
+    return float(found) * math.sqrt(units) * error_factor(units, overlap)

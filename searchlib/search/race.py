@@ -58,7 +58,7 @@ class Race:
     @property
     def finished(self) -> bool:
         """Whether nothing is left to run, for the search as it stands."""
-        if not self.plan.looks:
+        if not self.study.replicates:
             return True
         return race_is_over(self.study, self._noted(), cells(self.study, own_trials(self.search)))
 
@@ -117,6 +117,7 @@ class Race:
         reached, left, wanted = self._state(candidates, self._trials())
         repeated = sources(candidates)
         over = set(self._noted().get("undecided", ()))
+        end = not wanted and reached >= (self.plan.planned_end or 0)  # not where replicates was lowered
         self.stored.set_user_attr(
             "race",
             {
@@ -126,7 +127,7 @@ class Race:
                 "candidates": list(repeated),
                 "contenders": [source for source, cell in repeated.items() if cell in left],
                 "finished": not wanted,
-                "undecided": sorted(over | ({reached} if not wanted and len(left) > 1 else set())),
+                "undecided": sorted(over | ({reached} if end and len(left) > 1 else set())),
             },
         )
 

@@ -168,7 +168,7 @@ def test_what_each_data_set_says_alone() -> None:
     assert [(one.dataset, one.winner, one.mean) for one in made.datasets] == [
         ("a", "tanh", pytest.approx(0.91)), ("b", "relu", pytest.approx(0.955)),
     ]  # fmt: skip
-    assert "Winners by data set: a tanh (0.9100, " in made.answer
+    assert "Winners by data set: a: tanh (0.9100, " in made.answer
     many = several(**dict.fromkeys("abcde", UP))
     assert "Taken alone, the data sets have 1 different winners" not in many.answer
     assert "Taken alone, all 5 data sets have the same winner" in many.answer

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
+import optuna
 import pytest
 import torch
 from support import mlflow_runs, prepare, replicates, run, search, small_study, stored
@@ -286,3 +288,12 @@ def test_replicates_are_nested_runs_of_their_own_kind(four: Study) -> None:
 def test_wrong_settings_are_refused(field: str, value: object) -> None:
     with pytest.raises(StudyError, match=field):
         small_study(**{field: value})
+
+
+def test_no_replicates_are_wanted_where_the_study_has_none_any_more() -> None:
+    prepare()
+    study = small_study(replicates=2, replicate_race=False)
+    run(study)
+    noted = {"looks": [2, 3], "planned_end": 2, "reached": 2, "candidates": [], "finished": False, "undecided": [2]}
+    optuna.load_study(study_name="small.replicates", storage=search(study)._storage).set_user_attr("race", noted)
+    assert Race(replace(study, replicates=0), search(study)).finished
