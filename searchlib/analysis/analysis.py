@@ -181,6 +181,7 @@ def _winner(
         scientific=first.scientific,
         nuisance=first.nuisance,
         trial=first.trial,
+        pick=_best_pick(study, first.picks),
         among=1 + len(ties),
         low=low,
         high=high,
@@ -230,8 +231,7 @@ def _cell(
     failed = len(values) - len(counting)
     rare, often = proportion_interval(failed, len(values)) if values else (None, None)
     picks = _picks(study, cell, members, counting)
-    chosen = _chosen(study, picks)
-    edge = edges(study.nuisance, chosen.nuisance if chosen else {})
+    edge = edges(study.nuisance, cell.nuisance)
     points = budget(study, members, deviation)
     counted = [trial for trial in replicates if trial.params["replicate"] in values]
     diverged = sum(outcome(trial) == "diverged" for trial in counted)
@@ -240,13 +240,13 @@ def _cell(
     own_flags += [f"{cell.diverged} of {cell.points} diverged"] if cell.diverged else []
     own_flags += [f"{diverged} of {len(counted)} replicates diverged"] if diverged else []
     own_flags += [f"{failed - diverged} of {len(values)} replicates learnt nothing"] if failed > diverged else []
-    own = [trial for trial in members if chosen and trial.number == chosen.trial] or members
+    own = [trial for trial in members if trial.number == cell.trial] or members
     return CellFinding(
         label=_label(cell.scientific),
         scientific=cell.scientific,
-        nuisance=chosen.nuisance if chosen else {},
-        trial=chosen.trial if chosen else None,
-        search_best=chosen.search_best if chosen else None,
+        nuisance=cell.nuisance,
+        trial=cell.trial,
+        search_best=cell.best,
         points=cell.points,
         pruned=sum(outcome(trial) == "pruned" for trial in members),
         diverged=cell.diverged,
@@ -292,15 +292,11 @@ def _picks(study: Study, cell: Cell, members: Sequence[FrozenTrial], values: Map
     return tuple(found)
 
 
-def _chosen(study: Study, picks: Sequence[Pick]) -> Pick | None:
-    """The configuration to name: of the searches' picks the one with the best replicates, or the best of the search."""
+def _best_pick(study: Study, picks: Sequence[Pick]) -> Pick | None:
+    """Of the configurations of several searches the best on fresh seeds, of equal ones the first."""
     sign = 1.0 if study.direction == "maximize" else -1.0
-    replicated = [pick for pick in picks if pick.mean is not None]
-    return max(
-        replicated or picks,
-        key=lambda pick: sign * (pick.search_best if pick.mean is None else pick.mean),
-        default=None,
-    )
+    means = [(sign * pick.mean, pick) for pick in picks if pick.mean is not None] if study.searches > 1 else []
+    return max(means, key=lambda one: one[0], default=(0.0, None))[1]
 
 
 def _importances(study: Study, trials: Sequence[FrozenTrial]) -> tuple[dict[str, float], str | None]:

@@ -23,6 +23,7 @@ def answer(findings: Findings) -> str:
     compared = _comparison(findings) if winner.n else _without_replicates(findings)
     sentences = [
         _lead(findings, winner),
+        *_best_pick(findings),
         *compared,
         *_failures(findings),
         *_unfinished(findings),
@@ -74,13 +75,14 @@ def _lead(findings: Findings, winner: CellFinding) -> str:
         interval = _interval(findings.metric, findings.winner.low, findings.winner.high)
         interval += f", as the best of {findings.winner.among}" if interval and findings.winner.among > 1 else ""
         value = winner.mean
-        found = f" of {findings.searches} searches" if findings.searches > 1 else ""
-        measured = f" on average over {_count(winner.n, 'fresh seed')}{found}" + (f" ({interval})" if interval else "")
+        seeds = _count(winner.n, "fresh seed")
+        over = f"{findings.searches} searches, with {seeds}" if findings.searches > 1 else seeds
+        measured = f" on average over {over}" + (f" ({interval})" if interval else "")
     setting = describe(winner.nuisance)
-    if setting and winner.n:
-        tried = f", the best of {winner.points} configurations tried" if findings.searches == 1 < winner.points else ""
+    if setting and winner.n and findings.searches == 1:
+        tried = f", the best of {winner.points} configurations tried" if winner.points > 1 else ""
         measured += f", with {setting}{tried}"
-    elif setting:
+    elif setting and not winner.n:
         measured += f", with {setting}"
     if not winner.n:
         finished = _count(findings.trials.ended, "trial")
@@ -89,6 +91,17 @@ def _lead(findings: Findings, winner: CellFinding) -> str:
     if len(findings.cells) == 1:
         return f"The best configuration has {metric} {shown}{measured}."
     return f"{winner.label} has the best {metric}: {shown}{measured}."
+
+
+def _best_pick(findings: Findings) -> list[str]:
+    """Which of the winner's configurations, one a search, is best: the mean before is of all of them."""
+    pick = findings.winner.pick if findings.winner else None
+    if pick is None or pick.mean is None or not (setting := describe(pick.nuisance)):
+        return []
+    mean = f"{number(pick.mean, findings.metric)} over {_count(pick.n, 'seed')}"
+    return [
+        f"That is of the best configuration of each search; the best of these on fresh seeds has {setting} ({mean})."
+    ]
 
 
 def _without_replicates(findings: Findings) -> list[str]:

@@ -1,0 +1,38 @@
+"""What is said of a study with several searches, whose replicates are of several configurations of a cell."""
+
+from __future__ import annotations
+
+import pytest
+from support import STORAGE
+from support.trials import store_searches
+
+from searchlib import Study
+from searchlib.analysis import Findings, analyze
+from searchlib.stores import Stores
+
+# of each search: learning rate, value in the search, values on fresh seeds
+TANH = [(0.2, 0.90, (0.93, 0.91)), (0.3, 0.96, (0.92, 0.90)), (0.7, 0.92, (0.97, 0.95)), (0.4, 0.94, (0.91, 0.91))]
+RELU = [(0.2, 0.80, (0.83, 0.81)), (0.3, 0.82, (0.80, 0.82)), (0.4, 0.83, (0.79, 0.84)), (0.4, 0.81, (0.80, 0.83))]
+
+
+def analyzed(study: Study) -> Findings:
+    return analyze(study, Stores(STORAGE).read(study))
+
+
+def test_the_mean_is_of_all_configurations_and_each_is_named_by_what_it_is() -> None:
+    found = analyzed(store_searches({"tanh": TANH, "relu": RELU}))
+    cell, winner = found.cells[0], found.winner
+    assert winner is not None
+    assert winner.pick is not None
+    assert (cell.trial, cell.search_best, cell.nuisance["learning_rate"]) == (2, 0.96, 0.3), "best of the whole search"
+    assert (winner.trial, winner.nuisance) == (cell.trial, cell.nuisance)
+    assert cell.mean == pytest.approx(0.925)
+    assert [(pick.search, pick.search_best, pick.n) for pick in cell.picks] == [
+        (1, 0.90, 2), (2, 0.96, 2), (3, 0.92, 2), (4, 0.94, 2),
+    ]  # fmt: skip
+    assert [pick.mean for pick in cell.picks] == pytest.approx([0.92, 0.91, 0.96, 0.91])
+    assert (winner.pick.search, winner.pick.trial, winner.pick.nuisance["learning_rate"]) == (3, 4, 0.7)
+    assert "0.9250 on average over 4 searches, with 8 fresh seeds (95 % interval" in found.answer
+    best = "the best of these on fresh seeds has learning_rate 0.7, batch_size 16 (0.9600 over 2 seeds)."
+    assert f"That is of the best configuration of each search; {best}" in found.answer
+    assert found.to_json()["winner"]["pick"]["trial"] == 4
