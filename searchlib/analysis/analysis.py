@@ -192,7 +192,8 @@ def _optimism(rows: Sequence[CellFinding]) -> Optimism:
     if not rows or rows[0].trial is None:
         return Optimism(search_best=None, fresh_mean=None, fresh_low=None, fresh_high=None)
     first = rows[0]
-    return Optimism(search_best=first.search_best, fresh_mean=first.mean, fresh_low=first.low, fresh_high=first.high)
+    repeated = [pick.search_best for pick in first.picks if pick.n or not first.n]
+    return Optimism(search_best=mean_interval(repeated)[0], fresh_mean=first.mean, fresh_low=first.low, fresh_high=first.high)
 
 
 def _population(

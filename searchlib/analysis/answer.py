@@ -277,11 +277,11 @@ def _optimism(findings: Findings) -> list[str]:
     if best is None or mean is None or number(best, findings.metric) == number(mean, findings.metric):
         return []
     ahead = best - mean if findings.direction == "maximize" else mean - best
-    side = "better" if ahead >= 0 else "worse"
-    return [
-        f"In the search this configuration had {number(best, findings.metric)}, "
-        f"{_difference(findings, abs(ahead))} {side} than its mean over fresh seeds."
-    ]
+    gap = f"{_difference(findings, abs(ahead))} {'better' if ahead >= 0 else 'worse'} than"
+    value = number(best, findings.metric)
+    if findings.searches > 1:
+        return [f"In the search these configurations had {value} on average, {gap} over fresh seeds."]
+    return [f"In the search this configuration had {value}, {gap} its mean over fresh seeds."]
 
 
 def _test(findings: Findings) -> list[str]:

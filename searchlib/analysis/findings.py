@@ -149,8 +149,8 @@ class Winner:
 class Optimism:
     """The winner's configuration measured twice, both on validation data: a test set can be harder than they are.
 
-    search_best: its trial of the search, selected as the best. fresh_mean: the mean of its replicates, with the 95 % t
-    interval fresh_low to fresh_high.
+    search_best: its trial of the search, selected as the best; of several searches the mean over the best trial of
+    each. fresh_mean: the mean of its replicates, or of theirs, with the 95 % t interval fresh_low to fresh_high.
     """
 
     search_best: float | None

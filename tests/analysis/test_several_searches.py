@@ -36,3 +36,18 @@ def test_the_mean_is_of_all_configurations_and_each_is_named_by_what_it_is() -> 
     best = "the best of these on fresh seeds has learning_rate 0.7, batch_size 16 (0.9600 over 2 seeds)."
     assert f"That is of the best configuration of each search; {best}" in found.answer
     assert found.to_json()["winner"]["pick"]["trial"] == 4
+
+
+def test_optimism_compares_the_configurations_of_all_searches_with_their_own_fresh_seeds() -> None:
+    found = analyzed(store_searches({"tanh": TANH, "relu": RELU}))
+    assert (found.optimism.search_best, found.optimism.fresh_mean) == pytest.approx((0.93, 0.925))
+    said = "In the search these configurations had 0.9300 on average, 0.50 points better than over fresh seeds."
+    assert said in found.answer
+
+
+def test_a_search_whose_replicates_all_diverged_is_on_neither_side() -> None:
+    tanh = [*TANH[:3], (0.9, 0.98, (None, None))]
+    found = analyzed(store_searches({"tanh": tanh, "relu": RELU}))
+    assert found.cells[0].label == "tanh"
+    assert found.optimism.search_best == pytest.approx((0.90 + 0.96 + 0.92) / 3)
+    assert found.optimism.fresh_mean == pytest.approx((0.92 + 0.91 + 0.96) / 3)
