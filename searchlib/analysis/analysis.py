@@ -63,6 +63,8 @@ def analyze(study: Study, stored: Stored) -> Findings:
     able = {key: units for key, of in values.items() if (units := unit_means(of, compared_by))}
     layout = [dict(key) for key in able], list(able.values()), list(study.scientific), compared_by.overlap
     terms, why_no_effects = effects(*layout)
+    if 0 < len(able) < len(values):
+        why_no_effects = f"no effects: in {_cells_counted(len(values) - len(able))} no replicate learnt"
     ties = [other for other, one in compared.items() if not one.told_apart]
     dominating, others = without_dominating(*layout) if terms else ({}, [])
     importances, why_no_importances = _importances(study, trials)
@@ -193,7 +195,9 @@ def _optimism(rows: Sequence[CellFinding]) -> Optimism:
         return Optimism(search_best=None, fresh_mean=None, fresh_low=None, fresh_high=None)
     first = rows[0]
     repeated = [pick.search_best for pick in first.picks if pick.n or not first.n]
-    return Optimism(search_best=mean_interval(repeated)[0], fresh_mean=first.mean, fresh_low=first.low, fresh_high=first.high)
+    return Optimism(
+        search_best=mean_interval(repeated)[0], fresh_mean=first.mean, fresh_low=first.low, fresh_high=first.high
+    )
 
 
 def _population(
@@ -211,6 +215,10 @@ def _population(
 
 def _label(scientific: Mapping[str, Any]) -> str:
     return describe(scientific) or "all trials"
+
+
+def _cells_counted(count: int) -> str:
+    return f"{count} cell{'' if count == 1 else 's'}"
 
 
 def _cell(
@@ -365,9 +373,15 @@ def _notes(study: Study, findings: Findings, reasons: Sequence[str | None]) -> t
         )
     if race and not any(row.n for row in rows):
         notes.append("no intervals or comparisons: no look of the replicates is complete")
-    missing = sum(row.n == 0 for row in rows)
+    missing = sum(not row.n and not row.failed for row in rows)
     if 0 < missing < len(rows):
         notes.append(f"{missing} of {len(rows)} cells have no replicates: the winner isn't compared with them")
+    failing = [row.label for row in rows if row.failed and not row.n]
+    if 0 < len(failing) < len(rows):
+        notes.append(
+            f"in {_cells_counted(len(failing))} no replicate learnt ({'; '.join(failing)}): the winner is compared with "
+            f"{'this' if len(failing) == 1 else 'these'} by the failures only"
+        )
     if len(rows) == 1:
         notes.append("a single cell: there is nothing to compare it with")
     if any(one.p is None for one in findings.comparisons):

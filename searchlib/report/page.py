@@ -118,6 +118,8 @@ def render(material: Material, shown: Sequence[Shown] | None = None) -> str:
         figures=figures,
         started=bool(findings.cells),
         replicated=any(cell.n for cell in findings.cells),
+        repeated=sum(cell.n + cell.failed > 0 for cell in findings.cells),
+        failing=sum(cell.failed > cell.n == 0 for cell in findings.cells),
         metric=metric_name(findings.metric),
         accuracy=accuracy,
         unit="points" if accuracy else "loss",
@@ -127,6 +129,7 @@ def render(material: Material, shown: Sequence[Shown] | None = None) -> str:
             if (width := stability_width(material.points, index, "learning_rate", findings.direction)) is not None
         },
         trials_of={cell.label: cell.trial for cell in findings.cells},
+        picked={pick.trial for cell in findings.cells for pick in cell.picks},
         troubles=_troubles(material),
         by_class=by_class(test.confusion, material.classes) if test and test.confusion else [],
         left_out=counted_reasons(findings.test_by_cell.left_out) if findings.test_by_cell else "",

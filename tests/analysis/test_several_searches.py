@@ -51,3 +51,15 @@ def test_a_search_whose_replicates_all_diverged_is_on_neither_side() -> None:
     assert found.cells[0].label == "tanh"
     assert found.optimism.search_best == pytest.approx((0.90 + 0.96 + 0.92) / 3)
     assert found.optimism.fresh_mean == pytest.approx((0.92 + 0.91 + 0.96) / 3)
+
+
+def test_a_cell_in_which_no_replicate_learnt_is_compared_by_its_failures_and_said_to_be() -> None:
+    dead = [(0.2, 0.34, (None, None))] * 4
+    found = analyzed(store_searches({"tanh": TANH, "relu": RELU, "elu": dead}))
+    elu = next(cell for cell in found.cells if cell.label == "elu")
+    assert (elu.n, elu.failed) == (0, 8)
+    assert any(one.against_label == "elu" and one.failures_p is not None for one in found.comparisons)
+    said = "in 1 cell no replicate learnt (elu): the winner is compared with this by the failures only"
+    assert said in found.notes
+    assert "no effects: in 1 cell no replicate learnt" in found.notes
+    assert not any("have no replicates" in note or "not all combinations" in note for note in found.notes)
