@@ -64,7 +64,9 @@ def analyze(study: Study, stored: Stored) -> Findings:
     layout = [dict(key) for key in able], list(able.values()), list(study.scientific), compared_by.overlap
     terms, why_no_effects = effects(*layout)
     if 0 < len(able) < len(values):
-        why_no_effects = f"no effects: in {_cells_counted(len(values) - len(able))} no replicate learnt"
+        without = _cells_counted(len(values) - len(able))
+        left_out = f"the analysis of variance leaves out {without}, in which no replicate learnt"
+        why_no_effects = f"no effects: in {without} no replicate learnt" if why_no_effects else left_out
     ties = [other for other, one in compared.items() if not one.told_apart]
     dominating, others = without_dominating(*layout) if terms else ({}, [])
     importances, why_no_importances = _importances(study, trials)
@@ -240,11 +242,11 @@ def _cell(
     failed = len(values) - len(counting)
     rare, often = proportion_interval(failed, len(values)) if values else (None, None)
     picks = _picks(study, cell, members, counting)
-    edge = edges(study.nuisance, cell.nuisance)
+    edge = edges(study.nuisance, [pick.nuisance for pick in picks])
     points = budget(study, members, deviation)
     counted = [trial for trial in replicates if trial.params["replicate"] in values]
     diverged = sum(outcome(trial) == "diverged" for trial in counted)
-    own_flags = [f"edge: {one.name} {one.side}" for one in edge]
+    own_flags = [f"edge: {one.name} {one.side}" for one in edge if one.in_most]
     own_flags += ["budget short"] if points.enough is False else []
     own_flags += [f"{cell.diverged} of {cell.points} diverged"] if cell.diverged else []
     own_flags += [f"{diverged} of {len(counted)} replicates diverged"] if diverged else []
@@ -379,8 +381,8 @@ def _notes(study: Study, findings: Findings, reasons: Sequence[str | None]) -> t
     failing = [row.label for row in rows if row.failed and not row.n]
     if 0 < len(failing) < len(rows):
         notes.append(
-            f"in {_cells_counted(len(failing))} no replicate learnt ({'; '.join(failing)}): the winner is compared with "
-            f"{'this' if len(failing) == 1 else 'these'} by the failures only"
+            f"in {_cells_counted(len(failing))} no replicate learnt ({'; '.join(failing)}): the winner is compared "
+            f"with {'this' if len(failing) == 1 else 'these'} by the failures only"
         )
     if len(rows) == 1:
         notes.append("a single cell: there is nothing to compare it with")

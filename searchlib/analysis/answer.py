@@ -265,10 +265,11 @@ def _edges(winner: CellFinding) -> list[str]:
         if edge.further:
             further = " to ".join(f"{end:.4g}" for end in edge.further)
             side = "lower" if edge.side == "low" else "upper"
-            sentences.append(
-                f"The winner's {edge.name}, {edge.value:.3g}, is at the {side} end of its range, {edge.low:g} to "
-                f"{edge.high:g}: try {further}."
-            )
+            end = f"at the {side} end of its range, {edge.low:g} to {edge.high:g}"
+            where = f"The winner's {edge.name}, {edge.value:.3g}, is {end}"
+            if edge.of > 1:
+                where = f"In {edge.searches} of {edge.of} searches the winner's best {edge.name} is {end}"
+            sentences.append(f"{where}: try {further}.")
     return sentences
 
 

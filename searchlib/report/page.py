@@ -129,6 +129,7 @@ def render(material: Material, shown: Sequence[Shown] | None = None) -> str:
             if (width := stability_width(material.points, index, "learning_rate", findings.direction)) is not None
         },
         trials_of={cell.label: cell.trial for cell in findings.cells},
+        mostly_at_edge=sum(any(edge.in_most for edge in cell.edges) for cell in findings.cells),
         picked={pick.trial for cell in findings.cells for pick in cell.picks},
         troubles=_troubles(material),
         by_class=by_class(test.confusion, material.classes) if test and test.confusion else [],

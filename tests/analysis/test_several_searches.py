@@ -61,5 +61,20 @@ def test_a_cell_in_which_no_replicate_learnt_is_compared_by_its_failures_and_sai
     assert any(one.against_label == "elu" and one.failures_p is not None for one in found.comparisons)
     said = "in 1 cell no replicate learnt (elu): the winner is compared with this by the failures only"
     assert said in found.notes
-    assert "no effects: in 1 cell no replicate learnt" in found.notes
+    assert "the analysis of variance leaves out 1 cell, in which no replicate learnt" in found.notes
     assert not any("have no replicates" in note or "not all combinations" in note for note in found.notes)
+
+
+def test_a_range_is_to_be_widened_only_where_most_searches_end_there() -> None:
+    def said(rates: list[float]) -> tuple[str, tuple[str, ...]]:
+        tanh = [(rate, value, fresh) for rate, (_, value, fresh) in zip(rates, TANH, strict=True)]
+        found = analyzed(store_searches({"tanh": tanh, "relu": RELU}, name=f"rates-{rates[0]}"))
+        return found.answer, found.cells[0].flags
+
+    answer, flags = said([0.2, 0.3, 0.7, 0.4])
+    assert "end of its range" not in answer
+    assert flags == ()
+    answer, flags = said([0.9, 0.8, 0.7, 0.4])
+    where = "In 3 of 4 searches the winner's best learning_rate is at the upper end of its range, 0.01 to 1"
+    assert f"{where}: try 0.1 to 10." in answer
+    assert flags == ("edge: learning_rate high",)

@@ -28,9 +28,15 @@ def test_what_each_search_found_is_listed(page: Page) -> None:
 
 
 def test_a_cell_in_which_no_replicate_learnt_is_not_called_unreplicated() -> None:
-    study = store_searches({"tanh": TANH, "relu": RELU, "elu": DEAD})
+    study = store_searches({"tanh": TANH, "elu": DEAD})
     page = page_of(study)
+    assert "no effects: in 1 cell no replicate learnt" in page.text
     assert "There is no analysis of variance: in 1 cell no replicate learnt" in page.text
     assert "The best configuration that each search found of each cell was run again" in page.text
     plot = heat_map(gathered(study).findings, "activation", "activation")
     assert "0.3400<br><i>no replicate learnt</i>" in [text for line in plot.data[0]["text"] for text in line]
+
+
+def test_edges_are_counted_by_search(page: Page) -> None:
+    assert "In 0 of 3 cells the best points of most searches are at the same edge" in page.text
+    assert "tanhlearning_ratehigh1 of 40.70.01 to 1–" in page.text
