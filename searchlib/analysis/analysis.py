@@ -16,12 +16,12 @@ from searchlib.analysis.findings import (
     CellFinding,
     Findings,
     Optimism,
-    Pick,
     RaceState,
     Winner,
 )
 from searchlib.analysis.method import method
 from searchlib.analysis.on_test_set import counted_reasons, tested_cells
+from searchlib.analysis.picks import best_pick, picks_of
 from searchlib.analysis.spending import EXTENSION_SHARE, Plan
 from searchlib.analysis.standing import (
     Cell,
@@ -185,7 +185,7 @@ def _winner(
         scientific=first.scientific,
         nuisance=first.nuisance,
         trial=first.trial,
-        pick=_best_pick(study, first.picks),
+        pick=best_pick(study, first.picks),
         among=1 + len(ties),
         low=low,
         high=high,
@@ -241,7 +241,7 @@ def _cell(
     low, high = within_limits(study.metric, low, high)
     failed = len(values) - len(counting)
     rare, often = proportion_interval(failed, len(values)) if values else (None, None)
-    picks = _picks(study, cell, members, counting)
+    picks = picks_of(study, cell, members, counting)
     edge = edges(study.nuisance, [pick.nuisance for pick in picks])
     points = budget(study, members, deviation)
     counted = [trial for trial in replicates if trial.params["replicate"] in values]
@@ -279,35 +279,6 @@ def _cell(
         diagnosis=next((tuple(found) for trial in own if (found := trial.user_attrs.get("diagnosis"))), ()),
         flags=(*own_flags, *flags),
     )
-
-
-def _picks(study: Study, cell: Cell, members: Sequence[FrozenTrial], values: Mapping[int, float]) -> tuple[Pick, ...]:
-    """What each search found for a cell. values: of its replicates that learnt."""
-    numbered, found = {trial.number: trial for trial in members}, []
-    for place, number in enumerate(cell.picks):
-        if number is None:
-            continue
-        trial = numbered[number]
-        own = [value for replicate, value in values.items() if (replicate - 1) % study.searches == place]
-        scientific = dict(cell.key)
-        found.append(
-            Pick(
-                search=place + 1,
-                trial=number,
-                nuisance={name: value for name, value in trial.params.items() if name not in scientific},
-                search_best=trial.values[0],
-                n=len(own),
-                mean=mean_interval(own)[0] if own else None,
-            )
-        )
-    return tuple(found)
-
-
-def _best_pick(study: Study, picks: Sequence[Pick]) -> Pick | None:
-    """Of the configurations of several searches the best on fresh seeds, of equal ones the first."""
-    sign = 1.0 if study.direction == "maximize" else -1.0
-    means = [(sign * pick.mean, pick) for pick in picks if pick.mean is not None] if study.searches > 1 else []
-    return max(means, key=lambda one: one[0], default=(0.0, None))[1]
 
 
 def _importances(study: Study, trials: Sequence[FrozenTrial]) -> tuple[dict[str, float], str | None]:
