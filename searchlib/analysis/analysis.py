@@ -71,7 +71,8 @@ def analyze(study: Study, stored: Stored) -> Findings:
     dominating, others = without_dominating(*layout) if terms else ({}, [])
     importances, why_no_importances = _importances(study, trials)
     labels = {tuple(row.scientific.items()): row.label for row in rows}
-    tested = tested_cells(study, stored, sources(found), reached, labels)
+    tied = {leading, *ties} if leading else set()
+    tested = tested_cells(study, stored, sources(found), reached, labels, tied)
     findings = Findings(
         study=study.name,
         question=study.question,

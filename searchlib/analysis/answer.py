@@ -90,7 +90,18 @@ def _lead(findings: Findings, winner: CellFinding) -> str:
     shown = number(value, findings.metric)
     if len(findings.cells) == 1:
         return f"The best configuration has {metric} {shown}{measured}."
+    if tied := _ties_first(findings):
+        tie = f"{len(tied)} of {len(findings.cells)} cells are not significantly different: {_listed(tied)}."
+        return f"{tie} The best mean {metric} is that of {winner.label}: {shown}{measured}."
     return f"{winner.label} has the best {metric}: {shown}{measured}."
+
+
+def _ties_first(findings: Findings) -> list[str]:
+    """Of several searches, the winner and the cells that it isn't significantly better than; empty without these."""
+    ties = [one.against_label for one in findings.comparisons if not one.told_apart]
+    if findings.searches == 1 or findings.margin is not None or not ties:
+        return []
+    return [findings.cells[0].label, *ties]
 
 
 def _best_pick(findings: Findings) -> list[str]:
@@ -99,9 +110,7 @@ def _best_pick(findings: Findings) -> list[str]:
     if pick is None or pick.mean is None or not (setting := describe(pick.nuisance)):
         return []
     mean = f"{number(pick.mean, findings.metric)} over {_count(pick.n, 'seed')}"
-    return [
-        f"That is of the best configuration of each search; the best of these on fresh seeds has {setting} ({mean})."
-    ]
+    return [f"Each search found a configuration of its own; the best on fresh seeds has {setting} ({mean})."]
 
 
 def _without_replicates(findings: Findings) -> list[str]:
@@ -125,6 +134,8 @@ def _comparison(findings: Findings) -> list[str]:
     elif findings.resolved:
         others = "the other replicated cell" if len(comparisons) == 1 else "every other replicated cell"
         sentences = [f"It is significantly better than {others}."]
+    elif _ties_first(findings):
+        sentences = []
     else:
         sentences = [f"It is not significantly different from {_count(len(other), 'other cell')}: {_listed(other)}."]
     near = next((one for one in comparisons if one.difference is not None), None)
@@ -142,11 +153,11 @@ def _comparison(findings: Findings) -> list[str]:
                 f"That is for these validation examples; for new ones it may be none (95 % interval {wide})."
             )
     if near and near.units_to_decide:
-        unit = "seed" if findings.searches == 1 else "search"
-        sentences.append(
-            f"If difference and spread stay as they are, {_count(near.units_to_decide, unit)} would decide "
-            f"between these two; there were {near.units}."
-        )
+        would = f"{_count(near.units_to_decide, 'seed')} would decide between these two"
+        if findings.searches > 1:
+            more_searches = f"a new study of about {near.units_to_decide} searches would have an even chance"
+            would = f"{more_searches} of a significant difference between these two, tested alone"
+        sentences.append(f"If difference and spread stay as they are, {would}; there were {near.units}.")
     if alone and other and findings.margin is None:
         corrected = sum(one.verdict != NOT_TOLD_APART for one in comparisons) or "none"
         sentences.append(
@@ -281,7 +292,7 @@ def _optimism(findings: Findings) -> list[str]:
     gap = f"{_difference(findings, abs(ahead))} {'better' if ahead >= 0 else 'worse'} than"
     value = number(best, findings.metric)
     if findings.searches > 1:
-        return [f"In the search these configurations had {value} on average, {gap} over fresh seeds."]
+        return [f"The winner's configurations had {value} on average in the search, {gap} over fresh seeds."]
     return [f"In the search this configuration had {value}, {gap} its mean over fresh seeds."]
 
 
@@ -297,15 +308,26 @@ def _test(findings: Findings) -> list[str]:
         value = f"The accuracy on the test set, opened once, is {test.accuracy:.4f}"
         more = [_interval("test_accuracy", test.low, test.high)]
     replicate = f", replicate {test.replicate}" if test.replicate else ""
-    return [f"{value} ({'; '.join([*more, f'n = {test.n:,}', f'trial {test.trial}{replicate}'])})."]
+    said = [f"{value} ({'; '.join([*more, f'n = {test.n:,}', f'trial {test.trial}{replicate}'])})."]
+    tested = findings.test_by_cell
+    if findings.searches > 1 and tested and tested.cells[0].scientific == findings.cells[0].scientific and replicate:
+        mean, count = number(tested.cells[0].mean, findings.metric), tested.cells[0].n
+        said.append(
+            f"That is one network, the best on validation data; the {count} of its cell have {mean} on average."
+        )
+    return said
 
 
 def _test_by_cell(findings: Findings) -> list[str]:
-    """Whether the winner leads on the test set, too: where it and others have at least two seeds in common there."""
+    """Whether the winner leads there, too: where it and others have at least two seeds, or searches, in common."""
     tested = findings.test_by_cell
     if tested is None or findings.winner is None or tested.cells[0].scientific != findings.winner.scientific:
         return []
-    gaps = [(cell.difference, cell) for cell in tested.cells if cell.difference is not None and cell.pairs > 1]
+    gaps = [
+        (cell.difference, cell)
+        for cell in tested.cells
+        if cell.difference is not None and cell.difference_low is not None
+    ]
     if not gaps:
         return []
     gap, closest = min(gaps, key=lambda one: one[0])
@@ -314,16 +336,20 @@ def _test_by_cell(findings: Findings) -> list[str]:
         low, high = -high, -low
     by = _difference(findings, abs(gap), more=[f"95 % interval {_size(findings, low)} to {_size(findings, high)}"])
     winner, others = tested.cells[0].label, _count(len(gaps), "other cell")
+    over = "seeds" if findings.searches == 1 else "searches"
+    best = "the best on validation data" if _ties_first(findings) else "the winner"
     if all((cell.difference_low or 0.0) > 0 for _, cell in gaps):
         than = f"{others}: than the next, {closest.label}," if len(gaps) > 1 else closest.label
-        sentences = [f"Over seeds, {winner} is better there than {than} by {by}."]
+        sentences = [f"Over {over}, {winner} is better there than {than} by {by}."]
     else:
-        first, behind = (winner, f"the next, {closest.label}") if gap >= 0 else (closest.label, f"the winner, {winner}")
+        first, behind = (winner, f"the next, {closest.label}") if gap >= 0 else (closest.label, f"{best}, {winner}")
         leads = "leads there, but not significantly:" if low <= 0 else "leads there,"
-        sentences = [f"Over seeds, {first} {leads} ahead of {behind}, by {by}."]
+        sentences = [f"Over {over}, {first} {leads} ahead of {behind}, by {by}."]
     if len(tested.cells) > 2 and tested.order_holds:
         sentences.append(f"The {len(tested.cells)} cells have the same order as on validation data.")
     elif len(tested.cells) > 2 and tested.rank_correlation is not None:
         tau = f"Kendall's tau {tested.rank_correlation:.2f}"
+        if findings.searches > 1 and 2 < tested.ties < len(tested.cells) and tested.ties_correlation is not None:
+            tau += f", {tested.ties_correlation:.2f} among the {tested.ties} without significant differences"
         sentences.append(f"The order of the {len(tested.cells)} cells differs from that on validation data ({tau}).")
     return sentences

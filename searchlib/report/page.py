@@ -117,6 +117,7 @@ def render(material: Material, shown: Sequence[Shown] | None = None) -> str:
         ],
         figures=figures,
         started=bool(findings.cells),
+        tied=findings.searches > 1 and findings.resolved is False,
         replicated=any(cell.n for cell in findings.cells),
         repeated=sum(cell.n + cell.failed > 0 for cell in findings.cells),
         failing=sum(cell.failed > cell.n == 0 for cell in findings.cells),

@@ -40,3 +40,22 @@ def test_a_cell_in_which_no_replicate_learnt_is_not_called_unreplicated() -> Non
 def test_edges_are_counted_by_search(page: Page) -> None:
     assert "In 0 of 3 cells the best points of most searches are at the same edge" in page.text
     assert "tanhlearning_ratehigh1 of 40.70.01 to 1–" in page.text
+
+
+def test_the_first_screen_says_that_it_is_a_tie_and_what_one_network_is() -> None:
+    near = (0.001, -0.002, 0.001, -0.002)
+    elu = [(rate, value, (a + by, b + by)) for (rate, value, (a, b)), by in zip(TANH, near, strict=True)]
+    page = page_of(store_searches({"tanh": TANH, "elu": elu}, tested={"tanh": -0.01, "elu": 0.0}))
+    assert "Best mean\n" in page.text
+    assert "2 of 2 cells are not significantly different." in page.text
+    assert (
+        "best of its configurations on fresh seeds: learning_rate\u00a00.7, batch_size\u00a016 (0.9600 over 2 seeds)"
+        in (page.text)
+    )
+    assert "one network, the best of its cell on validation data; the mean of the cell's 8 is 0.9150" in page.text
+    assert "Mean and 95 % t interval are over the searches" in page.text
+    assert "that in the answer is wider, as it allows for the choice of the best of 2" in page.text
+    assert "seedsfailedsearchesmean95 % intervaldeviation over seeds" in page.text
+    assert "8 trials in 4 searches" in page.text
+    assert "up to 8 seeds of each cell, shared by the searches" in page.text
+    assert "Intervals are over searches, on one test set" in page.text

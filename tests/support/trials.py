@@ -89,12 +89,17 @@ def replicates_of(trials, sources, seeds, rng, sd=0.01, first=1):
 
 
 def store_searches(
-    cells: Mapping[str, Sequence[tuple[float, float, Sequence[float | None]]]], *, batch_size: int = 16, **changes
+    cells: Mapping[str, Sequence[tuple[float, float, Sequence[float | None]]]],
+    *,
+    tested: Mapping[str, float] | None = None,
+    batch_size: int = 16,
+    **changes,
 ) -> Study:
     """A finished study of these activations, each with what its searches found.
 
     That is for each search the learning rate, the value in the search, and those of its fresh seeds, None for a
-    replicate that diverged.
+    replicate that diverged. tested: how much better than on validation data the replicates of each cell are on the test
+    set; None where that is sealed.
     """
     count = len(next(iter(cells.values())))
     settings = {"scientific": {"activation": Choice(*cells)}, "searches": count, "trials": count * len(cells)}
@@ -118,7 +123,13 @@ def store_searches(
         for number, (search, cell) in enumerate(order)
         for turn, one in enumerate(cells[cell][search][2])
     ]
-    store(study, trials, repeated, race(count * seeds, range(len(trials)), looks=(count * seeds,)))
+    rows = [
+        [number, "0", 0.1, round(10_000 * (one.values[0] + tested[one.params["activation"]]))]
+        for number, one in enumerate(repeated)
+        if tested and one.user_attrs["outcome"] == "completed"
+    ]
+    opened = {"test_ledger": {**ledger(0), "replicates": rows}} if tested else {}
+    store(study, trials, repeated, race(count * seeds, range(len(trials)), looks=(count * seeds,)), **opened)
     return study
 
 

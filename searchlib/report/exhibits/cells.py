@@ -31,7 +31,8 @@ def draw(material: Material) -> Result:
         return Missing("No trial completed, so no cell has a value.")
     if not dimensions:
         return Missing("The study has no scientific dimension, so there are no cells to compare.")
-    caption = "The cells: mean of the replicates ± half of its 95 % interval, or the best value of the search if there "
+    over = "searches" if findings.searches > 1 else "replicates"
+    caption = f"The cells: mean of the {over} ± half of its 95 % interval, or the best value of the search if there "
     caption += "are none" + (" that learnt." if any(cell.failed and not cell.n for cell in findings.cells) else ".")
     if not any(cell.n for cell in findings.cells):
         caption = "The cells: best value of the search, on one seed; no cell was replicated."
