@@ -160,6 +160,9 @@ def _comparison(findings: Findings) -> list[str]:
         sentences.append(f"If difference and spread stay as they are, {would}; there were {near.units}.")
     if alone and other and findings.margin is None:
         corrected = sum(one.verdict != NOT_TOLD_APART for one in comparisons) or "none"
+        if findings.searches > 1 and corrected == len(alone):
+            worse = f"{_count(len(alone), 'cell')} {'is' if len(alone) == 1 else 'are'} significantly worse"
+            return [*sentences, f"{worse}, also after correction for the number of cells."]
         sentences.append(
             f"Tested alone, {_count(len(alone), 'cell')} {'is' if len(alone) == 1 else 'are'} significantly worse; "
             f"{corrected} after correction for the number of cells and the choice of the winner."

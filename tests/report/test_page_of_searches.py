@@ -59,3 +59,7 @@ def test_the_first_screen_says_that_it_is_a_tie_and_what_one_network_is() -> Non
     assert "8 trials in 4 searches" in page.text
     assert "up to 8 seeds of each cell, shared by the searches" in page.text
     assert "Intervals are over searches, on one test set" in page.text
+
+
+def test_the_figures_stand_before_the_words(page: Page) -> None:
+    assert page.text.index("fresh seeds\n") < page.text.index("tanh has the best validation accuracy")

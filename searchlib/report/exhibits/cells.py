@@ -34,6 +34,8 @@ def draw(material: Material) -> Result:
     over = "searches" if findings.searches > 1 else "replicates"
     caption = f"The cells: mean of the {over} ± half of its 95 % interval, or the best value of the search if there "
     caption += "are none" + (" that learnt." if any(cell.failed and not cell.n for cell in findings.cells) else ".")
+    if findings.searches > 1 and findings.winner and findings.winner.among > 1:
+        caption += " Each interval stands on its own; the winner's in the answer allows for its choice, too."
     if not any(cell.n for cell in findings.cells):
         caption = "The cells: best value of the search, on one seed; no cell was replicated."
     counts = [len(values_of(findings.cells, dimension)) for dimension in dimensions[:2]]
