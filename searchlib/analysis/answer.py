@@ -159,13 +159,13 @@ def _comparison(findings: Findings) -> list[str]:
             would = f"{more_searches} of a significant difference between these two, tested alone"
         sentences.append(f"If difference and spread stay as they are, {would}; there were {near.units}.")
     if alone and other and findings.margin is None:
-        corrected = sum(one.verdict != NOT_TOLD_APART for one in comparisons) or "none"
+        corrected = sum(one.verdict != NOT_TOLD_APART for one in comparisons)
         if findings.searches > 1 and corrected == len(alone):
-            worse = f"{_count(len(alone), 'cell')} {'is' if len(alone) == 1 else 'are'} significantly worse"
-            return [*sentences, f"{worse}, also after correction for the number of cells."]
+            worse = "Significantly worse, also after correction for the number of cells"
+            return [*sentences, f"{worse}: {_count(corrected, 'cell')}."]
         sentences.append(
             f"Tested alone, {_count(len(alone), 'cell')} {'is' if len(alone) == 1 else 'are'} significantly worse; "
-            f"{corrected} after correction for the number of cells and the choice of the winner."
+            f"{corrected or 'none'} after correction for the number of cells and the choice of the winner."
         )
     return sentences
 

@@ -98,7 +98,7 @@ def test_ties_are_said_first_and_what_would_decide_is_a_new_study() -> None:
         "3 of 4 cells are not significantly different: tanh; gelu; elu. The best mean validation accuracy is that of "
         "tanh: 0.9250 on average over 4 searches, with 8 fresh seeds (95 % interval "
     )
-    assert "1 cell is significantly worse, also after correction for the number of cells." in found.answer
+    assert "Significantly worse, also after correction for the number of cells: 1 cell." in found.answer
     near = found.comparisons[0]
     assert near.units_to_decide is not None
     said = f"a new study of about {near.units_to_decide} searches would have an even chance of a significant difference"
