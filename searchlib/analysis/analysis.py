@@ -16,12 +16,12 @@ from searchlib.analysis.findings import (
     CellFinding,
     Findings,
     Optimism,
-    Pick,
     RaceState,
     Winner,
 )
 from searchlib.analysis.method import method
 from searchlib.analysis.on_test_set import counted_reasons, tested_cells
+from searchlib.analysis.picks import best_pick, picks_of
 from searchlib.analysis.spending import EXTENSION_SHARE, Plan
 from searchlib.analysis.standing import (
     Cell,
@@ -63,11 +63,16 @@ def analyze(study: Study, stored: Stored) -> Findings:
     able = {key: units for key, of in values.items() if (units := unit_means(of, compared_by))}
     layout = [dict(key) for key in able], list(able.values()), list(study.scientific), compared_by.overlap
     terms, why_no_effects = effects(*layout)
+    if 0 < len(able) < len(values):
+        without = _cells_counted(len(values) - len(able))
+        left_out = f"the analysis of variance leaves out {without}, in which no replicate learnt"
+        why_no_effects = f"no effects: in {without} no replicate learnt" if why_no_effects else left_out
     ties = [other for other, one in compared.items() if not one.told_apart]
     dominating, others = without_dominating(*layout) if terms else ({}, [])
     importances, why_no_importances = _importances(study, trials)
     labels = {tuple(row.scientific.items()): row.label for row in rows}
-    tested = tested_cells(study, stored, sources(found), reached, labels)
+    tied = {leading, *ties} if leading else set()
+    tested = tested_cells(study, stored, sources(found), reached, labels, tied)
     findings = Findings(
         study=study.name,
         question=study.question,
@@ -181,6 +186,7 @@ def _winner(
         scientific=first.scientific,
         nuisance=first.nuisance,
         trial=first.trial,
+        pick=best_pick(study, first.picks),
         among=1 + len(ties),
         low=low,
         high=high,
@@ -191,7 +197,10 @@ def _optimism(rows: Sequence[CellFinding]) -> Optimism:
     if not rows or rows[0].trial is None:
         return Optimism(search_best=None, fresh_mean=None, fresh_low=None, fresh_high=None)
     first = rows[0]
-    return Optimism(search_best=first.search_best, fresh_mean=first.mean, fresh_low=first.low, fresh_high=first.high)
+    repeated = [pick.search_best for pick in first.picks if pick.n or not first.n]
+    return Optimism(
+        search_best=mean_interval(repeated)[0], fresh_mean=first.mean, fresh_low=first.low, fresh_high=first.high
+    )
 
 
 def _population(
@@ -209,6 +218,10 @@ def _population(
 
 def _label(scientific: Mapping[str, Any]) -> str:
     return describe(scientific) or "all trials"
+
+
+def _cells_counted(count: int) -> str:
+    return f"{count} cell{'' if count == 1 else 's'}"
 
 
 def _cell(
@@ -229,24 +242,23 @@ def _cell(
     low, high = within_limits(study.metric, low, high)
     failed = len(values) - len(counting)
     rare, often = proportion_interval(failed, len(values)) if values else (None, None)
-    picks = _picks(study, cell, members, counting)
-    chosen = _chosen(study, picks)
-    edge = edges(study.nuisance, chosen.nuisance if chosen else {})
+    picks = picks_of(study, cell, members, counting)
+    edge = edges(study.nuisance, [pick.nuisance for pick in picks])
     points = budget(study, members, deviation)
     counted = [trial for trial in replicates if trial.params["replicate"] in values]
     diverged = sum(outcome(trial) == "diverged" for trial in counted)
-    own_flags = [f"edge: {one.name} {one.side}" for one in edge]
+    own_flags = [f"edge: {one.name} {one.side}" for one in edge if one.in_most]
     own_flags += ["budget short"] if points.enough is False else []
     own_flags += [f"{cell.diverged} of {cell.points} diverged"] if cell.diverged else []
     own_flags += [f"{diverged} of {len(counted)} replicates diverged"] if diverged else []
     own_flags += [f"{failed - diverged} of {len(values)} replicates learnt nothing"] if failed > diverged else []
-    own = [trial for trial in members if chosen and trial.number == chosen.trial] or members
+    own = [trial for trial in members if trial.number == cell.trial] or members
     return CellFinding(
         label=_label(cell.scientific),
         scientific=cell.scientific,
-        nuisance=chosen.nuisance if chosen else {},
-        trial=chosen.trial if chosen else None,
-        search_best=chosen.search_best if chosen else None,
+        nuisance=cell.nuisance,
+        trial=cell.trial,
+        search_best=cell.best,
         points=cell.points,
         pruned=sum(outcome(trial) == "pruned" for trial in members),
         diverged=cell.diverged,
@@ -267,39 +279,6 @@ def _cell(
         budget=points,
         diagnosis=next((tuple(found) for trial in own if (found := trial.user_attrs.get("diagnosis"))), ()),
         flags=(*own_flags, *flags),
-    )
-
-
-def _picks(study: Study, cell: Cell, members: Sequence[FrozenTrial], values: Mapping[int, float]) -> tuple[Pick, ...]:
-    """What each search found for a cell. values: of its replicates that learnt."""
-    numbered, found = {trial.number: trial for trial in members}, []
-    for place, number in enumerate(cell.picks):
-        if number is None:
-            continue
-        trial = numbered[number]
-        own = [value for replicate, value in values.items() if (replicate - 1) % study.searches == place]
-        scientific = dict(cell.key)
-        found.append(
-            Pick(
-                search=place + 1,
-                trial=number,
-                nuisance={name: value for name, value in trial.params.items() if name not in scientific},
-                search_best=trial.values[0],
-                n=len(own),
-                mean=mean_interval(own)[0] if own else None,
-            )
-        )
-    return tuple(found)
-
-
-def _chosen(study: Study, picks: Sequence[Pick]) -> Pick | None:
-    """The configuration to name: of the searches' picks the one with the best replicates, or the best of the search."""
-    sign = 1.0 if study.direction == "maximize" else -1.0
-    replicated = [pick for pick in picks if pick.mean is not None]
-    return max(
-        replicated or picks,
-        key=lambda pick: sign * (pick.search_best if pick.mean is None else pick.mean),
-        default=None,
     )
 
 
@@ -368,9 +347,15 @@ def _notes(study: Study, findings: Findings, reasons: Sequence[str | None]) -> t
         )
     if race and not any(row.n for row in rows):
         notes.append("no intervals or comparisons: no look of the replicates is complete")
-    missing = sum(row.n == 0 for row in rows)
+    missing = sum(not row.n and not row.failed for row in rows)
     if 0 < missing < len(rows):
         notes.append(f"{missing} of {len(rows)} cells have no replicates: the winner isn't compared with them")
+    failing = [row.label for row in rows if row.failed and not row.n]
+    if 0 < len(failing) < len(rows):
+        notes.append(
+            f"in {_cells_counted(len(failing))} no replicate learnt ({'; '.join(failing)}): the winner is compared "
+            f"with {'this' if len(failing) == 1 else 'these'} by the failures only"
+        )
     if len(rows) == 1:
         notes.append("a single cell: there is nothing to compare it with")
     if any(one.p is None for one in findings.comparisons):

@@ -23,6 +23,7 @@ def answer(findings: Findings) -> str:
     compared = _comparison(findings) if winner.n else _without_replicates(findings)
     sentences = [
         _lead(findings, winner),
+        *_best_pick(findings),
         *compared,
         *_failures(findings),
         *_unfinished(findings),
@@ -74,13 +75,14 @@ def _lead(findings: Findings, winner: CellFinding) -> str:
         interval = _interval(findings.metric, findings.winner.low, findings.winner.high)
         interval += f", as the best of {findings.winner.among}" if interval and findings.winner.among > 1 else ""
         value = winner.mean
-        found = f" of {findings.searches} searches" if findings.searches > 1 else ""
-        measured = f" on average over {_count(winner.n, 'fresh seed')}{found}" + (f" ({interval})" if interval else "")
+        seeds = _count(winner.n, "fresh seed")
+        over = f"{findings.searches} searches, with {seeds}" if findings.searches > 1 else seeds
+        measured = f" on average over {over}" + (f" ({interval})" if interval else "")
     setting = describe(winner.nuisance)
-    if setting and winner.n:
-        tried = f", the best of {winner.points} configurations tried" if findings.searches == 1 < winner.points else ""
+    if setting and winner.n and findings.searches == 1:
+        tried = f", the best of {winner.points} configurations tried" if winner.points > 1 else ""
         measured += f", with {setting}{tried}"
-    elif setting:
+    elif setting and not winner.n:
         measured += f", with {setting}"
     if not winner.n:
         finished = _count(findings.trials.ended, "trial")
@@ -88,7 +90,27 @@ def _lead(findings: Findings, winner: CellFinding) -> str:
     shown = number(value, findings.metric)
     if len(findings.cells) == 1:
         return f"The best configuration has {metric} {shown}{measured}."
+    if tied := _ties_first(findings):
+        tie = f"{len(tied)} of {len(findings.cells)} cells are not significantly different: {_listed(tied)}."
+        return f"{tie} The best mean {metric} is that of {winner.label}: {shown}{measured}."
     return f"{winner.label} has the best {metric}: {shown}{measured}."
+
+
+def _ties_first(findings: Findings) -> list[str]:
+    """Of several searches, the winner and the cells that it isn't significantly better than; empty without these."""
+    ties = [one.against_label for one in findings.comparisons if not one.told_apart]
+    if findings.searches == 1 or findings.margin is not None or not ties:
+        return []
+    return [findings.cells[0].label, *ties]
+
+
+def _best_pick(findings: Findings) -> list[str]:
+    """Which of the winner's configurations, one a search, is best: the mean before is of all of them."""
+    pick = findings.winner.pick if findings.winner else None
+    if pick is None or pick.mean is None or not (setting := describe(pick.nuisance)):
+        return []
+    mean = f"{number(pick.mean, findings.metric)} over {_count(pick.n, 'seed')}"
+    return [f"Each search found a configuration of its own; the best on fresh seeds has {setting} ({mean})."]
 
 
 def _without_replicates(findings: Findings) -> list[str]:
@@ -112,6 +134,8 @@ def _comparison(findings: Findings) -> list[str]:
     elif findings.resolved:
         others = "the other replicated cell" if len(comparisons) == 1 else "every other replicated cell"
         sentences = [f"It is significantly better than {others}."]
+    elif _ties_first(findings):
+        sentences = []
     else:
         sentences = [f"It is not significantly different from {_count(len(other), 'other cell')}: {_listed(other)}."]
     near = next((one for one in comparisons if one.difference is not None), None)
@@ -129,16 +153,19 @@ def _comparison(findings: Findings) -> list[str]:
                 f"That is for these validation examples; for new ones it may be none (95 % interval {wide})."
             )
     if near and near.units_to_decide:
-        unit = "seed" if findings.searches == 1 else "search"
-        sentences.append(
-            f"If difference and spread stay as they are, {_count(near.units_to_decide, unit)} would decide "
-            f"between these two; there were {near.units}."
-        )
+        would = f"{_count(near.units_to_decide, 'seed')} would decide between these two"
+        if findings.searches > 1:
+            more_searches = f"a new study of about {near.units_to_decide} searches would have an even chance"
+            would = f"{more_searches} of a significant difference between these two, tested alone"
+        sentences.append(f"If difference and spread stay as they are, {would}; there were {near.units}.")
     if alone and other and findings.margin is None:
-        corrected = sum(one.verdict != NOT_TOLD_APART for one in comparisons) or "none"
+        corrected = sum(one.verdict != NOT_TOLD_APART for one in comparisons)
+        if findings.searches > 1 and corrected == len(alone):
+            worse = "Significantly worse, also after correction for the number of cells"
+            return [*sentences, f"{worse}: {_count(corrected, 'cell')}."]
         sentences.append(
             f"Tested alone, {_count(len(alone), 'cell')} {'is' if len(alone) == 1 else 'are'} significantly worse; "
-            f"{corrected} after correction for the number of cells and the choice of the winner."
+            f"{corrected or 'none'} after correction for the number of cells and the choice of the winner."
         )
     return sentences
 
@@ -252,10 +279,11 @@ def _edges(winner: CellFinding) -> list[str]:
         if edge.further:
             further = " to ".join(f"{end:.4g}" for end in edge.further)
             side = "lower" if edge.side == "low" else "upper"
-            sentences.append(
-                f"The winner's {edge.name}, {edge.value:.3g}, is at the {side} end of its range, {edge.low:g} to "
-                f"{edge.high:g}: try {further}."
-            )
+            end = f"at the {side} end of its range, {edge.low:g} to {edge.high:g}"
+            where = f"The winner's {edge.name}, {edge.value:.3g}, is {end}"
+            if edge.of > 1:
+                where = f"In {edge.searches} of {edge.of} searches the winner's best {edge.name} is {end}"
+            sentences.append(f"{where}: try {further}.")
     return sentences
 
 
@@ -264,11 +292,11 @@ def _optimism(findings: Findings) -> list[str]:
     if best is None or mean is None or number(best, findings.metric) == number(mean, findings.metric):
         return []
     ahead = best - mean if findings.direction == "maximize" else mean - best
-    side = "better" if ahead >= 0 else "worse"
-    return [
-        f"In the search this configuration had {number(best, findings.metric)}, "
-        f"{_difference(findings, abs(ahead))} {side} than its mean over fresh seeds."
-    ]
+    gap = f"{_difference(findings, abs(ahead))} {'better' if ahead >= 0 else 'worse'} than"
+    value = number(best, findings.metric)
+    if findings.searches > 1:
+        return [f"The winner's configurations had {value} on average in the search, {gap} over fresh seeds."]
+    return [f"In the search this configuration had {value}, {gap} its mean over fresh seeds."]
 
 
 def _test(findings: Findings) -> list[str]:
@@ -283,15 +311,26 @@ def _test(findings: Findings) -> list[str]:
         value = f"The accuracy on the test set, opened once, is {test.accuracy:.4f}"
         more = [_interval("test_accuracy", test.low, test.high)]
     replicate = f", replicate {test.replicate}" if test.replicate else ""
-    return [f"{value} ({'; '.join([*more, f'n = {test.n:,}', f'trial {test.trial}{replicate}'])})."]
+    said = [f"{value} ({'; '.join([*more, f'n = {test.n:,}', f'trial {test.trial}{replicate}'])})."]
+    tested = findings.test_by_cell
+    if findings.searches > 1 and tested and tested.cells[0].scientific == findings.cells[0].scientific and replicate:
+        mean, count = number(tested.cells[0].mean, findings.metric), tested.cells[0].n
+        said.append(
+            f"That is one network, the best on validation data; the {count} of its cell have {mean} on average."
+        )
+    return said
 
 
 def _test_by_cell(findings: Findings) -> list[str]:
-    """Whether the winner leads on the test set, too: where it and others have at least two seeds in common there."""
+    """Whether the winner leads there, too: where it and others have at least two seeds, or searches, in common."""
     tested = findings.test_by_cell
     if tested is None or findings.winner is None or tested.cells[0].scientific != findings.winner.scientific:
         return []
-    gaps = [(cell.difference, cell) for cell in tested.cells if cell.difference is not None and cell.pairs > 1]
+    gaps = [
+        (cell.difference, cell)
+        for cell in tested.cells
+        if cell.difference is not None and cell.difference_low is not None
+    ]
     if not gaps:
         return []
     gap, closest = min(gaps, key=lambda one: one[0])
@@ -300,16 +339,20 @@ def _test_by_cell(findings: Findings) -> list[str]:
         low, high = -high, -low
     by = _difference(findings, abs(gap), more=[f"95 % interval {_size(findings, low)} to {_size(findings, high)}"])
     winner, others = tested.cells[0].label, _count(len(gaps), "other cell")
+    over = "seeds" if findings.searches == 1 else "searches"
+    best = "the best on validation data" if _ties_first(findings) else "the winner"
     if all((cell.difference_low or 0.0) > 0 for _, cell in gaps):
         than = f"{others}: than the next, {closest.label}," if len(gaps) > 1 else closest.label
-        sentences = [f"Over seeds, {winner} is better there than {than} by {by}."]
+        sentences = [f"Over {over}, {winner} is better there than {than} by {by}."]
     else:
-        first, behind = (winner, f"the next, {closest.label}") if gap >= 0 else (closest.label, f"the winner, {winner}")
+        first, behind = (winner, f"the next, {closest.label}") if gap >= 0 else (closest.label, f"{best}, {winner}")
         leads = "leads there, but not significantly:" if low <= 0 else "leads there,"
-        sentences = [f"Over seeds, {first} {leads} ahead of {behind}, by {by}."]
+        sentences = [f"Over {over}, {first} {leads} ahead of {behind}, by {by}."]
     if len(tested.cells) > 2 and tested.order_holds:
         sentences.append(f"The {len(tested.cells)} cells have the same order as on validation data.")
     elif len(tested.cells) > 2 and tested.rank_correlation is not None:
         tau = f"Kendall's tau {tested.rank_correlation:.2f}"
+        if findings.searches > 1 and 2 < tested.ties < len(tested.cells) and tested.ties_correlation is not None:
+            tau += f", {tested.ties_correlation:.2f} among the {tested.ties} without significant differences"
         sentences.append(f"The order of the {len(tested.cells)} cells differs from that on validation data ({tau}).")
     return sentences

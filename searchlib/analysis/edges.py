@@ -1,4 +1,4 @@
-"""The boundary check: whether the best point of a cell lies at the edge of a nuisance range, and what to try next.
+"""The boundary check: whether the best points of a cell lie at the edge of a nuisance range, and what to try next.
 
 Google's Deep Learning Tuning Playbook: where the best point lies near an edge, the range was too narrow.
 """
@@ -6,8 +6,8 @@ Google's Deep Learning Tuning Playbook: where the best point lies near an edge, 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from searchlib.errors import StudyError
@@ -18,12 +18,13 @@ OUTER = 0.1  # of the range, in its own scale: nearer to an end than this is at 
 
 @dataclass(frozen=True, kw_only=True)
 class Edge:
-    """A nuisance hyperparameter whose best value lies at an end of its range.
+    """A nuisance hyperparameter of which a best value lies at an end of its range.
 
-    side: ``low`` or ``high``. low, high: the ends of the range. further: what to try next, None where the
-    hyperparameter takes no value further out (``try`` in JSON, left out then): a range (low, high), the same width
-    moved outward by half of it (in the logarithm for logarithmic ranges); for a Choice the next value (value,), by the
-    ratio of the last two.
+    side: ``low`` or ``high``. searches: of how many searches the best value is there, of *of* that have one. value:
+    theirs, the outermost. low, high: the ends of the range. further: what to try next, None where that is of no more
+    than half of the searches, or the hyperparameter takes no value further out (``try`` in JSON, left out then): a
+    range (low, high), the same width moved outward by half of it (in the logarithm for logarithmic ranges); for a
+    Choice the next value (value,), by the ratio of the last two.
     """
 
     name: str
@@ -32,23 +33,46 @@ class Edge:
     low: float
     high: float
     further: tuple[float, ...] | None = field(default=None, metadata={"json": "try", "optional": True})
+    searches: int = 1
+    of: int = 1
+
+    @property
+    def in_most(self) -> bool:
+        """Whether it is so in more than half of the searches: the best value of one may be there by chance."""
+        return 2 * self.searches > self.of
 
 
-def edges(dimensions: Mapping[str, Dimension], best: Mapping[str, Any]) -> tuple[Edge, ...]:
-    """The numeric dimensions at whose edge, a tenth of the range, the point *best* lies."""
+def edges(dimensions: Mapping[str, Dimension], best: Sequence[Mapping[str, Any]]) -> tuple[Edge, ...]:
+    """The numeric dimensions at whose edge, a tenth of the range, points of *best* lie, one of each search.
+
+    Of a Choice only where most of them do: of its few values the ends are soon met by chance.
+    """
     found = []
     for name, dimension in dimensions.items():
-        value: Any = best.get(name)
+        values: list[Any] = [value for point in best if _number(value := point.get(name))]
         ends = _ends(dimension)
-        if ends is None or not _number(value):
+        if ends is None:
             continue
-        side = _side(dimension, value, *ends)
-        if side is None:
-            continue
-        further = _next_value(name, dimension, side) if isinstance(dimension, Choice) else None
-        if not isinstance(dimension, Choice):
-            further = _next_range(name, dimension, side, *ends)
-        found.append(Edge(name=name, side=side, value=value, low=ends[0], high=ends[1], further=further))
+        for side, outermost in (("low", min), ("high", max)):
+            near = [value for value in values if _side(dimension, value, *ends) == side]
+            if not near:
+                continue
+            edge = Edge(
+                name=name,
+                side=side,
+                value=outermost(near),
+                low=ends[0],
+                high=ends[1],
+                searches=len(near),
+                of=len(values),
+            )
+            if edge.in_most:
+                further = _next_value(name, dimension, side) if isinstance(dimension, Choice) else None
+                if not isinstance(dimension, Choice):
+                    further = _next_range(name, dimension, side, *ends)
+                found.append(replace(edge, further=further))
+            elif not isinstance(dimension, Choice):
+                found.append(edge)
     return tuple(found)
 
 

@@ -60,12 +60,13 @@ class Pick:
 
 @dataclass(frozen=True, kw_only=True)
 class CellFinding:
-    """One combination of the scientific values: its best configuration, and the replicates of it.
+    """One combination of the scientific values: its best configurations, and the replicates of these.
 
-    trial: the number of the best completed trial, of several searches' picks the one with the best replicates, with the
-    searched values *nuisance* and the objective *search_best*; None where no trial completed. points: finished trials;
-    pruned, diverged: how many of them were or did; diverged_fraction: diverged / points. picks: one a search. n:
-    replicates that count and learnt, with the standard deviation *sd* (ddof 1) of their values by replicate, from 1.
+    trial: the number of the best completed trial of all searches, with the searched values *nuisance* and the objective
+    *search_best*; None where no trial completed. points: finished trials; pruned, diverged: how many of them were or
+    did; diverged_fraction: diverged / points. picks: the best configuration of each search, in this order; these are
+    what the replicates repeat. n: replicates that count and learnt, of all picks, with the standard deviation *sd*
+    (ddof 1) of their values by replicate, from 1.
     failed: replicates that count and diverged or learnt nothing; failed_low to failed_high: the 95 % Wilson interval of
     their share, None where there is no replicate. mean, low, high: of the replicates that learnt, or of the searches
     where there are several (each the mean over its seeds), with its 95 % t interval; an accuracy's stays within 0 and
@@ -126,17 +127,19 @@ class CellComparison(Comparison, _Pair):
 
 @dataclass(frozen=True, kw_only=True)
 class Winner:
-    """The best configuration of the leading cell: of the best mean among those with most replicates.
+    """The leading cell: of the best mean among those with most replicates.
 
-    Without replicates the cell with the best trial. trial: the search trial of that configuration. low to high: the
-    95 % interval of the cell's mean, adjusted for its choice as the best of the *among* cells that aren't told apart;
-    None where fewer than two seeds, or searches, learnt.
+    Without replicates the cell with the best trial. trial, nuisance: as in its ``CellFinding``. pick: of the
+    configurations of several searches the one with the best mean over fresh seeds; None with one search, and without
+    replicates. low to high: the 95 % interval of the cell's mean, adjusted for its choice as the best of the *among*
+    cells that aren't told apart; None where fewer than two seeds, or searches, learnt.
     """
 
     label: str
     scientific: Mapping[str, Primitive]
     nuisance: Mapping[str, Primitive]
     trial: int
+    pick: Pick | None
     among: int
     low: float | None
     high: float | None
@@ -146,8 +149,8 @@ class Winner:
 class Optimism:
     """The winner's configuration measured twice, both on validation data: a test set can be harder than they are.
 
-    search_best: its trial of the search, selected as the best. fresh_mean: the mean of its replicates, with the 95 % t
-    interval fresh_low to fresh_high.
+    search_best: its trial of the search, selected as the best; of several searches the mean over the best trial of
+    each. fresh_mean: the mean of its replicates, or of theirs, with the 95 % t interval fresh_low to fresh_high.
     """
 
     search_best: float | None

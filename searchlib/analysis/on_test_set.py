@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -26,11 +26,12 @@ class CellOnTest:
     """One cell on the test set, over the *n* replicates that were evaluated there.
 
     mean: of their test accuracies or, of a regression, test losses, with the 95 % t interval low to high (of accuracies
-    within 0 to 1). validation_mean: of the same replicates, on validation data. rank, validation_rank: among the cells
-    by these means, from 1. pairs: replicates that both this cell and the winner have; difference: the mean improvement
-    by the winner over these, positive where that is better, with a paired 95 % t interval; validation_difference: the
-    same on validation data. They are None for the winner itself, and where there are too few pairs. All but counts and
-    ranks is in the unit of the study's metric.
+    within 0 to 1). Of several searches it is the mean over these, each the mean over its replicates, and so is the
+    interval. validation_mean: of the same replicates, on validation data. rank, validation_rank: among the cells by
+    these means, from 1. pairs: replicates that both this cell and the winner have; difference: the mean improvement by
+    the winner over these, positive where that is better, with a paired 95 % t interval, over seeds or searches and with
+    moderated variances (``moderation``); validation_difference: the same on validation data. They are None for the
+    winner itself, and where there are too few pairs. All but counts and ranks is in the unit of the study's metric.
     """
 
     label: str
@@ -57,6 +58,8 @@ class TestByCell:
     winner's first. order_holds: whether no two cells are the other way round than on validation data, by their means;
     None with fewer than two cells.
     rank_correlation: Kendall's tau-b of the two orders, from -1 to 1; None likewise, and where all means are equal.
+    ties: how many of the cells are the winner or not significantly different from it on validation data;
+    ties_correlation: Kendall's tau-b among these alone.
     without_result: replicates that count, but have no test result; left_out: how many of these were known before the
     claim to have none, by the reason.
     """
@@ -67,6 +70,8 @@ class TestByCell:
     cells: tuple[CellOnTest, ...]
     order_holds: bool | None
     rank_correlation: float | None
+    ties: int
+    ties_correlation: float | None
     without_result: int
     left_out: Mapping[str, int]
 
@@ -89,12 +94,17 @@ def replicates_to_test(study: Study, stored: Stored) -> list[FrozenTrial]:
 
 
 def tested_cells(
-    study: Study, stored: Stored, repeated: Mapping[int, CellKey], reached: int, labels: Mapping[CellKey, str]
+    study: Study,
+    stored: Stored,
+    repeated: Mapping[int, CellKey],
+    reached: int,
+    labels: Mapping[CellKey, str],
+    tied: Collection[CellKey],
 ) -> TestByCell | None:
     """The stored results of the replicates on the test set, by cell; None where there are none.
 
     repeated: the search trials that were repeated, each with its cell. reached: the last replicate that counts. labels:
-    of the cells, the winner's first.
+    of the cells, the winner's first. tied: the winner, and the cells that it isn't significantly better than.
     """
     ledger = stored.ledger
     if ledger is None or ledger.result is None or not ledger.replicates:
@@ -109,6 +119,7 @@ def tested_cells(
     if not on_test:
         return None
     rows = _rows(study, on_test, on_validation, labels)
+    ties = [row for row in rows if tuple(row.scientific.items()) in tied]
     known = sum(len(learnt(values)) for values in on_test.values())
     counting = replicate_values(repeated, stored.replicates, reached)
     return TestByCell(
@@ -116,6 +127,8 @@ def tested_cells(
         cells=rows,
         order_holds=_order_holds(rows),
         rank_correlation=_rank_correlation(rows),
+        ties=len(ties),
+        ties_correlation=_rank_correlation(ties),
         without_result=sum(len(learnt(values)) for values in counting.values()) - known,
         left_out=dict(ledger.left_out or {}),
     )

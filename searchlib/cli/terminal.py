@@ -43,7 +43,10 @@ def show_summary(result: Result, commands: Sequence[tuple[str, str]]) -> None:
         else:
             rows.append(("best trial", f"{describe(rest)} (trial {best.number})"))
         extreme = "highest" if study.direction == "maximize" else "lowest"
-        value = f"{number(best.value, study.metric)}  (the {extreme} of {counts.completed}, so optimistic)"
+        among = str(counts.completed)
+        if counts.pruned:
+            among = f"{counts.ended - counts.failed}, {counts.completed} of them trained to the end"
+        value = f"{number(best.value, study.metric)}  (the {extreme} of {among}, so optimistic)"
         rows.append((study.metric.replace("val_", "validation "), value))
         if cell:
             leading = [
@@ -57,7 +60,8 @@ def show_summary(result: Result, commands: Sequence[tuple[str, str]]) -> None:
         rows.append(("replicates", f"{seeds.completed} runs, {up_to}{seeds.reached} seeds a cell"))
         if result.findings.winner and (first := result.findings.cells[0]).n:
             name = f"{describe(first.scientific)}, " if first.scientific else ""
-            value = f"{study.metric} {number(first.mean, study.metric)}, mean of {first.n}"
+            over = f"{study.searches} searches, {first.n} seeds" if study.searches > 1 else first.n
+            value = f"{study.metric} {number(first.mean, study.metric)}, mean of {over}"
             rows.append(("best over seeds", name + value))
     if status.test_result:
         rows.append(test_row(status.test_result))

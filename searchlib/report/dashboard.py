@@ -56,13 +56,14 @@ def note(findings: Findings) -> str:
     study, winner, test = findings.study, findings.winner, findings.test_result
     lines = [f"## {_escaped(findings.question)}", "", _escaped(findings.answer), ""]
     if winner:
+        best = winner.pick or winner
         settings = ", ".join(
             f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
-            for name, value in winner.nuisance.items()
+            for name, value in best.nuisance.items()
         )
         lines.append(
             f"- **Winner**: {_escaped(winner.label)}{f' ({_escaped(settings)})' if settings else ''}, "
-            f"trial {winner.trial}"
+            f"trial {best.trial}"
         )
     if test and test.accuracy is not None:
         lines.append(

@@ -282,8 +282,9 @@ def _read_networks(trials: Sequence[FrozenTrial], leader: FrozenTrial, networks:
         material.gaps["initial weights"] = "The initial weights of a module of the study's own aren't stored."
     chosen: dict[int, FrozenTrial] = {}
     for index, cell in enumerate(material.findings.cells):
-        own = [trial for trial in trials if trial.user_attrs.get("source", trial.number) == cell.trial]
-        network = leader if cell.trial == champion.trial else best_stored(own, direction)
+        picked = {pick.trial for pick in cell.picks}
+        own = [trial for trial in trials if trial.user_attrs.get("source", trial.number) in picked]
+        network = leader if champion.trial in picked else best_stored(own, direction)
         if network is None or len(chosen) == MOST_CELLS:
             continue
         with contextlib.suppress(StudyError, TrackingError):  # that one is lost

@@ -36,7 +36,7 @@ from searchlib.analysis.edges import edges
     ],
 )
 def test_edges(name, dimension, value, expected) -> None:
-    found = edges({name: dimension}, {} if value is None else {name: value})
+    found = edges({name: dimension}, [{} if value is None else {name: value}])
     if expected is None:
         assert found == ()
         return
@@ -44,3 +44,26 @@ def test_edges(name, dimension, value, expected) -> None:
     assert (edge.name, edge.side, edge.value) == (name, expected[0], value)
     assert edge.low <= value <= edge.high
     assert edge.further == (expected[1] and tuple(expected[1]))
+
+
+@pytest.mark.parametrize(
+    ("dimension", "values", "expected"),
+    [
+        (LogUniform(0.01, 1.0), (0.73, 0.22, 0.3, 0.38), [("high", 0.73, 1, False)]),
+        (LogUniform(0.01, 1.0), (0.73, 0.9, 0.3, 0.38), [("high", 0.9, 2, False)]),
+        (LogUniform(0.01, 1.0), (0.73, 0.9, 0.8, 0.011), [("low", 0.011, 1, False), ("high", 0.9, 3, True)]),
+        (LogUniform(0.01, 1.0), (0.2, 0.3), []),
+        (Choice(0.1, 0.2, 0.4), (0.4, 0.4, 0.2, 0.1), []),
+        (Choice(0.1, 0.2, 0.4), (0.4, 0.4, 0.4, 0.1), [("high", 0.4, 3, True)]),
+    ],
+)
+def test_edges_of_several_searches(dimension, values, expected) -> None:
+    """How many have their best point there; what to try next only where most have."""
+    found = edges({"learning_rate": dimension}, [{"learning_rate": value} for value in values])
+    assert [(edge.side, edge.value, edge.searches, edge.further is not None) for edge in found] == expected
+    assert all((edge.of, edge.in_most) == (len(values), edge.further is not None) for edge in found)
+
+
+def test_a_search_without_the_dimension_does_not_count() -> None:
+    (edge,) = edges({"momentum": Uniform(0.0, 0.99)}, [{"momentum": 0.95}, {}, {"learning_rate": 0.1}])
+    assert (edge.searches, edge.of, edge.in_most) == (1, 1, True)

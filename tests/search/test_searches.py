@@ -175,7 +175,8 @@ def test_the_searches_are_the_units_of_the_comparison(two: Study) -> None:
     assert own.mean == pytest.approx(winner.mean)
     limits = max(own.population.low, 0.0), min(own.population.high, 1.0)
     assert (winner.population_low, winner.population_high) == pytest.approx(limits)
-    assert winner.trial == max(winner.picks, key=lambda pick: pick.mean).trial
+    assert winner.trial == max(winner.picks, key=lambda pick: pick.search_best).trial
+    assert findings.winner.pick == max(winner.picks, key=lambda pick: pick.mean)
     status = study_status(two, Stores().read(two))
     assert status.replicates.finished
     assert [cell.picks for cell in status.cells] == [

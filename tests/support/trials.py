@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import optuna
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import TrialState, create_trial
 
-from searchlib import Study
+from searchlib import Choice, Study
 from searchlib.stores.storage import open_storage
 from support import STORAGE, small_study
 
@@ -84,6 +86,51 @@ def replicates_of(trials, sources, seeds, rng, sd=0.01, first=1):
         for replicate in range(first, seeds + 1)
         for source in sources
     ]
+
+
+def store_searches(
+    cells: Mapping[str, Sequence[tuple[float, float, Sequence[float | None]]]],
+    *,
+    tested: Mapping[str, float] | None = None,
+    batch_size: int = 16,
+    **changes,
+) -> Study:
+    """A finished study of these activations, each with what its searches found.
+
+    That is for each search the learning rate, the value in the search, and those of its fresh seeds, None for a
+    replicate that diverged. tested: how much better than on validation data the replicates of each cell are on the test
+    set; None where that is sealed.
+    """
+    count = len(next(iter(cells.values())))
+    settings = {"scientific": {"activation": Choice(*cells)}, "searches": count, "trials": count * len(cells)}
+    seeds = max(len(values) for found in cells.values() for _, _, values in found)
+    study = small_study(**settings, replicates=count * seeds, **changes)
+    order = [(search, cell) for search in range(count) for cell in cells]
+    params = [
+        {"activation": cell, "learning_rate": cells[cell][search][0], "batch_size": batch_size}
+        for search, cell in order
+    ]
+    trials = [
+        trial(params[number], cells[cell][search][1], search=search + 1) for number, (search, cell) in enumerate(order)
+    ]
+    repeated = [
+        trial(
+            {**params[number], "replicate": 1 + search + turn * count},
+            0.33 if one is None else one,
+            "diverged" if one is None else "completed",
+            source=number,
+        )
+        for number, (search, cell) in enumerate(order)
+        for turn, one in enumerate(cells[cell][search][2])
+    ]
+    rows = [
+        [number, "0", 0.1, round(10_000 * (one.values[0] + tested[one.params["activation"]]))]
+        for number, one in enumerate(repeated)
+        if tested and one.user_attrs["outcome"] == "completed"
+    ]
+    opened = {"test_ledger": {**ledger(0), "replicates": rows}} if tested else {}
+    store(study, trials, repeated, race(count * seeds, range(len(trials)), looks=(count * seeds,)), **opened)
+    return study
 
 
 def race(seeds: int, candidates, contenders=None, *, looks=(5, 10), finished: bool = True) -> dict:

@@ -31,8 +31,11 @@ def draw(material: Material) -> Result:
         return Missing("No trial completed, so no cell has a value.")
     if not dimensions:
         return Missing("The study has no scientific dimension, so there are no cells to compare.")
-    caption = "The cells: mean of the replicates ± half of its 95 % interval, or the best value of the search if there "
-    caption += "are none."
+    over = "searches" if findings.searches > 1 else "replicates"
+    caption = f"The cells: mean of the {over} ± half of its 95 % interval, or the best value of the search if there "
+    caption += "are none" + (" that learnt." if any(cell.failed and not cell.n for cell in findings.cells) else ".")
+    if findings.searches > 1 and findings.winner and findings.winner.among > 1:
+        caption += " Each interval stands on its own; the winner's in the answer allows for its choice, too."
     if not any(cell.n for cell in findings.cells):
         caption = "The cells: best value of the search, on one seed; no cell was replicated."
     counts = [len(values_of(findings.cells, dimension)) for dimension in dimensions[:2]]
@@ -113,7 +116,8 @@ def _text(cell: CellFinding | None, metric: str, *, mixed: bool) -> str:
     if score(cell) is None:
         return "failed"
     if cell.mean is None:
-        return number(cell.search_best, metric) + ("<br><i>search only</i>" if mixed else "")
+        why = "no replicate learnt" if cell.failed else "search only"
+        return number(cell.search_best, metric) + (f"<br><i>{why}</i>" if mixed else "")
     if cell.low is None or cell.high is None:
         return f"{number(cell.mean, metric)}<br>n = {cell.n}"
     return f"{number(cell.mean, metric)}<br>± {number((cell.high - cell.low) / 2, metric)}"
