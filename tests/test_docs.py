@@ -37,7 +37,7 @@ def test_each_study_loads_and_is_listed_with_what_it_found(name: str) -> None:
 
 def test_the_main_study_is_a_fair_comparison_of_many_pairs() -> None:
     study = load_study("init_vs_act", STUDIES)
-    assert study.sampler == "balanced"
+    assert study.sampler in ("balanced", "refined"), "every cell the same number of points by the same rule"
     assert len(study.cells) >= 36
     assert study.trials % len(study.cells) == 0, "every cell gets the same number of points"
     assert study.replicates

@@ -293,7 +293,8 @@ def test_wrong_settings_are_refused(field: str, value: object) -> None:
 def test_no_replicates_are_wanted_where_the_study_has_none_any_more() -> None:
     prepare()
     study = small_study(replicates=2, replicate_race=False)
-    run(study)
+    made = run(study)
     noted = {"looks": [2, 3], "planned_end": 2, "reached": 2, "candidates": [], "finished": False, "undecided": [2]}
-    optuna.load_study(study_name="small.replicates", storage=search(study)._storage).set_user_attr("race", noted)
-    assert Race(replace(study, replicates=0), search(study)).finished
+    optuna.load_study(study_name="small.replicates", storage=made._storage).set_user_attr("race", noted)
+    assert not Race(replace(study, replicates=3), made).finished
+    assert Race(replace(study, replicates=0), made).finished
