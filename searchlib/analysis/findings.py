@@ -30,6 +30,7 @@ class Budget:
     the second half of the points brought, at least 0. enough: whether that is at most the deviation between seeds.
     median: of the best of 1, 2, ... points, with the simultaneous 95 % confidence band median_low to median_high, None
     where the points give no bound; see ``tuning``. Empty where the points aren't independent draws, as *no_band* says.
+    With a pruner all are empty or None.
     """
 
     biased: tuple[float, ...]
