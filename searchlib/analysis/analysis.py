@@ -11,6 +11,7 @@ from searchlib.analysis.comparison import ALPHA, chosen_interval, compare, learn
 from searchlib.analysis.edges import edges
 from searchlib.analysis.effects import effects, simple_effects, without_dominating
 from searchlib.analysis.examples import correct_by_unit, crossed
+from searchlib.analysis.failures import failure_rates
 from searchlib.analysis.findings import (
     CellComparison,
     CellFinding,
@@ -228,7 +229,8 @@ def _cell(
     deviation = mean_interval(list(counting.values()))[1] if counting else None
     low, high = within_limits(study.metric, low, high)
     failed = len(values) - len(counting)
-    rare, often = proportion_interval(failed, len(values)) if values else (None, None)
+    rates = failure_rates(values, compared_by)
+    rare, often = proportion_interval(sum(rates), len(rates)) if rates else (None, None)
     picks = _picks(study, cell, members, counting)
     chosen = _chosen(study, picks)
     edge = edges(study.nuisance, chosen.nuisance if chosen else {})

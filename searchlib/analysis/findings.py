@@ -68,7 +68,8 @@ class CellFinding:
     pruned, diverged: how many of them were or did; diverged_fraction: diverged / points. picks: one a search. n:
     replicates that count and learnt, with the standard deviation *sd* (ddof 1) of their values by replicate, from 1.
     failed: replicates that count and diverged or learnt nothing; failed_low to failed_high: the 95 % Wilson interval of
-    their share, None where there is no replicate. mean, low, high: of the replicates that learnt, or of the searches
+    their share, over searches where there are several; None where there is no replicate. mean, low, high: of the
+    replicates that learnt, or of the searches
     where there are several (each the mean over its seeds), with its 95 % t interval; an accuracy's stays within 0 and
     1; it is about this validation set, or where splits are drawn about the population. population_low to
     population_high: for new examples of the same kind, too; None where it isn't known which examples the replicates

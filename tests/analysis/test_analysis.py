@@ -295,6 +295,27 @@ def test_a_diverged_replicate_is_counted_apart_and_flagged() -> None:
     assert (by_trial[5]["n"], by_trial[5]["failed"]) == (4, 0), "its training could not be run: that says nothing"
 
 
+def test_the_share_of_failures_of_several_searches_has_the_interval_of_so_many_searches() -> None:
+    study = small_study(searches=2, replicates=4, trials=16)
+    trials = search_trials()[:8]
+    for number, one in enumerate(trials):
+        one.user_attrs["search"] = 1 + number // 4
+    repeated = [
+        trial(
+            {**trials[source].params, "replicate": replicate},
+            0.3,
+            "diverged" if cell == 1 else "completed",
+            source=source,
+        )
+        for cell in range(4)
+        for replicate in range(1, 5)
+        for source in [cell + 4 * ((replicate - 1) % 2)]
+    ]
+    store(study, trials, repeated, race(4, range(8), looks=(4,)))
+    failing = [(cell["failed"], cell["failed_low"]) for cell in checked(study)["cells"]]
+    assert sorted(failing) == [(0, 0.0)] * 3 + [(4, pytest.approx(0.342, abs=1e-3))], "of 2 of 2; of 4 of 4 it is 0.51"
+
+
 def test_the_champion_is_the_best_replicate_of_the_winning_cell() -> None:
     study = small_study(replicates=5, replicate_cells=2)
     trials = search_trials()
