@@ -24,11 +24,11 @@ def failures_p(one: Mapping[int, float | None], other: Mapping[int, float | None
     Over units, since seeds of one search share its configuration: a search fails where more than half of its seeds do.
     So four searches of four against none of four have p = 0.029, however many seeds they have, and three of three 0.1.
     """
+    import numpy as np
     from scipy.stats import fisher_exact
 
     rates = [failure_rates(found, plan) for found in (one, other)]
     if not any(map(any, rates)):
         return None
-    return float(
-        fisher_exact([[sum(rate > 0.5 for rate in of), sum(rate <= 0.5 for rate in of)] for of in rates]).pvalue
-    )
+    counts = [[sum(rate > 0.5 for rate in of), sum(rate <= 0.5 for rate in of)] for of in rates]
+    return float(fisher_exact(np.array(counts)).pvalue)
