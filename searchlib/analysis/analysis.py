@@ -66,7 +66,7 @@ def analyze(study: Study, stored: Stored) -> Findings:
     terms, why_no_effects = effects(*layout)
     ties = [other for other, one in compared.items() if not one.told_apart]
     dominating, others = without_dominating(*layout) if terms else ({}, [])
-    importances, why_no_importances = _importances(study, trials)
+    importances, among, why_no_importances = _importances(study, trials)
     labels = {tuple(row.scientific.items()): row.label for row in rows}
     tested = tested_cells(study, stored, sources(found), reached, labels)
     findings = Findings(
@@ -97,6 +97,7 @@ def analyze(study: Study, stored: Stored) -> Findings:
         effects_without=tuple(others),
         simple_effects=tuple(simple_effects(values, compared_by, list(study.scientific))),
         importances=importances,
+        importances_among=among,
         searches=study.searches,
         method=method(study, replicates, compared_by, tested=tested is not None),
         optimism=_optimism(rows),
@@ -313,10 +314,11 @@ def _chosen(study: Study, picks: Sequence[Pick]) -> Pick | None:
     )
 
 
-def _importances(study: Study, trials: Sequence[FrozenTrial]) -> tuple[dict[str, float], str | None]:
+def _importances(study: Study, trials: Sequence[FrozenTrial]) -> tuple[dict[str, float], int, str | None]:
     """Optuna's, by its default evaluator, PED-ANOVA (Watanabe et al. 2023): for reaching the best tenth of the trials.
 
-    Trials that diverged or learnt nothing are left out: they would decide alone. Or why there are none.
+    Of so many trials, those that were trained to the end and learnt: those that diverged or learnt nothing would decide
+    alone, and a pruned one has the result of fewer epochs. Or why there are none.
     """
     import warnings
 
@@ -326,7 +328,7 @@ def _importances(study: Study, trials: Sequence[FrozenTrial]) -> tuple[dict[str,
 
     done = [trial for trial in trials if trial.state == TrialState.COMPLETE and trial.values and has_learnt(trial)]
     if len({trial.values[0] for trial in done}) < 2:
-        return {}, "no importances: fewer than two trials with different values"
+        return {}, len(done), "no importances: fewer than two trials with different values"
     search = optuna.create_study(direction=study.direction, storage=optuna.storages.InMemoryStorage())
     search.add_trials(  # copies without attributes: Optuna copies each trial whole
         [create_trial(params=one.params, distributions=one.distributions, values=one.values) for one in done]
@@ -336,9 +338,10 @@ def _importances(study: Study, trials: Sequence[FrozenTrial]) -> tuple[dict[str,
             warnings.simplefilter("ignore")
             found = get_param_importances(search)
     except (ValueError, RuntimeError) as error:
-        return {}, f"no importances: {' '.join(str(error).split())}"
+        return {}, len(done), f"no importances: {' '.join(str(error).split())}"
     names = list(study.dimensions)  # equal ones come in any order from Optuna
-    return {name: found[name] for name in sorted(found, key=lambda name: (-found[name], names.index(name)))}, None
+    ordered = sorted(found, key=lambda name: (-found[name], names.index(name)))
+    return {name: found[name] for name in ordered}, len(done), None
 
 
 def _notes(study: Study, findings: Findings, reasons: Sequence[str | None]) -> tuple[str, ...]:

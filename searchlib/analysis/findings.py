@@ -188,7 +188,8 @@ class Findings:
     None where the study says none. effects: of the scientific hyperparameters on the replicates. dominating: levels
     that make up almost all of an effect, by hyperparameter; effects_without: the effects without these.
     simple_effects: of each scientific hyperparameter within each combination of the others. importances: of all
-    searched hyperparameters for reaching the best tenth of the trials that learnt, with sum 1. searches: how many
+    searched hyperparameters for reaching the best tenth of the *importances_among* trials that were trained to the end
+    and learnt, with sum 1. searches: how many
     independent searches found the cells' configurations; with one, the claims are about the best of its points. method:
     how the study was run, in words, and what earlier versions left out of it.
     replicates: None for a study without. test_result (``test`` in JSON): None before the test. test_by_cell: the
@@ -213,6 +214,7 @@ class Findings:
     effects_without: tuple[Effect, ...]
     simple_effects: tuple[SimpleEffect, ...]
     importances: Mapping[str, float]
+    importances_among: int
     searches: int
     method: str
     optimism: Optimism

@@ -260,13 +260,24 @@ def test_cells_that_diverged() -> None:
     )
 
 
+def test_importances_are_among_the_trials_that_were_trained_to_the_end() -> None:
+    study, trials = small_study(), search_trials()
+    trials[3].user_attrs["unlearnt"] = True
+    trials.append(trial({**trials[0].params, "learning_rate": 0.5}, 0.1, "diverged"))
+    trials.append(trial({**trials[0].params, "learning_rate": 0.4}, 0.5, "pruned"))
+    trials.append(trial({**trials[0].params, "learning_rate": 0.3}, None, "failed"))
+    store(study, trials)
+    report = checked(study)
+    assert report["importances_among"] == 12 - 1, "of twelve that completed one learnt nothing"
+
+
 def test_no_trial_completed() -> None:
     study = small_study()
     store(study, [trial(t.params, 0.33, "diverged") for t in search_trials()])
     report = checked(study)
     assert report["winner"] is None
     assert report["answer"].startswith("No trial completed, so there is no answer.")
-    assert report["importances"] == {}
+    assert (report["importances"], report["importances_among"]) == ({}, 0)
     assert any("importances" in note for note in report["notes"])
 
 
