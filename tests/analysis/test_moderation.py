@@ -104,6 +104,16 @@ def test_a_cell_that_never_learns_is_told_apart_by_its_failures() -> None:
     assert (two["dead"].told_apart, two["dead"].verdict) == (False, "not told apart")
 
 
+def test_comparisons_without_a_variance_lend_no_weight() -> None:
+    """Eight comparisons, or eight beside thirty of which nothing is known: the same degrees of freedom."""
+    known = np.geomspace(0.5, 2.0, 8)
+    alone = moderated(known, np.full(8, 3.0))
+    beside = moderated(np.append(known, np.zeros(30)), np.append(np.full(8, 3.0), np.zeros(30)))
+    assert alone[1] == pytest.approx(beside[1][:8])
+    assert alone[0] == pytest.approx(beside[0][:8])
+    assert alone[1].max() == pytest.approx(3.0 + 3.0 * 8 / 6)
+
+
 def four_searches(seeds: int, *dead: str, cells: str = "ab") -> dict:
     """Values near 0.9 of each cell, None for the *dead*; replicates 1 to *seeds*."""
     rng = np.random.default_rng(6)
