@@ -26,7 +26,7 @@ ALPHA = 0.05
 WORTHWHILE = 0.75  # P(A>B) that the interval must reach beyond: gamma of Bouthillier 2021
 BETTER, NOT_TOLD_APART, UNDECIDED = "better", "not told apart", "undecided"
 LEAST_TO_LEAVE = 4  # replicates of which none learnt, for a cell of several searches to leave the race
-FEWEST_TO_COUNT = 4  # units of which Wilson's interval excludes 0.5 if all agree
+FEWEST_TO_COUNT = 5  # units for an interval of P(A>B): that all of four agree happens by chance in one of eight
 MOST_UNITS = 1_000  # a difference that needs more is none
 Key = TypeVar("Key", bound=Hashable)
 Values = Mapping[Key, Mapping[int, float | None]]  # of each cell by replicate; None: it diverged or learnt nothing
@@ -40,8 +40,8 @@ class Comparison:
     the paired t test over the units, with *df* degrees of freedom and moderated variances (``moderation``); where too
     few seeds have learnt, of Fisher's exact test of the failures. adjusted_p: see ``adjusted_p_values``. failures_p:
     of Fisher's test over units, whether both cells fail to learn equally often; None where neither fails. probability:
-    of the winner being better in one unit, with a 95 % interval; verdict: see ``verdict``, "not told apart" where
-    adjusted_p is above alpha. told_apart: the winner is significantly better at the comparison's own level, as
+    of the winner being better in one unit, with a 95 % interval of five units or more; verdict: see ``verdict``, "not
+    told apart" where adjusted_p is above alpha. told_apart: the winner is significantly better at the comparison's own level, as
     ``resolved`` asks of each. None where n is too small.
 
     In a study with a margin the verdict is "equivalent" where two one-sided tests at alpha find the difference smaller
@@ -130,8 +130,8 @@ def compare(values: Values[Key], plan: Plan, alpha: float = ALPHA) -> tuple[Key 
         test, p = tests[cell], adjusted[cell]
         judged = NOT_TOLD_APART
         if p is not None and p <= alpha:
-            few = test.units < FEWEST_TO_COUNT  # of which P(A>B) alone can't show anything
-            judged = "fails more often" if test.units < 2 else BETTER if few else verdict(low, high)
+            alone = low is None and _leader_is_better(test)  # too few units for P(A>B): adjusted p alone decides
+            judged = "fails more often" if test.units < 2 else BETTER if alone else verdict(low, high)
         if plan.margin is not None:
             judged = "equivalent" if _is_equivalent(test, plan.margin, alpha) else judged
             judged = UNDECIDED if judged == NOT_TOLD_APART else judged
@@ -355,10 +355,13 @@ def adjusted_p_values(p_values: Sequence[float | None], shares: Sequence[float] 
 
 def probability_of_improvement(
     comparisons: Sequence[Sequence[tuple[float, float]]], direction: Direction
-) -> list[tuple[float, float, float] | tuple[None, None, None]]:
+) -> list[tuple[float | None, float | None, float | None]]:
     """P(A>B) of each comparison, given as pairs (a, b), with a 95 % Wilson interval: (probability, low, high).
 
-    The share of the pairs in which a is better, ties counted half; None without pairs. Bouthillier 2021 takes the
+    Without pairs all are None; low and high are for fewer than FEWEST_TO_COUNT. That all of 4 pairs agree has
+    probability 0.125 by chance, but Wilson's interval would be 0.51 to 1.
+
+    The share of the pairs in which a is better, ties counted half. Bouthillier 2021 takes the
     interval from a bootstrap over the pairs, which has no width where all pairs agree, as is usual with few seeds;
     Wilson's (1927) has. Where all of 5 pairs agree, which has probability 0.0625 by chance, it excludes 0.5.
     """
@@ -369,7 +372,7 @@ def probability_of_improvement(
     counts = [len(pairs) for pairs in comparisons]
     intervals = proportion_intervals(wins, [max(count, 1) for count in counts])
     return [
-        (won / count, *interval) if count else (None, None, None)
+        (won / count if count else None, *(interval if count >= FEWEST_TO_COUNT else (None, None)))
         for won, count, interval in zip(wins, counts, intervals, strict=True)
     ]
 
