@@ -41,8 +41,8 @@ class Comparison:
     few seeds have learnt, of Fisher's exact test of the failures. adjusted_p: see ``adjusted_p_values``. failures_p:
     of Fisher's test over units, whether both cells fail to learn equally often; None where neither fails. probability:
     of the winner being better in one unit, with a 95 % interval of five units or more; verdict: see ``verdict``, "not
-    told apart" where adjusted_p is above alpha. told_apart: the winner is significantly better at the comparison's own level, as
-    ``resolved`` asks of each. None where n is too small.
+    told apart" where adjusted_p is above alpha. told_apart: the winner is significantly better at the comparison's own
+    level, as ``resolved`` asks of each. None where n is too small.
 
     In a study with a margin the verdict is "equivalent" where two one-sided tests at alpha find the difference smaller
     than the margin (Schuirmann 1987): its 90 % interval lies within. Otherwise it is as above, and "undecided" instead
