@@ -7,10 +7,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from searchlib.analysis.answer import answer
-from searchlib.analysis.comparison import ALPHA, Comparison, chosen_interval, compare, learnt, resolved, unit_means
+from searchlib.analysis.comparison import ALPHA, chosen_interval, compare, learnt, resolved, unit_means
 from searchlib.analysis.edges import edges
 from searchlib.analysis.effects import effects, simple_effects, without_dominating
-from searchlib.analysis.examples import correct_by_unit, crossed, seen_interval
+from searchlib.analysis.examples import correct_by_unit, crossed, for_new_examples
 from searchlib.analysis.failures import failure_rates
 from searchlib.analysis.findings import (
     CellComparison,
@@ -84,7 +84,7 @@ def analyze(study: Study, stored: Stored) -> Findings:
                 cell_label=_label(dict(leading or ())),
                 against_label=_label(dict(other)),
                 **vars(one),
-                **_population(examples, compared_by, leading, other, one),
+                **for_new_examples(examples, compared_by, leading, other, one),
             )
             for other, one in compared.items()
         ),
@@ -194,27 +194,6 @@ def _optimism(rows: Sequence[CellFinding]) -> Optimism:
         return Optimism(search_best=None, fresh_mean=None, fresh_low=None, fresh_high=None)
     first = rows[0]
     return Optimism(search_best=first.search_best, fresh_mean=first.mean, fresh_low=first.low, fresh_high=first.high)
-
-
-def _population(
-    examples: Mapping[CellKey, Mapping[int, NDArray[Any]]],
-    compared_by: Plan,
-    leading: CellKey | None,
-    other: CellKey,
-    compared: Comparison,
-) -> dict[str, Any]:
-    """The interval and p of a difference for new examples, too; None where the examples aren't known.
-
-    compared: the same difference for these examples, whose moderated variance and degrees of freedom count here, too.
-    """
-    one, two = examples.get(leading or (), {}), examples.get(other, {})
-    common = [unit for unit in one if unit in two]
-    seen = seen_interval(compared)
-    if len(common) < 2 or seen is None:
-        return {"population_low": None, "population_high": None, "population_p": None}
-    sign = 1.0 if compared_by.direction == "maximize" else -1.0
-    found = crossed([sign * (one[unit] - two[unit]) for unit in common], seen=seen).population
-    return {"population_low": found.low, "population_high": found.high, "population_p": found.p}
 
 
 def _label(scientific: Mapping[str, Any]) -> str:

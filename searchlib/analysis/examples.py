@@ -204,6 +204,27 @@ def _table(values: ArrayLike) -> NDArray[np.float64]:
     return table
 
 
+def for_new_examples(
+    examples: Mapping[CellKey, Mapping[int, NDArray[Any]]],
+    compared_by: Plan,
+    leading: CellKey | None,
+    other: CellKey,
+    compared: Comparison,
+) -> dict[str, Any]:
+    """The interval and p of a difference for new examples, too; None where the examples aren't known.
+
+    compared: the same difference for these examples, whose moderated variance and degrees of freedom count here, too.
+    """
+    one, two = examples.get(leading or (), {}), examples.get(other, {})
+    common = [unit for unit in one if unit in two]
+    seen = seen_interval(compared)
+    if len(common) < 2 or seen is None:
+        return {"population_low": None, "population_high": None, "population_p": None}
+    sign = 1.0 if compared_by.direction == "maximize" else -1.0
+    found = crossed([sign * (one[unit] - two[unit]) for unit in common], seen=seen).population
+    return {"population_low": found.low, "population_high": found.high, "population_p": found.p}
+
+
 def seen_interval(one: Comparison) -> Interval | None:
     """The interval of a comparison, which is about these examples; None where it has none. Values that don't vary have
     no degrees of freedom, and no error: what is added to it decides."""
