@@ -10,7 +10,8 @@ from searchlib.analysis.answer import answer
 from searchlib.analysis.comparison import ALPHA, chosen_interval, compare, learnt, resolved, unit_means
 from searchlib.analysis.edges import edges
 from searchlib.analysis.effects import effects, simple_effects, without_dominating
-from searchlib.analysis.examples import correct_by_unit, crossed
+from searchlib.analysis.examples import correct_by_unit, crossed, for_new_examples
+from searchlib.analysis.failures import failure_rates
 from searchlib.analysis.findings import (
     CellComparison,
     CellFinding,
@@ -69,7 +70,7 @@ def analyze(study: Study, stored: Stored) -> Findings:
         why_no_effects = f"no effects: in {without} no replicate learnt" if why_no_effects else left_out
     ties = [other for other, one in compared.items() if not one.told_apart]
     dominating, others = without_dominating(*layout) if terms else ({}, [])
-    importances, why_no_importances = _importances(study, trials)
+    importances, among, why_no_importances = _importances(study, trials)
     labels = {tuple(row.scientific.items()): row.label for row in rows}
     tied = {leading, *ties} if leading else set()
     tested = tested_cells(study, stored, sources(found), reached, labels, tied)
@@ -88,7 +89,7 @@ def analyze(study: Study, stored: Stored) -> Findings:
                 cell_label=_label(dict(leading or ())),
                 against_label=_label(dict(other)),
                 **vars(one),
-                **_population(examples, compared_by, leading, other),
+                **for_new_examples(examples, compared_by, leading, other, one),
             )
             for other, one in compared.items()
         ),
@@ -101,6 +102,7 @@ def analyze(study: Study, stored: Stored) -> Findings:
         effects_without=tuple(others),
         simple_effects=tuple(simple_effects(values, compared_by, list(study.scientific))),
         importances=importances,
+        importances_among=among,
         searches=study.searches,
         method=method(study, replicates, compared_by, tested=tested is not None),
         optimism=_optimism(rows),
@@ -203,19 +205,6 @@ def _optimism(rows: Sequence[CellFinding]) -> Optimism:
     )
 
 
-def _population(
-    examples: Mapping[CellKey, Mapping[int, NDArray[Any]]], compared_by: Plan, leading: CellKey | None, other: CellKey
-) -> dict[str, Any]:
-    """The interval and p of a difference for new examples, too; None where the examples aren't known."""
-    one, two = examples.get(leading or (), {}), examples.get(other, {})
-    common = [unit for unit in one if unit in two]
-    if len(common) < 2:
-        return {"population_low": None, "population_high": None, "population_p": None}
-    sign = 1.0 if compared_by.direction == "maximize" else -1.0
-    found = crossed([sign * (one[unit] - two[unit]) for unit in common]).population
-    return {"population_low": found.low, "population_high": found.high, "population_p": found.p}
-
-
 def _label(scientific: Mapping[str, Any]) -> str:
     return describe(scientific) or "all trials"
 
@@ -241,7 +230,8 @@ def _cell(
     deviation = mean_interval(list(counting.values()))[1] if counting else None
     low, high = within_limits(study.metric, low, high)
     failed = len(values) - len(counting)
-    rare, often = proportion_interval(failed, len(values)) if values else (None, None)
+    rates = failure_rates(values, compared_by)
+    rare, often = proportion_interval(sum(rates), len(rates)) if rates else (None, None)
     picks = picks_of(study, cell, members, counting)
     edge = edges(study.nuisance, [pick.nuisance for pick in picks])
     points = budget(study, members, deviation)
@@ -282,10 +272,11 @@ def _cell(
     )
 
 
-def _importances(study: Study, trials: Sequence[FrozenTrial]) -> tuple[dict[str, float], str | None]:
+def _importances(study: Study, trials: Sequence[FrozenTrial]) -> tuple[dict[str, float], int, str | None]:
     """Optuna's, by its default evaluator, PED-ANOVA (Watanabe et al. 2023): for reaching the best tenth of the trials.
 
-    Trials that diverged or learnt nothing are left out: they would decide alone. Or why there are none.
+    Of so many trials, those that were trained to the end and learnt: those that diverged or learnt nothing would decide
+    alone, and a pruned one has the result of fewer epochs. Or why there are none.
     """
     import warnings
 
@@ -295,7 +286,7 @@ def _importances(study: Study, trials: Sequence[FrozenTrial]) -> tuple[dict[str,
 
     done = [trial for trial in trials if trial.state == TrialState.COMPLETE and trial.values and has_learnt(trial)]
     if len({trial.values[0] for trial in done}) < 2:
-        return {}, "no importances: fewer than two trials with different values"
+        return {}, len(done), "no importances: fewer than two trials with different values"
     search = optuna.create_study(direction=study.direction, storage=optuna.storages.InMemoryStorage())
     search.add_trials(  # copies without attributes: Optuna copies each trial whole
         [create_trial(params=one.params, distributions=one.distributions, values=one.values) for one in done]
@@ -305,9 +296,10 @@ def _importances(study: Study, trials: Sequence[FrozenTrial]) -> tuple[dict[str,
             warnings.simplefilter("ignore")
             found = get_param_importances(search)
     except (ValueError, RuntimeError) as error:
-        return {}, f"no importances: {' '.join(str(error).split())}"
+        return {}, len(done), f"no importances: {' '.join(str(error).split())}"
     names = list(study.dimensions)  # equal ones come in any order from Optuna
-    return {name: found[name] for name in sorted(found, key=lambda name: (-found[name], names.index(name)))}, None
+    ordered = sorted(found, key=lambda name: (-found[name], names.index(name)))
+    return {name: found[name] for name in ordered}, len(done), None
 
 
 def _notes(study: Study, findings: Findings, reasons: Sequence[str | None]) -> tuple[str, ...]:

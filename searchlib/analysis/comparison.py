@@ -13,6 +13,7 @@ from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from searchlib.analysis.failures import failures_p
 from searchlib.analysis.moderation import moderated
 from searchlib.analysis.resampling import error_factor
 from searchlib.analysis.spending import Plan
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
 ALPHA = 0.05
 WORTHWHILE = 0.75  # P(A>B) that the interval must reach beyond: gamma of Bouthillier 2021
 BETTER, NOT_TOLD_APART, UNDECIDED = "better", "not told apart", "undecided"
-FEWEST_TO_COUNT = 4  # units of which Wilson's interval excludes 0.5 if all agree
+LEAST_TO_LEAVE = 4  # replicates of which none learnt, for a cell of several searches to leave the race
+FEWEST_TO_COUNT = 5  # units for an interval of P(A>B): that all of four agree happens by chance in one of eight
 MOST_UNITS = 1_000  # a difference that needs more is none
 Key = TypeVar("Key", bound=Hashable)
 Values = Mapping[Key, Mapping[int, float | None]]  # of each cell by replicate; None: it diverged or learnt nothing
@@ -37,10 +39,10 @@ class Comparison:
     difference: mean improvement by the winner, positive where it is better, with its 95 % interval. p: two-sided, of
     the paired t test over the units, with *df* degrees of freedom and moderated variances (``moderation``); where too
     few seeds have learnt, of Fisher's exact test of the failures. adjusted_p: see ``adjusted_p_values``. failures_p:
-    of Fisher's test, whether the two cells fail to learn equally often; None where neither ever fails. probability: of
-    the winner being better in one unit, with a 95 % interval; verdict: see ``verdict``, "not told apart" where
-    adjusted_p is above alpha. told_apart: the winner is significantly better at the comparison's own level, as
-    ``resolved`` asks of each. None where n is too small.
+    of Fisher's test over units, whether both cells fail to learn equally often; None where neither fails. probability:
+    of the winner being better in one unit, with a 95 % interval of five units or more; verdict: see ``verdict``, "not
+    told apart" where adjusted_p is above alpha. told_apart: the winner is significantly better at the comparison's own
+    level, as ``resolved`` asks of each. None where n is too small.
 
     In a study with a margin the verdict is "equivalent" where two one-sided tests at alpha find the difference smaller
     than the margin (Schuirmann 1987): its 90 % interval lies within. Otherwise it is as above, and "undecided" instead
@@ -128,20 +130,22 @@ def compare(values: Values[Key], plan: Plan, alpha: float = ALPHA) -> tuple[Key 
         test, p = tests[cell], adjusted[cell]
         judged = NOT_TOLD_APART
         if p is not None and p <= alpha:
-            few = test.units < FEWEST_TO_COUNT  # of which P(A>B) alone can't show anything
-            judged = "fails more often" if test.units < 2 else BETTER if few else verdict(low, high)
+            alone = low is None and _leader_is_better(test)  # too few units for P(A>B): adjusted p alone decides
+            judged = "fails more often" if test.units < 2 else BETTER if alone else verdict(low, high)
         if plan.margin is not None:
             judged = "equivalent" if _is_equivalent(test, plan.margin, alpha * plan.share(seeds[cell])) else judged
             judged = UNDECIDED if judged == NOT_TOLD_APART else judged
         found[cell] = Comparison(
             **vars(test),
             adjusted_p=p,
-            failures_p=failures_p(values[winner], values[cell]),
+            failures_p=failures_p(values[winner], values[cell], plan),
             probability=probability,
             probability_low=low,
             probability_high=high,
             verdict=judged,
-            told_apart=_leader_is_better(test) and test.p is not None and test.p <= alpha * plan.share(seeds[cell]),
+            told_apart=_leader_is_better(test)
+            and test.p is not None
+            and test.p <= alpha * _share(test, seeds[cell], plan),
             units_to_decide=units_to_decide(test, plan, seeds[cell], alpha)
             if judged in (NOT_TOLD_APART, UNDECIDED)
             else None,
@@ -205,16 +209,28 @@ def _last_common(one: Mapping[int, float | None], other: Mapping[int, float | No
 
 def _adjusted(tests: Mapping[Key, _Test], seeds: Mapping[Key, int], plan: Plan) -> dict[Key, float | None]:
     """Adjusted p of each test. seeds: the last one at which both cells were run."""
-    found = adjusted_p_values([test.p for test in tests.values()], [plan.share(seeds[cell]) for cell in tests])
+    shares = [_share(test, seeds[cell], plan) for cell, test in tests.items()]
+    found = adjusted_p_values([test.p for test in tests.values()], shares)
     return dict(zip(tests, found, strict=True))
+
+
+def _share(test: _Test, seeds: int, plan: Plan) -> float:
+    """The share of alpha of one comparison.
+
+    All of it for the failures of several searches: fewer than two searches learn at a look only if no more did at each
+    look before, so that looking again adds no error.
+    """
+    return 1.0 if plan.searches > 1 and test.units < 2 else plan.share(seeds)
 
 
 def contenders(values: Values[Key], plan: Plan, alpha: float = ALPHA) -> list[Key]:
     """The leader, and the cells that are not significantly worse: a race continues while these are more than one.
 
     Significantly worse: adjusted p of the comparison is at most alpha, so that a cell stays until it is worse after the
-    correction for the number of cells, too (docs/method.md has the figures). Give all cells that ever raced, also those
-    that dropped out: where the leader changes, one of them may return.
+    correction for the number of cells, too (docs/method.md has the figures). Nor is a cell of several searches a
+    contender of which no replicate has learnt, of LEAST_TO_LEAVE or more: it can't lead, and further seeds are of the
+    same searches, so that the test of its failures can't show more. Give all cells that ever raced, also those that
+    dropped out: where the leader changes, one of them may return.
     """
     first = leader(values, plan)
     if first is None:
@@ -222,6 +238,8 @@ def contenders(values: Values[Key], plan: Plan, alpha: float = ALPHA) -> list[Ke
     tests = paired_tests(values, first, plan)
     adjusted = _adjusted(tests, {cell: _last_common(values[cell], values[first]) for cell in tests}, plan)
     worse = {cell for cell, p in adjusted.items() if p is not None and p <= alpha and _leader_is_better(tests[cell])}
+    if plan.searches > 1:
+        worse |= {cell for cell in tests if len(values[cell]) >= LEAST_TO_LEAVE and not learnt(values[cell])}
     return [cell for cell in values if cell not in worse]
 
 
@@ -258,17 +276,6 @@ def units_to_decide(test: _Test, plan: Plan, seeds: int, alpha: float) -> int | 
     return int(units[decided][0]) if decided.any() else None
 
 
-def failures_p(one: Mapping[int, float | None], other: Mapping[int, float | None]) -> float | None:
-    """Two-sided p of Fisher's exact test that both cells fail to learn equally often; None where neither fails."""
-    import numpy as np
-    from scipy.stats import fisher_exact
-
-    counts = [[sum(value is None for value in found.values()), len(learnt(found))] for found in (one, other)]
-    if counts[0][0] == counts[1][0] == 0:
-        return None
-    return float(fisher_exact(np.array(counts)).pvalue)
-
-
 def paired_tests(values: Values[Key], winner: Key, plan: Plan) -> dict[Key, _Test]:
     """The paired t test of the winner against each other cell over their units, with moderated variances.
 
@@ -296,7 +303,7 @@ def paired_tests(values: Values[Key], winner: Key, plan: Plan) -> dict[Key, _Tes
         known = float(freedom) if vary or variance > 0.0 else 0.0
         test = _test(each, len(of), float(variance), known, _size(of), plan.overlap)
         if test.units < 2:
-            p = failures_p(values[winner], values[cell])
+            p = failures_p(values[winner], values[cell], plan)
             failing = len(own) * len(values[cell]) > len(learnt(values[cell])) * len(values[winner])
             test = replace(test, p=p if failing else None)
         tests[cell] = test
@@ -357,10 +364,13 @@ def adjusted_p_values(p_values: Sequence[float | None], shares: Sequence[float] 
 
 def probability_of_improvement(
     comparisons: Sequence[Sequence[tuple[float, float]]], direction: Direction
-) -> list[tuple[float, float, float] | tuple[None, None, None]]:
+) -> list[tuple[float | None, float | None, float | None]]:
     """P(A>B) of each comparison, given as pairs (a, b), with a 95 % Wilson interval: (probability, low, high).
 
-    The share of the pairs in which a is better, ties counted half; None without pairs. Bouthillier 2021 takes the
+    Without pairs all are None; low and high are for fewer than FEWEST_TO_COUNT. That all of 4 pairs agree has
+    probability 0.125 by chance, but Wilson's interval would be 0.51 to 1.
+
+    The share of the pairs in which a is better, ties counted half. Bouthillier 2021 takes the
     interval from a bootstrap over the pairs, which has no width where all pairs agree, as is usual with few seeds;
     Wilson's (1927) has. Where all of 5 pairs agree, which has probability 0.0625 by chance, it excludes 0.5.
     """
@@ -371,7 +381,7 @@ def probability_of_improvement(
     counts = [len(pairs) for pairs in comparisons]
     intervals = proportion_intervals(wins, [max(count, 1) for count in counts])
     return [
-        (won / count, *interval) if count else (None, None, None)
+        (won / count if count else None, *(interval if count >= FEWEST_TO_COUNT else (None, None)))
         for won, count, interval in zip(wins, counts, intervals, strict=True)
     ]
 

@@ -13,14 +13,18 @@ and the three mean squares of this two-way layout without repetition give unbias
 (Cornfield & Tukey 1956; Searle, Casella & McCulloch, Variance Components, 1992, chapter 4; as U-statistics they need no
 normal distributions, Owen 2007, The pigeonhole bootstrap, section 2). All variances here are of means, in the squared
 unit of the values: accuracies from 0 to 1.
+
+New examples are those that nothing was chosen by. The configurations and the best epochs were chosen on the examples at
+hand, and what a value gains by that isn't part of these intervals.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from searchlib.analysis.comparison import Comparison
 from searchlib.analysis.spending import Plan
 from searchlib.analysis.standing import CellKey, has_learnt
 from searchlib.study import CORRECT, unpack_examples
@@ -78,7 +82,8 @@ class Interval:
     """A mean with what is known of its error.
 
     error: its standard error; df: the degrees of freedom of that. low, high: the t interval. p: of the two-sided t
-    test that the mean is 0. Where nothing varies the error is 0, and p is 1 for a mean of 0, else None.
+    test that the mean is 0. Where nothing varies the error is 0, and p is 1 for a mean of 0, else None. One for the
+    population is at least as wide as that for these examples, and its p at least as large (``_no_surer``).
     """
 
     error: float
@@ -125,27 +130,28 @@ def accuracy_difference(first: ArrayLike, second: ArrayLike, confidence: float =
     return crossed(one - other, confidence)
 
 
-def crossed(values: ArrayLike, confidence: float = 0.95) -> Crossed:
+def crossed(values: ArrayLike, confidence: float = 0.95, seen: Interval | None = None) -> Crossed:
     """The mean of a table ``[R, n]`` of independent replicates by examples; R and n at least 2.
 
     A row may be a mean itself: where several searches have several seeds each, seeds of one search aren't independent,
-    and the rows are the searches, each the mean over its seeds.
+    and the rows are the searches, each the mean over its seeds. seen: the interval for these examples where it is known
+    better than by the R rows alone, as with moderated variances (``moderation``).
     """
     table = _table(values)
     count, examples = table.shape
     rows = table.mean(axis=1)
-    part = float(rows.var(ddof=1)) / count
     mean = float(table.mean())
-    added = example_part(table)
-    df = satterthwaite(part, count - 1, added, examples - 1)
+    seen = seen or _interval(mean, float(rows.var(ddof=1)) / count, count - 1.0, confidence)
+    part, added = seen.error**2, example_part(table)
+    df = satterthwaite(part, seen.df, added, examples - 1)
     return Crossed(
         mean=mean,
         replicates=count,
         examples=examples,
         replicate_part=part,
         example_part=added,
-        seen=_interval(mean, part, count - 1.0, confidence),
-        population=_interval(mean, part + added, df, confidence),
+        seen=seen,
+        population=_no_surer(_interval(mean, part + added, df, confidence), seen),
     )
 
 
@@ -197,6 +203,50 @@ def _table(values: ArrayLike) -> NDArray[np.float64]:
     if table.ndim != 2 or min(table.shape) < 2:
         raise ValueError(f"a table of shape {table.shape}; at least two replicates by two examples are needed")
     return table
+
+
+def for_new_examples(
+    examples: Mapping[CellKey, Mapping[int, NDArray[Any]]],
+    compared_by: Plan,
+    leading: CellKey | None,
+    other: CellKey,
+    compared: Comparison,
+) -> dict[str, Any]:
+    """The interval and p of a difference for new examples, too; None where the examples aren't known.
+
+    compared: the same difference for these examples, whose moderated variance and degrees of freedom count here, too.
+    """
+    one, two = examples.get(leading or (), {}), examples.get(other, {})
+    common = [unit for unit in one if unit in two]
+    seen = seen_interval(compared)
+    if len(common) < 2 or seen is None:
+        return {"population_low": None, "population_high": None, "population_p": None}
+    sign = 1.0 if compared_by.direction == "maximize" else -1.0
+    found = crossed([sign * (one[unit] - two[unit]) for unit in common], seen=seen).population
+    return {"population_low": found.low, "population_high": found.high, "population_p": found.p}
+
+
+def seen_interval(one: Comparison) -> Interval | None:
+    """The interval of a comparison, which is about these examples; None where it has none. Values that don't vary have
+    no degrees of freedom, and no error: what is added to it decides."""
+    from scipy.special import stdtrit
+
+    if one.difference is None or one.low is None or one.high is None:
+        return None
+    df = one.df or one.units - 1.0
+    error = (one.high - one.difference) / float(stdtrit(df, 0.975))
+    return Interval(error=error, df=df, low=one.low, high=one.high, p=one.p)
+
+
+def _no_surer(found: Interval, seen: Interval) -> Interval:
+    """*found*, about the population, widened to hold *seen*, about these examples alone; its p no smaller than theirs.
+
+    Their error has few degrees of freedom, the sum of both may have far more, and so a shorter interval or a smaller p.
+    """
+    known = [p for p in (found.p, seen.p) if p is not None]
+    return replace(
+        found, low=min(found.low, seen.low), high=max(found.high, seen.high), p=max(known) if known else None
+    )
 
 
 def _interval(mean: float, variance: float, df: float, confidence: float) -> Interval:

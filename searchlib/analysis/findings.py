@@ -30,6 +30,7 @@ class Budget:
     the second half of the points brought, at least 0. enough: whether that is at most the deviation between seeds.
     median: of the best of 1, 2, ... points, with the simultaneous 95 % confidence band median_low to median_high, None
     where the points give no bound; see ``tuning``. Empty where the points aren't independent draws, as *no_band* says.
+    With a pruner all are empty or None.
     """
 
     biased: tuple[float, ...]
@@ -68,7 +69,8 @@ class CellFinding:
     what the replicates repeat. n: replicates that count and learnt, of all picks, with the standard deviation *sd*
     (ddof 1) of their values by replicate, from 1.
     failed: replicates that count and diverged or learnt nothing; failed_low to failed_high: the 95 % Wilson interval of
-    their share, None where there is no replicate. mean, low, high: of the replicates that learnt, or of the searches
+    their share, over searches where there are several; None where there is no replicate. mean, low, high: of the
+    replicates that learnt, or of the searches
     where there are several (each the mean over its seeds), with its 95 % t interval; an accuracy's stays within 0 and
     1; it is about this validation set, or where splits are drawn about the population. population_low to
     population_high: for new examples of the same kind, too; None where it isn't known which examples the replicates
@@ -189,7 +191,8 @@ class Findings:
     None where the study says none. effects: of the scientific hyperparameters on the replicates. dominating: levels
     that make up almost all of an effect, by hyperparameter; effects_without: the effects without these.
     simple_effects: of each scientific hyperparameter within each combination of the others. importances: of all
-    searched hyperparameters for reaching the best tenth of the trials that learnt, with sum 1. searches: how many
+    searched hyperparameters for reaching the best tenth of the *importances_among* trials that were trained to the end
+    and learnt, with sum 1. searches: how many
     independent searches found the cells' configurations; with one, the claims are about the best of its points. method:
     how the study was run, in words, and what earlier versions left out of it.
     replicates: None for a study without. test_result (``test`` in JSON): None before the test. test_by_cell: the
@@ -214,6 +217,7 @@ class Findings:
     effects_without: tuple[Effect, ...]
     simple_effects: tuple[SimpleEffect, ...]
     importances: Mapping[str, float]
+    importances_among: int
     searches: int
     method: str
     optimism: Optimism

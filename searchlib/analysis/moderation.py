@@ -54,8 +54,9 @@ def moderated(
     """The variances of several comparisons, each drawn towards what they have in common, and their degrees of freedom.
 
     (d0 s0² + df s²) / (d0 + df), with d0 + df degrees of freedom. d0 is half of the fitted one; and with up to six
-    comparisons, since all share the winner, at most the df of the comparison itself, with more that many sixths of it.
-    So the level holds where the cells' variances differ tenfold (docs/method.md has the figures). Variances that have
+    comparisons, since all share the winner, at most the df of the comparison itself, with more that many sixths of it;
+    those without a variance of their own, as of failures, don't count. So the level holds where the cells' deviations
+    differ tenfold (docs/method.md has the figures). Variances that have
     less in common (a fitted d0 below 2) stay as they are, as does that of a single comparison.
     """
     import numpy as np
@@ -66,5 +67,5 @@ def moderated(
     d0, s0 = prior_variance(variances[usable], df[usable])
     if d0 < 2.0:
         return variances, df
-    weight = np.where(df > 0, np.minimum(d0 / 2, df * max(1.0, len(df) / 6)), 0.0)
+    weight = np.where(df > 0, np.minimum(d0 / 2, df * max(1.0, usable.sum() / 6)), 0.0)
     return (weight * s0 + df * variances) / np.maximum(weight + df, 1.0), weight + df

@@ -7,7 +7,9 @@ simultaneous over all n, needs no assumption on the distribution, and is exact f
 continuous. With ties, and as only some quantiles are of a whole n, it holds more often. The same intervals bound the
 mean of the best of n only where results are bounded, and then mostly by that bound; no band of a mean is given.
 
-Points of a Sobol sequence or of a sampler that learns aren't independent draws, and have no band. The package ``opda``
+Points of a Sobol sequence or of a sampler that learns aren't independent draws, and have no band. With a pruner there
+is no curve at all: trials that it stopped have the result of fewer epochs, and which ones it stops depends on other
+points, so that the curve would end below what the search found. The package ``opda``
 by the same author simulates the level of the intervals, which takes 13 seconds for 300 points; here it is computed.
 """
 
@@ -34,9 +36,9 @@ MOST = 3000  # points; the level for so many takes some seconds
 def budget(study: Study, trials: Sequence[FrozenTrial], noise: float | None) -> Budget:
     """What fewer points would have given a cell with these finished *trials*. noise: the deviation between seeds.
 
-    Enough where doubling half of a search's points gained no more than the noise.
+    Enough where doubling half of a search's points gained no more than the noise. With a pruner it isn't known.
     """
-    values = [trial.values[0] for trial in trials if trial.values]
+    values = [trial.values[0] for trial in trials if trial.values and study.pruner == "none"]
     biased, unbiased = expected_best(values, study.direction)
     points = max(len(unbiased) // study.searches, min(len(unbiased), 1))
     biased, unbiased = biased[:points], unbiased[:points]
@@ -57,11 +59,11 @@ def budget(study: Study, trials: Sequence[FrozenTrial], noise: float | None) -> 
 
 def why_no_band(study: Study, trials: Sequence[FrozenTrial]) -> str | None:
     """Why the points of a cell have no band, in words; None where they are independent draws of one distribution."""
+    if study.pruner != "none":
+        return "with a pruner, a result depends on other points"
     if study.sampler != "random":
         name = study.sampler if isinstance(study.sampler, str) else "of the study file"
         return f"the points of sampler {name} aren't independent draws"
-    if study.pruner != "none":
-        return "with a pruner, a result depends on other points"
     if study.searches > 1:
         return "each search has its own order of the examples, so the points aren't draws of one distribution"
     if any(is_enqueued(trial) for trial in trials):

@@ -126,7 +126,7 @@ def render(material: Material, shown: Sequence[Shown] | None = None) -> str:
         unit="points" if accuracy else "loss",
         widths={
             index: width
-            for index in range(len(findings.cells))
+            for index in range(len(findings.cells) if material.definition["pruner"] == "none" else 0)
             if (width := stability_width(material.points, index, "learning_rate", findings.direction)) is not None
         },
         trials_of={cell.label: cell.trial for cell in findings.cells},

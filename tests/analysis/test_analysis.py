@@ -260,13 +260,24 @@ def test_cells_that_diverged() -> None:
     )
 
 
+def test_importances_are_among_the_trials_that_were_trained_to_the_end() -> None:
+    study, trials = small_study(), search_trials()
+    trials[3].user_attrs["unlearnt"] = True
+    trials.append(trial({**trials[0].params, "learning_rate": 0.5}, 0.1, "diverged"))
+    trials.append(trial({**trials[0].params, "learning_rate": 0.4}, 0.5, "pruned"))
+    trials.append(trial({**trials[0].params, "learning_rate": 0.3}, None, "failed"))
+    store(study, trials)
+    report = checked(study)
+    assert report["importances_among"] == 12 - 1, "of twelve that completed one learnt nothing"
+
+
 def test_no_trial_completed() -> None:
     study = small_study()
     store(study, [trial(t.params, 0.33, "diverged") for t in search_trials()])
     report = checked(study)
     assert report["winner"] is None
     assert report["answer"].startswith("No trial completed, so there is no answer.")
-    assert report["importances"] == {}
+    assert (report["importances"], report["importances_among"]) == ({}, 0)
     assert any("importances" in note for note in report["notes"])
 
 
@@ -293,6 +304,27 @@ def test_a_diverged_replicate_is_counted_apart_and_flagged() -> None:
     assert (by_trial[4]["failed_low"], by_trial[4]["failed_high"]) == pytest.approx((0.0362, 0.6245), abs=1e-4)
     assert "1 of 5 replicates diverged" in by_trial[4]["flags"]
     assert (by_trial[5]["n"], by_trial[5]["failed"]) == (4, 0), "its training could not be run: that says nothing"
+
+
+def test_the_share_of_failures_of_several_searches_has_the_interval_of_so_many_searches() -> None:
+    study = small_study(searches=2, replicates=4, trials=16)
+    trials = search_trials()[:8]
+    for number, one in enumerate(trials):
+        one.user_attrs["search"] = 1 + number // 4
+    repeated = [
+        trial(
+            {**trials[source].params, "replicate": replicate},
+            0.3,
+            "diverged" if cell == 1 else "completed",
+            source=source,
+        )
+        for cell in range(4)
+        for replicate in range(1, 5)
+        for source in [cell + 4 * ((replicate - 1) % 2)]
+    ]
+    store(study, trials, repeated, race(4, range(8), looks=(4,)))
+    failing = [(cell["failed"], cell["failed_low"]) for cell in checked(study)["cells"]]
+    assert sorted(failing) == [(0, 0.0)] * 3 + [(4, pytest.approx(0.342, abs=1e-3))], "of 2 of 2; of 4 of 4 it is 0.51"
 
 
 def test_the_champion_is_the_best_replicate_of_the_winning_cell() -> None:

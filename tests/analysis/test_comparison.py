@@ -182,6 +182,11 @@ def test_a_cell_with_few_seeds_that_is_better_stays_in_contention() -> None:
     assert contenders(values, Plan(direction="maximize", looks=looks(10))) == ["a", "b"]
     assert resolved(compare(values, Plan(direction="maximize", looks=looks(10)))[1].values()) is False
 
+    few = {"a": values["a"], "b": {replicate: values["b"][replicate] for replicate in (1, 2, 3, 4)}}
+    one = compare(few, Plan(direction="maximize", looks=(10,)))[1]["b"]
+    assert one.adjusted_p < 0.05
+    assert (one.difference < 0, one.verdict) == (True, "not told apart"), "the winner isn't better"
+
 
 def test_resolved_needs_every_comparison_and_no_correction() -> None:
     rng = np.random.default_rng(4)
@@ -237,6 +242,17 @@ def test_probability_of_improvement() -> None:
     ((_, low, high),) = probability_of_improvement([[(1.0, 0.0)] * 29], "maximize")
     assert low < high == 1.0, "an interval with a width"
     assert probability_of_improvement([], "maximize") == []
+    four, five = probability_of_improvement([[(1.0, 0.0)] * 4, [(1.0, 0.0)] * 5], "maximize")
+    assert four == (1.0, None, None), "0.125 by chance"
+    assert five[1] > 0.5
+
+
+@pytest.mark.parametrize(("ahead", "words"), [(3.0, "better"), (0.0, "not told apart")])
+def test_of_four_searches_adjusted_p_alone_decides(ahead: float, words: str) -> None:
+    values = {"a": series(1.0 + ahead, 1.1 + ahead, 1.3 + ahead, 1.2 + ahead), "b": series(0.99, 0.8, 1.28, 0.7)}
+    one = compare(values, Plan(direction="maximize", looks=(4,), searches=4))[1]["b"]
+    assert (one.probability, one.probability_low, one.probability_high) == (1.0, None, None)
+    assert (one.verdict, one.adjusted_p <= 0.05) == (words, words == "better")
 
 
 @pytest.mark.parametrize(

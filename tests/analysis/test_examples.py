@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pandas
 import pytest
 from numpy.random import Generator, default_rng
 from optuna.trial import TrialState, create_trial
+from scipy import stats
 from scipy.stats import norm
 from statsmodels.formula.api import ols
 from statsmodels.stats.anova import anova_lm
+from support import STORAGE, small_study
+from support.trials import BEST, race, search_trials, store, trial
 
+from searchlib.analysis import analyze
 from searchlib.analysis.comparison import compare
 from searchlib.analysis.examples import (
     accuracy_difference,
@@ -21,9 +26,11 @@ from searchlib.analysis.examples import (
     example_part,
     mean_accuracy,
     satterthwaite,
+    seen_interval,
     two_networks,
 )
 from searchlib.analysis.spending import Plan
+from searchlib.stores import Stores
 from searchlib.study import CORRECT, pack_examples
 
 DRAW = default_rng(5)
@@ -94,6 +101,61 @@ def test_what_does_not_vary() -> None:
     assert (always.population.low, always.population.high, always.population.p) == (1.0, 1.0, None)
 
 
+def test_new_examples_are_never_surer_than_these() -> None:
+    """Two rows, and examples that vary as much: the sum has more degrees of freedom, and alone a shorter interval."""
+    table = np.vstack([np.arange(20) < 10, np.arange(20) < 14])
+    found = crossed(table)
+    alone = stats.t.interval(0.95, found.population.df, found.mean, found.population.error)
+    assert found.population.df > 2.0
+    assert found.seen.low < alone[0], "so that it would be narrower"
+    assert (found.population.low, found.population.high) == (found.seen.low, found.seen.high)
+    assert found.population.p == found.seen.p > 2 * stats.t.sf(found.mean / found.population.error, found.population.df)
+    varied = crossed(FIRST.astype(float) - SECOND)
+    assert varied.population.high > varied.seen.high, "and wider where examples add more"
+
+
+def test_moderated_variances_count_for_new_examples() -> None:
+    """What a comparison says of these examples is kept: its error, its degrees of freedom, and p."""
+    draw = default_rng(3)
+    values = {cell: {r: float(v) for r, v in enumerate(0.8 + 0.02 * draw.standard_normal(4), 1)} for cell in "abcdef"}
+    one = compare(values, Plan(direction="maximize", looks=(4,)))[1]["b"]
+    seen = seen_interval(one)
+    assert one.df > 3
+    assert (seen.low, seen.high, seen.p, seen.df) == (one.low, one.high, one.p, one.df)
+    assert one.p == pytest.approx(2 * stats.t.sf(one.difference / seen.error, one.df))
+    table = one.difference + 0.001 * draw.standard_normal((4, 30))
+    found = crossed(table, seen=seen)
+    assert (found.seen, found.replicate_part) == (seen, seen.error**2)
+    assert found.population.error**2 == pytest.approx(seen.error**2 + found.example_part)
+    assert seen_interval(replace(one, low=None, high=None)) is None
+    same = seen_interval(replace(one, low=0.1, high=0.1, difference=0.1, df=None, p=0.125))
+    assert (same.error, same.df) == (0.0, 3.0)
+    assert crossed(0.1 + draw.random((4, 30)), seen=same).population.p >= 0.125
+
+
+def test_each_comparison_of_a_study_is_no_surer_of_new_examples() -> None:
+    study, trials, draw = small_study(replicates=4), search_trials(), default_rng(2)
+    tables = {source: draw.random((4, 200)) < 0.9 - 0.01 * source for source in BEST}
+    repeated = []
+    for source, table in tables.items():
+        for replicate, row in enumerate(table, 1):
+            params = {**trials[source].params, "replicate": replicate}
+            repeated.append(trial(params, float(row.mean()), source=source))
+            repeated[-1].system_attrs[CORRECT] = pack_examples(row)
+    store(study, trials, repeated, race(4, BEST, looks=(4,)))
+    found = analyze(study, Stores(STORAGE).read(study))
+    numbers = {cell.label: cell.trial for cell in found.cells}
+    assert len(found.comparisons) == 3
+    for one in found.comparisons:
+        table = tables[numbers[one.cell_label]].astype(float) - tables[numbers[one.against_label]]
+        wanted = crossed(table, seen=seen_interval(one)).population
+        assert one.df > 3, "moderated"
+        assert (one.population_low, one.population_high) == pytest.approx((wanted.low, wanted.high))
+        assert one.population_p == pytest.approx(wanted.p)
+        assert one.population_low <= one.low < one.high <= one.population_high
+        assert one.population_p >= one.p
+
+
 def test_what_is_no_table() -> None:
     with pytest.raises(ValueError, match="two shapes"):
         accuracy_difference(FIRST, SECOND[:5])
@@ -146,7 +208,7 @@ def draw_tables(draw: Generator, shape: tuple[int, int], accuracies: tuple[float
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seeds", [0.02, 0.2], ids=["examples vary more", "seeds vary more"])
-@pytest.mark.parametrize(("replicates", "examples"), [(5, 500), (10, 500), (5, 10_000), (10, 10_000)])
+@pytest.mark.parametrize(("replicates", "examples"), [(4, 500), (5, 500), (10, 500), (4, 10_000), (10, 10_000)])
 def test_the_intervals_cover_the_truth_of_the_population(replicates: int, examples: int, seeds: float) -> None:
     """In 93 to 97 % of the studies, and three Monte Carlo standard errors; over the replicates alone, in far fewer."""
     draw, truth = default_rng([replicates, examples]), (0.9, 0.88)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 from support import STORAGE, small_study
 from support.trials import BEST, race, replicates_of, search_trials, store
 
 from searchlib.analysis import analyze
+from searchlib.analysis.method import COVERAGE
 from searchlib.stores import Stores
 
 
@@ -27,6 +31,16 @@ def test_without_replicates() -> None:
 def test_several_searches() -> None:
     found = said(4, race(4, BEST, looks=(2, 4)), searches=2, trials=16, replicates=4)
     assert found.startswith("2 searches: the cells are compared over these, after 2 and 4 seeds.")
+    assert f"over four searches, stated as 95 %, held the procedure's mean in {COVERAGE} of the studies" in found
+    assert "95 %" not in said(5, race(5, BEST, looks=(2, 3, 5)), replicates=5, name="one")
+    assert "95 %" not in said(searches=2, trials=16, name="none")
+
+
+def test_the_coverage_is_that_of_the_table() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "method.md").read_text(encoding="utf-8")
+    table = re.findall(r"^\| [^|]+ \| four searches \| ([0-9.]+) \|", text, re.MULTILINE)
+    assert len(table) >= 4
+    assert f"{min(table)} to {max(table)}" == COVERAGE
 
 
 @pytest.mark.parametrize("kept", [True, False])

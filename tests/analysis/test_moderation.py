@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from scipy import special, stats
 from support.series import series
 
-from searchlib.analysis.comparison import compare, paired_tests
+from searchlib.analysis.comparison import compare, contenders, paired_tests
+from searchlib.analysis.failures import failure_rates, failures_p
 from searchlib.analysis.moderation import _inverse_trigamma, moderated, prior_variance
+from searchlib.analysis.race import next_runs
 from searchlib.analysis.spending import Plan
 
 
@@ -100,6 +104,67 @@ def test_a_cell_that_never_learns_is_told_apart_by_its_failures() -> None:
     assert (two["dead"].told_apart, two["dead"].verdict) == (False, "not told apart")
 
 
+def test_comparisons_without_a_variance_lend_no_weight() -> None:
+    """Eight comparisons, or eight beside thirty of which nothing is known: the same degrees of freedom."""
+    known = np.geomspace(0.5, 2.0, 8)
+    alone = moderated(known, np.full(8, 3.0))
+    beside = moderated(np.append(known, np.zeros(30)), np.append(np.full(8, 3.0), np.zeros(30)))
+    assert alone[1] == pytest.approx(beside[1][:8])
+    assert alone[0] == pytest.approx(beside[0][:8])
+    assert alone[1].max() == pytest.approx(3.0 + 3.0 * 8 / 6)
+
+
+def four_searches(seeds: int, *dead: str, cells: str = "ab") -> dict:
+    """Values near 0.9 of each cell, None for the *dead*; replicates 1 to *seeds*."""
+    rng = np.random.default_rng(6)
+    return {
+        cell: dict.fromkeys(range(1, seeds + 1)) if cell in dead else series(*(0.9 + 0.01 * rng.standard_normal(seeds)))
+        for cell in cells
+    }
+
+
+@pytest.mark.parametrize("seeds", [4, 8, 20])
+def test_seeds_of_a_search_that_fail_are_one_failure(seeds: int) -> None:
+    """Four of four searches against none: the p doesn't fall with more seeds of the same searches."""
+    plan = Plan(direction="maximize", looks=(4, 8, 20), searches=4)
+    one = compare(four_searches(seeds, "b"), plan)[1]["b"]
+    assert one.p == one.failures_p == one.adjusted_p == pytest.approx(2 / math.comb(8, 4))
+    assert (one.told_apart, one.verdict) == (True, "fails more often"), "looks share no alpha here: it can't come later"
+    one = compare(four_searches(seeds, "f", cells="abcdef"), plan)[1]["f"]
+    assert (one.told_apart, one.verdict) == (True, "not told apart"), "among six cells it isn't significant"
+    three = Plan(direction="maximize", looks=(6, 12), searches=3)
+    one = compare(four_searches(12, "b"), three)[1]["b"]
+    assert (one.p, one.told_apart, one.verdict) == (pytest.approx(0.1), False, "not told apart")
+
+
+def test_a_search_fails_where_more_than_half_of_its_seeds_do() -> None:
+    plan = Plan(direction="maximize", searches=4)
+    good = four_searches(12)["a"]
+    bad = {**good, **dict.fromkeys((1, 5, 2, 6, 3, 7)), 4: None}  # 2 of 3 seeds in three searches, 1 of 3 in one
+    assert failure_rates(bad, plan) == pytest.approx([2 / 3, 2 / 3, 2 / 3, 1 / 3])
+    assert failures_p(good, bad, plan) == pytest.approx(stats.fisher_exact([[0, 4], [3, 1]]).pvalue)
+    half = {**four_searches(8)["a"], **dict.fromkeys((1, 2, 3, 4))}
+    assert failures_p(four_searches(8)["a"], half, plan) == 1.0, "half is not more than half"
+    assert failures_p(good, good, plan) is None
+
+
+def test_a_cell_of_several_searches_that_never_learns_leaves_the_race_and_never_leads() -> None:
+    plan = Plan(direction="maximize", looks=(4, 8, 12, 20), searches=4)
+    values: dict = {cell: {} for cell in "dabc"}
+    rng = np.random.default_rng(7)
+    while wanted := next_runs(list(values), values, {(c, r) for c, of in values.items() for r in of}, plan)[2]:
+        for cell, replicate in wanted:
+            values[cell][replicate] = None if cell == "d" else 0.9 + 0.01 * float(rng.standard_normal())
+    assert {cell: len(of) for cell, of in values.items()} == {"a": 20, "b": 20, "c": 20, "d": 4}
+    winner, compared = compare(values, plan)
+    assert winner != "d"
+    assert compared["d"].told_apart
+    assert contenders(four_searches(4, "a", "b"), plan) == ["a", "b"], "where none ever learns, all stay"
+    assert contenders({"a": four_searches(8)["a"], "b": {**dict.fromkeys(range(1, 8)), 8: 0.1}}, plan) == ["a", "b"]
+    one_search = Plan(direction="maximize", looks=(2, 3, 5), searches=1)
+    assert contenders(four_searches(4, "b"), one_search) == ["a", "b"], "further seeds are evidence there"
+
+
 def test_who_fails_more_often_than_not_leads_only_where_all_do() -> None:
     lucky = {**dict.fromkeys(range(1, 6)), 6: 0.99}
     plan = Plan(direction="maximize")
@@ -143,4 +208,4 @@ def test_a_cell_that_left_the_race_early_is_not_called_alike() -> None:
     assert one.told_apart
     assert one.adjusted_p <= 0.05
     assert (one.probability, one.verdict) == (1.0, "better")
-    assert one.probability_low < 0.5
+    assert one.probability_low is None

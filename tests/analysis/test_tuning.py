@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 from scipy.stats import beta
 from support import STORAGE, small_study
-from support.trials import search_trials, store, trial
+from support.trials import BEST, race, replicates_of, search_trials, store, trial
 
-from searchlib import SAMPLERS, Choice
+from searchlib import SAMPLERS, Choice, Study
 from searchlib.analysis import analyze
 from searchlib.analysis.tuning import chance_inside, median_tuning_curve, order_statistic_intervals
 from searchlib.report.exhibits.budget import budget_curves
 from searchlib.report.exhibits.budget import draw as draw_budget
+from searchlib.report.exhibits.exhibit import Missing
 from searchlib.stores import Stores
 
 RANDOM = {"sampler": "random", "trials": 12}
@@ -90,6 +91,10 @@ def budgets(known: list | None = None, **settings) -> list:
     return [cell.budget for cell in analyze(study, Stores(STORAGE).read(study)).cells]
 
 
+def material_of(study: Study) -> SimpleNamespace:
+    return SimpleNamespace(findings=analyze(study, Stores(STORAGE).read(study)), definition=study.definition())
+
+
 def test_independent_points_have_a_band() -> None:
     params = search_trials()[0].params
     trials = [trial({**params, "learning_rate": 0.01 * (1 + n)}, 0.5 + n / 100) for n in range(40)]
@@ -103,7 +108,7 @@ def test_independent_points_have_a_band() -> None:
     bounds = [n for n, high in enumerate(found.median_high, start=1) if high is not None]
     assert 1 < len(bounds) < 40
     assert list(band.x) == bounds + bounds[::-1]
-    caption = draw_budget(SimpleNamespace(findings=analyze(study, Stores(STORAGE).read(study)))).caption
+    caption = draw_budget(material_of(study)).caption
     assert "95 % confidence band" in caption
     assert "No confidence band" not in caption
     assert list(band.y) == [*found.median_low[: len(bounds)], *found.median_high[: len(bounds)][::-1]]
@@ -113,7 +118,6 @@ def test_independent_points_have_a_band() -> None:
     ("settings", "reason"),
     [
         *(({"sampler": name}, f"sampler {name} aren't independent") for name in SAMPLERS if name != "random"),
-        ({**RANDOM, "pruner": "within_cell"}, "a result depends on other points"),
         ({**RANDOM, "searches": 2}, "its own order of the examples"),
     ],
 )
@@ -126,11 +130,33 @@ def test_other_points_have_none_and_it_is_said_why(settings: dict, reason: str) 
         assert reason in found.no_band
 
 
+def test_with_a_pruner_there_is_no_curve_and_no_flag() -> None:
+    """Without one, these cells are flagged: their second half of the points brought 0.02, and seeds differ by 0."""
+    trials = search_trials()
+    trials.append(trial({**trials[0].params, "learning_rate": 0.9}, 0.4, "pruned"))
+    found = {}
+    for pruner in ("none", "within_cell"):
+        study = small_study(name=pruner, pruner=pruner, replicates=2)
+        store(
+            study, trials, replicates_of(trials, BEST, 2, np.random.default_rng(0), sd=0.0), race(2, BEST, looks=(2,))
+        )
+        found[pruner] = analyze(study, Stores(STORAGE).read(study))
+    assert all(cell.budget.enough is False and "budget short" in cell.flags for cell in found["none"].cells)
+    for cell in found["within_cell"].cells:
+        assert (cell.budget.biased, cell.budget.unbiased, cell.budget.median) == ((), (), ())
+        assert (cell.budget.gain, cell.budget.enough) == (None, None)
+        assert "budget short" not in cell.flags
+        assert "a result depends on other points" in cell.budget.no_band
+    missing = draw_budget(material_of(study))
+    assert isinstance(missing, Missing)
+    assert "There is no budget curve with a pruner" in missing.reason
+
+
 def test_an_enqueued_point_leaves_its_cell_without_a_band() -> None:
     trials = search_trials()
     trials[0].user_attrs["enqueued"] = True
     found = budgets(trials, **RANDOM)
     assert sorted(one.no_band or "" for one in found) == ["", "", "", "some points were enqueued instead of drawn"]
     study = small_study(**RANDOM)
-    caption = draw_budget(SimpleNamespace(findings=analyze(study, Stores(STORAGE).read(study)))).caption
+    caption = draw_budget(material_of(study)).caption
     assert "No confidence band in some cells: some points were enqueued instead of drawn." in caption

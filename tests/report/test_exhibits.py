@@ -196,3 +196,30 @@ def test_stability_width_by_hand() -> None:
     assert stability_width(points, 1, "learning_rate", "maximize") is None
     loss = [dataclasses.replace(point, value=1.0 - point.value) for point in points]
     assert stability_width(loss, 0, "learning_rate", "minimize") == pytest.approx(1.0)  # 0.1 to 0.109
+
+
+def test_with_a_pruner_the_page_gives_no_stability(materials: list[Material]) -> None:
+    """What it left is one good point or two of each cell, whose spread says nothing of the others."""
+    whole = materials[0]
+    pruned = dataclasses.replace(whole, definition={**whole.definition, "pruner": "within_cell"})
+    captions, widths = [], []
+    for material in (whole, pruned):
+        (shown,) = [one.drawn for one in draw(material) if one.name == "response-learning_rate"]
+        captions.append(shown.caption)
+        widths.append([note.text for note in shown.plot.figure().layout.annotations if "dec" in note.text])
+    assert "width of that band in decades" in captions[0]
+    assert "width of that band" not in captions[1]
+    assert "of the points that were trained to the end" in captions[1]
+    assert (len(widths[0]) > 0, widths[1]) == (True, [])
+    assert ["Stability: over how many" in render(material) for material in (whole, pruned)] == [True, False]
+
+
+def test_importances_say_of_how_many_trials_they_are(materials: list[Material]) -> None:
+    found = materials[0].findings
+    counted = dataclasses.replace(found, importances_among=7)
+    (shown,) = [
+        one.drawn for one in draw(dataclasses.replace(materials[0], findings=counted)) if one.name == "importances"
+    ]
+    assert (
+        f"the best tenth of the 7 of {found.trials.total} search trials that were trained to the end" in shown.caption
+    )

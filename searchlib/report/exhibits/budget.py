@@ -13,6 +13,11 @@ from searchlib.report.material import Material
 def draw(material: Material) -> Result:
     findings = material.findings
     cells = [cell for cell in findings.cells if len(cell.budget.unbiased) > 1]
+    if material.definition["pruner"] != "none":
+        return Missing(
+            "There is no budget curve with a pruner: the trials that it stopped have the result of fewer epochs, so "
+            "what to expect from fewer points isn't known."
+        )
     if not cells:
         return Missing("A budget curve needs two finished trials in a cell.")
     improves = "rises" if findings.direction == "maximize" else "falls"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from searchlib.analysis import Findings
 from searchlib.report.exhibits.exhibit import Drawn, Exhibit, Missing, Result
 from searchlib.report.exhibits.plots import COLOURS, Plot, literal
 from searchlib.report.material import Material
@@ -16,8 +17,14 @@ def draw(material: Material) -> Result:
         return Missing(f"{note[0].upper()}{note[1:]}.")
     return Drawn(
         plot=importance_bars(findings.importances),
-        caption="Importance of every searched hyperparameter for the result, over all search trials.",
+        caption=f"Importance of every searched hyperparameter for reaching the best tenth of {_among(findings)}.",
     )
+
+
+def _among(findings: Findings) -> str:
+    """Of which trials."""
+    count, total = findings.importances_among, findings.trials.ended
+    return f"the {count:,} of {total:,} search trials that were trained to the end and learnt something"
 
 
 EXHIBIT = Exhibit(name="importances", section="effects", title="Importances of the hyperparameters", draw=draw)

@@ -31,13 +31,17 @@ TABLE = (8, 64)  # most columns and most cells of one
 def draw(material: Material) -> Result:
     findings = material.findings
     band = "0.01" if findings.metric == "val_accuracy" else "10 %"
-    drawn = {}
+    drawn, whole = {}, material.definition["pruner"] == "none"
     for dimension, axis in list(material.axes.items())[:MOST_FIGURES]:
-        count = "; the number is the width of that band in decades" if axis.log and not axis.discrete else ""
+        counted = whole and axis.log and not axis.discrete
+        count = "; the number is the width of that band in decades" if counted else ""
+        ended = (
+            "" if whole else ", of the points that were trained to the end; the others have the result of fewer epochs"
+        )
         drawn[dimension] = Drawn(
-            plot=responses(findings, material.points, dimension, axis),
+            plot=responses(findings, material.points, dimension, axis, widths=counted),
             caption=f"{dimension} against {metric_name(findings.metric)} in each cell. Blue: within {band} of the "
-            f"cell's best{count}. Crosses: diverged.",
+            f"cell's best{count}{ended}. Crosses: diverged.",
             width=560 if len(findings.cells) > 3 else 0,
         )
     return drawn
@@ -49,6 +53,8 @@ EXHIBIT = Exhibit(name="response", section="nuisance", title="Response", draw=dr
 def stability_width(points: Sequence[Point], cell: int, dimension: str, direction: str) -> float | None:
     """How far *dimension* may vary without losing more than ``BAND`` of the cell's best: decades between the lowest
     and the highest of its points within that band. None where that isn't two points, or the values aren't positive.
+
+    Of points that were all trained to the end: those that a pruner left are the best, and say nothing of the others.
     """
     members = [
         (float(point.params[dimension]), point.value)
@@ -73,10 +79,10 @@ def _near(result: float, best: float, direction: str) -> bool:
     return result >= best - BAND if direction == "maximize" else result <= best * (1 + 10 * BAND)
 
 
-def responses(findings: Findings, points: Sequence[Point], dimension: str, axis: Axis) -> Panels:
+def responses(findings: Findings, points: Sequence[Point], dimension: str, axis: Axis, *, widths: bool) -> Panels:
     """A nuisance dimension against the result, one small panel a cell, all with the same axes.
 
-    Full dots are within ``BAND`` of the cell's best, crosses diverged; for a log axis the panel says how many decades
+    Full dots are within ``BAND`` of the cell's best, crosses diverged; with *widths* the panel says how many decades
     the full dots span. With two scientific dimensions the panels lie as the heat map's cells do.
     """
     chosen, rows, columns, titles, in_table = _places(findings.cells)
@@ -110,7 +116,7 @@ def responses(findings: Findings, points: Sequence[Point], dimension: str, axis:
     shared: dict[str, Any] = {"zeroline": False, "showline": True, "tickfont": {"size": 10}}
     plot.x(**shared, **scale)
     plot.y(range=limits, nticks=4, **shared)
-    if axis.log and not axis.discrete:
+    if widths:
         for (row, column), cell in chosen.items():
             width = stability_width(points, cell, dimension, findings.direction)
             if width is not None:
