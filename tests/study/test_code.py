@@ -183,10 +183,13 @@ def test_a_namespace_package_in_a_function_and_a_lazy_module_load() -> None:
     assert load_study("asked").trials == 8
 
 
-def test_what_another_site_packages_holds_is_no_code_of_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_another_site_packages_holds_is_no_code_of_the_user() -> None:
     place = Path("elsewhere/site-packages")
     place.mkdir(parents=True)
     (place / "installed.py").write_text("shift = 1\n")
-    monkeypatch.syspath_prepend(str(place.resolve()))
     lay_out(("asked.py", "from later import", "from installed import"))
-    assert "installed" not in load_study("asked").modules
+    sys.path.insert(0, str(place.resolve()))  # monkeypatch would put the folder of an earlier study back, too
+    try:
+        assert "installed" not in load_study("asked").modules
+    finally:
+        sys.path.remove(str(place.resolve()))
