@@ -21,6 +21,7 @@ import json
 import math
 import os
 import time
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -118,9 +119,10 @@ def draw(row: Row, rng: np.random.Generator) -> np.ndarray[Any, Any]:
     return np.asarray(values)
 
 
-def race(drawn: np.ndarray[Any, Any], plan: Plan, values: dict[int, dict[int, float]]) -> list[int]:
-    """Adds to *values* what a race asks for; the cells still in contention at its end."""
-    cells = list(range(len(drawn)))
+def race(
+    drawn: np.ndarray[Any, Any], plan: Plan, values: dict[int, dict[int, float]], cells: Sequence[int]
+) -> list[int]:
+    """Adds to *values* what a race of *cells* asks for; those still in contention at its end."""
     while True:
         ran = {(cell, replicate) for cell in cells for replicate in values[cell]}
         _, left, wanted = next_runs(cells, values, ran, plan)
@@ -146,7 +148,7 @@ def claims(row: Row, drawn: np.ndarray[Any, Any], plan: Plan, values: dict[int, 
     """What is claimed at the end of one race. values: what was run before."""
     from statsmodels.stats.multitest import multipletests
 
-    means, remaining = truth(row), race(drawn, plan, values)
+    means, remaining = truth(row), race(drawn, plan, values, range(row.cells))
     winner, compared = compare(values, plan)
     found = compared.values()
     assert winner is not None

@@ -26,9 +26,10 @@ from unittest import mock
 
 import numpy as np
 
+from benchmarks.calibration import race
 from searchlib.analysis import comparison
 from searchlib.analysis.comparison import ALPHA, compare, leader, paired_tests
-from searchlib.analysis.race import looks, next_runs
+from searchlib.analysis.race import looks
 from searchlib.analysis.spending import Plan
 
 MEANS = -np.concatenate([np.linspace(0.0, 0.6, 20), np.linspace(0.8, 3.0, 10), np.linspace(5.0, 11.0, 6)])
@@ -73,17 +74,6 @@ def draw(searches: int, seeds: int, rng: np.random.Generator) -> tuple[np.ndarra
     return picks, seen, replicates
 
 
-def race(candidates: list[int], drawn: np.ndarray[Any, Any], plan: Plan, values: Values) -> list[int]:
-    """Fills *values* with what a race asks for; the cells that are left at its end."""
-    while True:
-        ran = {(cell, replicate) for cell in candidates for replicate in values[cell]}
-        _, left, wanted = next_runs(candidates, values, ran, plan)
-        if not wanted:
-            return left
-        for cell, replicate in wanted:
-            values[cell][replicate] = float(drawn[cell, replicate - 1])
-
-
 def hopeful(seen: np.ndarray[Any, Any], drawn: np.ndarray[Any, Any], first: int, values: Values) -> list[int]:
     """The cells that the search leaves in: the leading third has its first *first* seeds, which give the deviation.
 
@@ -110,7 +100,7 @@ def simulate(row: str, searches: int, rng: np.random.Generator) -> dict[str, flo
     with as_in(row):
         every = list(values)
         candidates = every if row != ROWS[-1] else hopeful(seen, drawn, planned[0], values)
-        left = race(candidates, drawn, plan, values)
+        left = race(drawn, plan, values, candidates)
         winner, compared = compare({cell: values[cell] for cell in candidates}, plan)
     assert winner is not None
     claimed = [cell for cell, one in compared.items() if one.adjusted_p is not None and one.adjusted_p <= ALPHA]
